@@ -1,0 +1,45 @@
+"""Databases: `connect(url)` gives a `StateBackend`; nothing here knows of workflows.
+
+The differences page: everything in which the two engines differ, and where.
+
+* Writers. SQLite has one, in this process (`sqlite.py`, a lock file keeps a second process out); Postgres has many, rows
+  are locked in a fixed order by the caller and lost races are retried (`postgres.py`).
+* Locks. `FOR UPDATE [SKIP LOCKED]` is dropped on SQLite (`statements.py`).
+* Batches. `WITH rows(…) AS (:rows)` is a VALUES list or an `unnest` (`statements.py`).
+* Time. SQLite takes the process's clock, Postgres the database's.
+* Wake-ups. In the process on SQLite, LISTEN/NOTIFY between processes on Postgres (`postgres_listen.py`).
+* Types. SQLite tables are STRICT with INTEGER, TEXT, BLOB; Postgres has BIGINT, TEXT sorted by bytes, BYTEA (`migrate.py`).
+* The event feed's position. SQLite's one writer commits in order, so the row id is the position; on Postgres the position
+  is (transaction, row) and readers stay below the oldest running transaction (`sql/engine.sql`, `0001_core.sql`).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from backends import postgres, sqlite
+from backends.protocol import StateBackend
+
+
+async def connect(
+    url: str,
+    *,
+    synchronous: str = "FULL",
+    lock: bool = True,
+    clock: Callable[[], int] | None = None,
+    connections: int = 16,
+    lanes: int = 2,
+    pooler: str = "none",
+) -> StateBackend:
+    """Open the store that `url` names: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://…`.
+
+    Raises `backends.errors.Unavailable` when it cannot be reached, ValueError for another scheme. `clock` (milliseconds)
+    stands for the store's own, in tests.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "sqlite":
+        path = Path(unquote(url.removeprefix("sqlite:///")))
+        return await sqlite.connect(path, synchronous=synchronous, lock=lock, clock=clock or sqlite.process_clock)
+    if scheme in ("postgresql", "postgres"):
+        return await postgres.connect(url, connections=connections, lanes=lanes, pooler=pooler, clock=clock)
+    raise ValueError(f"{scheme!r} is not a store; use sqlite:///file.db or postgresql://user@host/database")

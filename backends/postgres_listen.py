@@ -1,0 +1,137 @@
+"""Wake-ups between processes: one LISTEN connection, one NOTIFY for all that was woken since the last.
+
+A NOTIFY inside a transaction takes a lock that every committing transaction shares and halves the commit rate, so it
+travels beside it: after the commit, on this connection, and only for what another process waits for (each says so now and then). A wake-up is a hint; whoever waits also looks by himself now and then, so a lost one costs time, never truth.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import asyncpg
+
+from backends.protocol import Heard
+
+CHANNEL = "holdfast"
+HELLO_SECONDS = 2.0
+PEER_SECONDS = 7.0
+PAYLOAD_BYTES = 7000
+EVERYTHING = "*"
+NOTHING: tuple[float, frozenset[str]] = (0.0, frozenset())
+
+
+class Listener:
+    """`tell` wakes this process at once and the others within a round trip; `healthy` says whether we hear them."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
+        self._connect = connect
+        self.heard: list[Heard] = []
+        self.healthy = False
+        self._me = uuid.uuid4().hex
+        self._peers: dict[str, tuple[float, frozenset[str]]] = {}
+        self._wanted: frozenset[str] = frozenset()
+        self._told: frozenset[str] = frozenset()
+        self._outgoing: dict[str, int] = {}
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to listen; safe to call again."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    def tell(self, channels: Mapping[str, int]) -> None:
+        """Announce what a commit woke, and how often."""
+        for channel, count in channels.items():
+            self._hear(channel, count)
+            if any(topic_of(channel) in topics or EVERYTHING in topics for _, topics in self._peers.values()):
+                self._outgoing[channel] = self._outgoing.get(channel, 0) + count
+                self._news.set()
+
+    def want(self, topics: frozenset[str]) -> None:
+        """Tell the others what is waited for here."""
+        if topics - self._wanted:
+            self._news.set()
+        self._wanted = topics
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def _hear(self, channel: str, count: int) -> None:
+        for heard in self.heard:
+            heard(channel, count)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._session()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                self.healthy = False
+                await asyncio.sleep(0.5)
+
+    async def _session(self) -> None:
+        db = await self._connect()
+        try:
+            await db.add_listener(CHANNEL, self._receive)
+            await self._hello(db)
+            self.healthy = True
+            self._hear("*", 1)  # whatever was missed while away: everybody looks again
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), HELLO_SECONDS)
+                await self._send(db)
+        finally:
+            db.terminate()
+
+    async def _send(self, db: Any) -> None:
+        now = time.monotonic()
+        self._peers = {peer: told for peer, told in self._peers.items() if now - told[0] < PEER_SECONDS}
+        self._news.clear()
+        channels, self._outgoing = [f"{name}={count}" for name, count in self._outgoing.items()], {}
+        if not channels or self._wanted != self._told:
+            await self._hello(db)
+        for payload in packed(channels):
+            await self._notify(db, f"wake {self._me} {payload}")
+
+    async def _hello(self, db: Any) -> None:
+        """Say that we are here and what is waited for; what does not fit into a message is `*`, everything."""
+        self._told = self._wanted
+        topics = " ".join(sorted(self._told))
+        await self._notify(db, f"hello {self._me} {topics if len(topics) < PAYLOAD_BYTES else EVERYTHING}".rstrip())
+
+    async def _notify(self, db: Any, payload: str) -> None:
+        await db.execute("SELECT pg_notify($1, $2)", CHANNEL, payload, timeout=5)
+
+    def _receive(self, _db: Any, _pid: int, _channel: str, payload: str) -> None:
+        word, sender, *channels = payload.split(" ")
+        if sender == self._me:
+            return
+        if sender not in self._peers:
+            self._news.set()  # a newcomer learns of us at once
+        topics = frozenset(channels) if word == "hello" else self._peers.get(sender, NOTHING)[1]
+        self._peers[sender] = (time.monotonic(), topics)
+        for told in channels if word == "wake" else ():
+            name, _, count = told.rpartition("=")
+            self._hear(name, int(count))
+
+
+def topic_of(channel: str) -> str:
+    """`work/acme/emails` → `work/acme`."""
+    return "/".join(channel.split("/", 2)[:2])
+
+
+def packed(channels: list[str]) -> list[str]:
+    """Channel names joined into payloads that NOTIFY accepts (under 8,000 bytes)."""
+    out: list[str] = []
+    for channel in channels:
+        if out and len(out[-1]) + len(channel) < PAYLOAD_BYTES:
+            out[-1] += " " + channel
+        else:
+            out.append(channel)
+    return out

@@ -1,0 +1,82 @@
+"""The seam: all that the service ever asks of a database.
+
+A capability adds statements (`sql/*.sql`), never a method here.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Row = Sequence[Any]
+"""A row as the statement selects it: TEXT is str, BIGINT int, BYTEA bytes, NULL None."""
+
+Heard = Callable[[str, int], None]
+"""Told of a channel that commits woke, and how many times."""
+
+Where = tuple[str, Mapping[str, Any]]
+"""A compiled list filter: a predicate over parameters, and their values."""
+
+
+class Tx(Protocol):
+    """One transaction. Statements are named in `sql/*.sql`; parameters are keywords."""
+
+    now: int
+    """Milliseconds since the epoch by the store's clock, read once for the transaction."""
+
+    async def one(self, statement: str, /, **params: Any) -> Row | None:
+        """The first row, or None."""
+
+    async def all(
+        self, statement: str, /, rows: Sequence[Sequence[Any]] | None = None, where: Where | None = None, **params: Any
+    ) -> list[Row]:
+        """Every row; `rows` fills a `WITH rows(…) AS (:rows)`, `where` the `{where}` of a list statement."""
+
+    async def run(self, statement: str, /, **params: Any) -> int:
+        """Run a write; the number of rows touched."""
+
+    async def many(self, statement: str, rows: Sequence[Sequence[Any]], /) -> int:
+        """Run a set-based write over `rows`; the number of rows touched."""
+
+    def wake(self, channel: str) -> None:
+        """Tell whoever waits on `channel`, in any process, once this transaction has committed."""
+
+
+Work = Callable[[Tx], Awaitable[T]]
+
+
+class StateBackend(Protocol):
+    """A store. `write` is one transaction: all of it is durable when the call returns, or none of it happened."""
+
+    name: str
+    """`sqlite` or `postgres`."""
+    lanes: int
+    """How many `write`s are worth having in flight from one process."""
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` in one transaction, commit, return its result. `work` may be run again after a lost race, so
+        it awaits nothing but its `Tx` and has no effect outside it."""
+
+    async def read(self, work: Work[T], *, scan: bool = False) -> T:
+        """Run a reader. By default each statement sees the latest commit and must be bounded (a point or a page);
+        `scan=True` gives one consistent snapshot, away from the event loop, for what may take long."""
+
+    def subscribe(self, heard: Heard) -> None:
+        """Call `heard(channel, count)` on the event loop after each commit, here or elsewhere, that woke the channel."""
+
+    def want(self, topics: frozenset[str]) -> None:
+        """Say which topics (a channel up to its second `/`) are waited for here, so that others tell of no more."""
+
+    def now(self) -> int:
+        """Milliseconds since the epoch by the store's clock."""
+
+    async def migrate(self) -> int:
+        """Bring the schema up to date; the number of migrations applied."""
+
+    async def check(self) -> None:
+        """Raise `SchemaMismatch` unless the schema is exactly the one this program was built for."""
+
+    async def ping(self) -> None:
+        """Raise `Unavailable` unless the store answers."""
+
+    async def close(self) -> None:
+        """Finish what is in flight and let go of the store."""

@@ -1,0 +1,90 @@
+-- name: insert_events
+-- Append to logs. The sequences were given out under the executions' locks; a double one is refused here.
+WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT, kind TEXT, body BYTEA, at BIGINT, actor TEXT, node_id TEXT,
+          work_item_id TEXT, causation_id TEXT) AS (:rows)
+INSERT INTO events (tenant_id, execution_id, sequence, kind, body, at, actor, node_id, work_item_id, causation_id)
+SELECT tenant_id, execution_id, sequence, kind, body, at, actor, node_id, work_item_id, causation_id FROM rows;
+
+-- name: load_events
+-- Events by sequence, for a fold.
+WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT) AS (:rows)
+SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id
+  FROM rows r
+  JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id AND v.sequence = r.sequence
+ ORDER BY v.tenant_id, v.execution_id, v.sequence;
+
+-- name: events_since_snapshots
+-- The events after the oldest kept snapshot: what a fold at any later sequence may need.
+WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
+SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id
+  FROM rows r
+  JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id
+   AND v.sequence > (SELECT COALESCE(MIN(s.sequence), 0) FROM snapshots s
+                      WHERE s.tenant_id = r.tenant_id AND s.execution_id = r.execution_id)
+ ORDER BY v.tenant_id, v.execution_id, v.sequence;
+
+-- name: load_snapshots
+-- Snapshots by sequence.
+WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT) AS (:rows)
+SELECT s.tenant_id, s.execution_id, s.sequence, s.body, s.created_at
+  FROM rows r
+  JOIN snapshots s ON s.tenant_id = r.tenant_id AND s.execution_id = r.execution_id AND s.sequence = r.sequence
+ ORDER BY s.tenant_id, s.execution_id, s.sequence;
+
+-- name: kept_snapshots
+-- All the snapshots of an execution: a few, the older ones are dropped as new ones are written.
+WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
+SELECT s.tenant_id, s.execution_id, s.sequence, s.body, s.created_at
+  FROM rows r
+  JOIN snapshots s ON s.tenant_id = r.tenant_id AND s.execution_id = r.execution_id
+ ORDER BY s.tenant_id, s.execution_id, s.sequence;
+
+-- name: insert_snapshots
+-- A new snapshot, under the execution's lock.
+WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT, body BYTEA, created_at BIGINT) AS (:rows)
+INSERT INTO snapshots (tenant_id, execution_id, sequence, body, created_at)
+SELECT tenant_id, execution_id, sequence, body, created_at FROM rows;
+
+-- name: delete_snapshots
+-- The oldest of more than are kept.
+WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT) AS (:rows)
+DELETE FROM snapshots
+ WHERE (tenant_id, execution_id, sequence) IN (SELECT tenant_id, execution_id, sequence FROM rows);
+
+-- name: read_events
+-- A page of one execution's log.
+SELECT v.sequence, v.kind, v.body, v.at, v.actor, v.node_id, v.work_item_id, v.causation_id
+  FROM events v
+ WHERE v.tenant_id = :tenant_id AND v.execution_id = :execution_id AND v.sequence > :after
+ ORDER BY v.sequence
+ LIMIT :limit;
+
+-- name: read_sequence
+-- Where an execution's log ends, and its status.
+SELECT e.sequence, e.status FROM executions e WHERE e.tenant_id = :tenant_id AND e.id = :execution_id;
+
+-- name: read_feed
+-- A page of a tenant's events in commit order, below the horizon.
+SELECT v.commit_id, v.position, v.execution_id, v.sequence, v.kind, v.body, v.at, v.actor, v.node_id, v.work_item_id,
+       v.causation_id
+  FROM events v
+ WHERE v.tenant_id = :tenant_id AND (v.commit_id, v.position) > (:commit_id, :position) AND v.commit_id < :horizon
+   AND {where}
+ ORDER BY v.commit_id, v.position
+ LIMIT :limit;
+
+-- name: read_snapshot_latest
+-- The newest snapshot of an execution at or below a sequence.
+SELECT s.sequence, s.body, s.created_at
+  FROM snapshots s
+ WHERE s.tenant_id = :tenant_id AND s.execution_id = :execution_id AND s.sequence <= :sequence
+ ORDER BY s.sequence DESC
+ LIMIT 1;
+
+-- name: read_snapshots
+-- The snapshots that are kept, oldest first.
+SELECT s.sequence, s.body, s.created_at
+  FROM snapshots s
+ WHERE s.tenant_id = :tenant_id AND s.execution_id = :execution_id AND s.sequence > :after
+ ORDER BY s.sequence
+ LIMIT :limit;

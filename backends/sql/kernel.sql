@@ -1,0 +1,70 @@
+-- name: load_standings
+-- For each caller: its tenant's status and limits, its token's end. One read for a whole batch.
+WITH rows(tenant_id TEXT, token_tenant TEXT, token_id TEXT) AS (:rows)
+SELECT r.tenant_id, r.token_tenant, r.token_id, t.status, t.limits, k.revoked_at, k.expires_at
+  FROM rows r
+  JOIN tenants t ON t.tenant_id = r.tenant_id
+  LEFT JOIN tokens k ON k.tenant_id = r.token_tenant AND k.id = r.token_id;
+
+-- name: lock_tenants
+-- Take the tenants' rows: whoever counts against a limit stands in line here.
+WITH rows(tenant_id TEXT) AS (:rows)
+SELECT t.tenant_id
+  FROM rows r
+  JOIN tenants t ON t.tenant_id = r.tenant_id
+ ORDER BY t.tenant_id FOR UPDATE OF t;
+
+-- name: count_usage
+-- How many of each counted thing a tenant has. Its own statement, after the lock: it must see what was just committed.
+WITH rows(tenant_id TEXT, name TEXT) AS (:rows)
+SELECT r.tenant_id, r.name,
+       CASE r.name
+         WHEN 'running_executions' THEN
+           (SELECT count(*) FROM executions e
+             WHERE e.tenant_id = r.tenant_id AND e.status <> 'completed'
+               AND e.status IN ('pending', 'running', 'paused'))
+         WHEN 'definitions' THEN
+           (SELECT count(*) FROM definitions d WHERE d.tenant_id = r.tenant_id)
+         WHEN 'ready_work_items' THEN
+           (SELECT count(*) FROM work_items w WHERE w.tenant_id = r.tenant_id AND w.status = 'ready')
+           + (SELECT count(*) FROM work_items w WHERE w.tenant_id = r.tenant_id AND w.status = 'delayed')
+         WHEN 'tokens' THEN
+           (SELECT count(*) FROM tokens k WHERE k.tenant_id = r.tenant_id AND k.revoked_at IS NULL)
+         ELSE 0
+       END
+  FROM rows r
+ ORDER BY r.tenant_id, r.name;
+
+-- name: load_idempotency_keys
+-- The answers stored under these keys.
+WITH rows(tenant_id TEXT, key TEXT) AS (:rows)
+SELECT k.tenant_id, k.key, k.fingerprint, k.status, k.body, k.created_at
+  FROM rows r
+  JOIN idempotency_keys k ON k.tenant_id = r.tenant_id AND k.key = r.key
+ ORDER BY k.tenant_id, k.key;
+
+-- name: insert_idempotency_keys
+-- Two requests at once with one key: the second insert is refused, its batch undone, and it then finds the first's answer.
+WITH rows(tenant_id TEXT, key TEXT, fingerprint TEXT, status BIGINT, body BYTEA, created_at BIGINT) AS (:rows)
+INSERT INTO idempotency_keys (tenant_id, key, fingerprint, status, body, created_at)
+SELECT tenant_id, key, fingerprint, status, body, created_at FROM rows;
+
+-- name: expire_idempotency_keys
+-- Forget answers older than the time for which they are promised, of every tenant.
+DELETE FROM idempotency_keys
+ WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM idempotency_keys
+                             WHERE created_at < :before ORDER BY created_at LIMIT :limit);
+
+-- name: load_secret
+-- A key that the service keeps to itself.
+SELECT value FROM secrets WHERE tenant_id = :tenant_id AND name = :name;
+
+-- name: insert_secret
+-- The first process to ask makes it.
+INSERT INTO secrets (tenant_id, name, value) VALUES (:tenant_id, :name, :value) ON CONFLICT DO NOTHING;
+
+-- name: take_sweep
+-- Hold a sweep for a while: mine already, or free. One row, so one process.
+INSERT INTO sweep_leases (tenant_id, name, holder, expires_at) VALUES (:tenant_id, :name, :holder, :expires_at)
+    ON CONFLICT (tenant_id, name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+ WHERE sweep_leases.holder = excluded.holder OR sweep_leases.expires_at <= :now;

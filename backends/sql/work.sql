@@ -1,0 +1,202 @@
+-- name: load_work_items
+-- Items by id, locked in the order of their ids. The payload stays where it is: only a claim reads it.
+WITH rows(tenant_id TEXT, id TEXT) AS (:rows)
+SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
+       w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
+       w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
+       w.cancel_requested_at, w.created_at, w.settled_at
+  FROM rows r
+  JOIN work_items w ON w.tenant_id = r.tenant_id AND w.id = r.id
+ ORDER BY w.tenant_id, w.id FOR UPDATE OF w;
+
+-- name: open_items_of_executions
+-- What is still open in executions that end; their rows are locked, so nothing is added meanwhile.
+WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
+SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
+       w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
+       w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
+       w.cancel_requested_at, w.created_at, w.settled_at
+  FROM rows r
+  JOIN work_items w ON w.tenant_id = r.tenant_id AND w.execution_id = r.execution_id
+   AND w.status IN ('ready', 'delayed', 'leased')
+ ORDER BY w.tenant_id, w.id FOR UPDATE OF w;
+
+-- name: open_items_by_dedup_key
+-- The open item with a dedup key; the unique index allows one.
+WITH rows(tenant_id TEXT, dedup_key TEXT) AS (:rows)
+SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
+       w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
+       w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
+       w.cancel_requested_at, w.created_at, w.settled_at
+  FROM rows r
+  JOIN work_items w ON w.tenant_id = r.tenant_id AND w.dedup_key = r.dedup_key
+   AND w.dedup_key IS NOT NULL AND w.status IN ('ready', 'delayed', 'leased')
+ ORDER BY w.tenant_id, w.id FOR UPDATE OF w;
+
+-- name: insert_work_items
+-- New items. An id or an open dedup key that is taken is refused here, whichever process it came through.
+WITH rows(tenant_id TEXT, id TEXT, execution_id TEXT, node_id TEXT, queue TEXT, requires TEXT, drives TEXT, priority
+          BIGINT, ready_at BIGINT, attempt BIGINT, max_attempts BIGINT, retry BYTEA, payload BYTEA, dedup_key TEXT,
+          concurrency_key TEXT, status TEXT, worker_id TEXT, token_id TEXT, epoch BIGINT, lease_ms BIGINT, expires_at
+          BIGINT, progress BYTEA, errors BYTEA, error_type TEXT, digest TEXT, settle_digest TEXT, settle_reply BYTEA,
+          cancel_requested_at BIGINT, created_at BIGINT, settled_at BIGINT) AS (:rows)
+INSERT INTO work_items (tenant_id, id, execution_id, node_id, queue, requires, drives, priority, ready_at, attempt,
+                        max_attempts, retry, payload, dedup_key, concurrency_key, status, worker_id, token_id, epoch,
+                        lease_ms, expires_at, progress, errors, error_type, digest, settle_digest, settle_reply,
+                        cancel_requested_at, created_at, settled_at)
+SELECT tenant_id, id, execution_id, node_id, queue, requires, drives, priority, ready_at, attempt, max_attempts,
+       retry, payload, dedup_key, concurrency_key, status, worker_id, token_id, epoch, lease_ms, expires_at, progress,
+       errors, error_type, digest, settle_digest, settle_reply, cancel_requested_at, created_at, settled_at
+  FROM rows;
+
+-- name: update_work_items
+-- Move items on, only from the epoch and status they were decided on: the fence, held once more by the store.
+WITH rows(tenant_id TEXT, id TEXT, status TEXT, ready_at BIGINT, attempt BIGINT, worker_id TEXT, token_id TEXT, epoch
+          BIGINT, lease_ms BIGINT, expires_at BIGINT, progress BYTEA, errors BYTEA, error_type TEXT, result BYTEA, settle_digest TEXT,
+          settle_reply BYTEA, cancel_requested_at BIGINT, settled_at BIGINT, payload BYTEA, was_epoch BIGINT,
+          was_status TEXT) AS (:rows)
+UPDATE work_items
+   SET status = rows.status, ready_at = rows.ready_at, attempt = rows.attempt, worker_id = rows.worker_id, token_id =
+       rows.token_id, epoch = rows.epoch, lease_ms = rows.lease_ms, expires_at = rows.expires_at, progress =
+       rows.progress, errors = rows.errors, error_type = rows.error_type, result = rows.result, settle_digest = rows.settle_digest, settle_reply =
+       rows.settle_reply, cancel_requested_at = rows.cancel_requested_at, settled_at = rows.settled_at, payload =
+       COALESCE(rows.payload, work_items.payload)
+  FROM rows
+ WHERE work_items.tenant_id = rows.tenant_id AND work_items.id = rows.id AND work_items.epoch = rows.was_epoch
+   AND work_items.status = rows.was_status;
+
+-- name: ready_on_shelf
+-- The head of one shelf: what is ready, and what was put off until now or before. Two index walks, each cut at the limit.
+SELECT * FROM (
+  SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
+         w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
+         w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
+         w.cancel_requested_at, w.created_at, w.settled_at, w.payload
+    FROM work_items w
+   WHERE w.tenant_id = :tenant_id AND w.queue = :queue AND w.requires = :requires AND w.status = 'ready'
+   ORDER BY w.priority DESC, w.ready_at, w.id
+   LIMIT :limit FOR UPDATE SKIP LOCKED) AS ready
+UNION ALL
+SELECT * FROM (
+  SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
+         w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
+         w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
+         w.cancel_requested_at, w.created_at, w.settled_at, w.payload
+    FROM work_items w
+   WHERE w.tenant_id = :tenant_id AND w.queue = :queue AND w.requires = :requires AND w.status = 'delayed'
+     AND w.ready_at <= :now
+   ORDER BY w.priority DESC, w.ready_at, w.id
+   LIMIT :limit FOR UPDATE SKIP LOCKED) AS due;
+
+-- name: shelves_of_queues
+-- The shelves of named queues, paused queues left out.
+SELECT s.queue, s.requires
+  FROM shelves s
+  LEFT JOIN queues q ON q.tenant_id = s.tenant_id AND q.name = s.queue
+ WHERE s.tenant_id = :tenant_id AND s.queue IN :names[] AND q.paused_at IS NULL
+ ORDER BY s.queue, s.requires;
+
+-- name: shelves_of_tenant
+-- Every shelf of a tenant, paused queues left out: for claims by pattern.
+SELECT s.queue, s.requires
+  FROM shelves s
+  LEFT JOIN queues q ON q.tenant_id = s.tenant_id AND q.name = s.queue
+ WHERE s.tenant_id = :tenant_id AND q.paused_at IS NULL
+ ORDER BY s.queue, s.requires;
+
+-- name: load_shelves
+-- Which shelves exist.
+WITH rows(tenant_id TEXT, queue TEXT, requires TEXT) AS (:rows)
+SELECT s.tenant_id, s.queue, s.requires
+  FROM rows r
+  JOIN shelves s ON s.tenant_id = r.tenant_id AND s.queue = r.queue AND s.requires = r.requires
+ ORDER BY s.tenant_id, s.queue, s.requires;
+
+-- name: insert_shelves
+-- New shelves; one that another process made meanwhile undoes the batch, which then finds it.
+WITH rows(tenant_id TEXT, queue TEXT, requires TEXT) AS (:rows)
+INSERT INTO shelves (tenant_id, queue, requires)
+SELECT tenant_id, queue, requires FROM rows;
+
+-- name: load_queues
+-- Queues that were paused or annotated.
+WITH rows(tenant_id TEXT, name TEXT) AS (:rows)
+SELECT q.tenant_id, q.name, q.paused_at, q.note, q.created_at
+  FROM rows r
+  JOIN queues q ON q.tenant_id = r.tenant_id AND q.name = r.name
+ ORDER BY q.tenant_id, q.name FOR UPDATE OF q;
+
+-- name: insert_queues
+-- A queue that is paused or annotated for the first time.
+WITH rows(tenant_id TEXT, name TEXT, paused_at BIGINT, note TEXT, created_at BIGINT) AS (:rows)
+INSERT INTO queues (tenant_id, name, paused_at, note, created_at)
+SELECT tenant_id, name, paused_at, note, created_at FROM rows;
+
+-- name: update_queues
+-- Pause or resume, under the queue's lock.
+WITH rows(tenant_id TEXT, name TEXT, paused_at BIGINT, note TEXT) AS (:rows)
+UPDATE queues SET paused_at = rows.paused_at, note = rows.note
+  FROM rows
+ WHERE queues.tenant_id = rows.tenant_id AND queues.name = rows.name;
+
+-- name: expired_leases
+-- Leases of any tenant that ran out, the longest first. Ids only, no lock: the decision looks again under the lock.
+SELECT w.tenant_id, w.id, w.execution_id
+  FROM work_items w
+ WHERE w.status = 'leased' AND w.expires_at <= :now
+ ORDER BY w.expires_at, w.tenant_id, w.id
+ LIMIT :limit;
+
+-- name: due_items
+-- Items of any tenant whose time has come. Ids only, no lock.
+SELECT w.tenant_id, w.id
+  FROM work_items w
+ WHERE w.status = 'delayed' AND w.ready_at <= :now
+ ORDER BY w.ready_at, w.tenant_id, w.id
+ LIMIT :limit;
+
+-- name: read_work_item
+-- One item with everything that is known of it.
+SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry, w.requires, w.dedup_key,
+       w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors, w.payload, w.result,
+       w.created_at, w.settled_at
+  FROM work_items w
+ WHERE w.tenant_id = :tenant_id AND w.id = :id;
+
+-- name: list_work_items
+-- Items by id, after a position.
+SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry, w.requires, w.dedup_key,
+       w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors, w.payload, w.result,
+       w.created_at, w.settled_at
+  FROM work_items w
+ WHERE w.tenant_id = :tenant_id AND w.id > :after AND {where}
+ ORDER BY w.id
+ LIMIT :limit;
+
+-- name: list_dead_letters
+-- Dead letters, the oldest first, after a position.
+SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry, w.requires, w.dedup_key,
+       w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors, w.payload, w.result,
+       w.created_at, w.settled_at
+  FROM work_items w
+ WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND (w.settled_at, w.id) > (:at, :after) AND {where}
+ ORDER BY w.settled_at, w.id
+ LIMIT :limit;
+
+-- name: list_queues
+-- How each queue stands, by name. Counted over the indexes of what is open.
+SELECT n.queue,
+       (SELECT count(*) FROM work_items w WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'ready'),
+       (SELECT count(*) FROM work_items w WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'leased'),
+       (SELECT count(*) FROM work_items w WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'delayed'),
+       (SELECT count(*) FROM work_items w WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'dead'),
+       (SELECT min(w.ready_at) FROM work_items w
+         WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'ready'),
+       (SELECT count(*) FROM work_items w
+         WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'completed' AND w.settled_at >= :since),
+       q.paused_at, q.note
+  FROM (SELECT DISTINCT s.tenant_id, s.queue FROM shelves s WHERE s.tenant_id = :tenant_id AND s.queue > :after) AS n
+  LEFT JOIN queues q ON q.tenant_id = n.tenant_id AND q.name = n.queue
+ WHERE {where}
+ ORDER BY n.queue
+ LIMIT :limit;

@@ -1,0 +1,3 @@
+"""Holdfast, the service."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,178 @@
+"""Definitions over HTTP."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from backends.protocol import Row, Tx
+from service.definitions.ir import kind_of, policy_of, problems
+from service.definitions.model import Deleted, DeleteDefinition, StartNode, StoreDefinition, Stored
+from service.errors import StateError, not_found
+from service.executions.rules import SNAPSHOT_EVENTS
+from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query
+from service.http.lists import Page, listed, where
+from service.kernel.filters import Field, Vocabulary
+from service.kernel.json import check, digest
+from service.work.model import Retry
+
+VOCABULARY = Vocabulary(
+    fields=(
+        Field("workflow_id", "d.workflow_id", "text"),
+        Field("version", "d.version", "text"),
+        Field("created_at", "d.created_at", "time"),
+    )
+)
+VALIDATE = Query("validate", bool, True, "`false` stores any JSON object, for engines with an IR of their own.")
+SNAPSHOTS = Query(
+    "snapshot_events", Annotated[int, msgspec.Meta(ge=0, le=1_000_000)], SNAPSHOT_EVENTS, "Snapshot each so many events; 0 never."
+)
+
+
+class ListedDefinition(msgspec.Struct, frozen=True):
+    """A stored version without its body."""
+
+    workflow_id: str
+    version: str
+    revision: int
+    digest: str
+    validated: bool
+    created_at: int
+    created_by: str
+
+
+class ShownDefinition(msgspec.Struct, frozen=True):
+    """A stored version with its body, byte for byte as it was sent."""
+
+    workflow_id: str
+    version: str
+    revision: int
+    digest: str
+    validated: bool
+    created_at: int
+    created_by: str
+    definition: msgspec.Raw
+
+
+class Validity(msgspec.Struct, frozen=True):
+    """Whether a document is a valid definition, and every error if not."""
+
+    valid: bool
+    errors: list[dict[str, str]]
+
+
+def document(body: bytes) -> Any:
+    """The body as a JSON object."""
+    check(body)
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise StateError("request/json", f"The body is not JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise StateError("definition/invalid", "A definition is a JSON object.", errors=[{"pointer": "", "detail": "not an object"}])
+    return found
+
+
+async def store(call: Call) -> Stored:
+    """Validate and store a version."""
+    found, workflow_id, version = document(call.body), call.path["workflow_id"], call.path["version"]
+    refuse_names(workflow_id, version)
+    start = None
+    if call.query["validate"]:
+        refuse_invalid(problems(found, workflow_id, version))
+        start = msgspec.json.encode(start_node(found))
+    made = StoreDefinition(
+        workflow_id, version, call.body, digest(call.body), call.query["validate"], start, call.query["snapshot_events"]
+    )
+    return await call.run(made)  # type: ignore[no-any-return]
+
+
+def refuse_names(workflow_id: str, version: str) -> None:
+    """The path's names must be usable as names."""
+    if len(workflow_id) > 128 or len(version) > 64 or version == "latest":
+        raise StateError("request/malformed", "A workflow id has up to 128 characters, a version up to 64; `latest` is taken.")
+
+
+def refuse_invalid(found: list[tuple[str, str]]) -> None:
+    """422 with every error."""
+    if found:
+        listed = [{"pointer": pointer, "detail": detail} for pointer, detail in found]
+        raise StateError("definition/invalid", f"The definition has {len(found)} errors; see 'errors'.", errors=listed)
+
+
+def start_node(found: dict[str, Any]) -> StartNode:
+    """What the first work item of a run needs to know."""
+    node = found["start_node"]
+    policy = policy_of(found, node)
+    if policy is None:
+        return StartNode(node, kind_of(found, node) or "default")
+    retry = Retry(policy.backoff, policy.initial_delay_ms, 2.0, policy.max_delay_ms, policy.jitter)
+    return StartNode(node, kind_of(found, node) or "default", policy.max_attempts, retry)
+
+
+async def validate(call: Call) -> Validity:
+    """Every error of a document, nothing stored."""
+    found = problems(document(call.body), None, None)
+    return Validity(not found, [{"pointer": pointer, "detail": detail} for pointer, detail in found])
+
+
+async def get(call: Call) -> ShownDefinition:
+    """One version, or the one stored last."""
+    statement, params = "read_definition_latest", {"workflow_id": call.path["workflow_id"]}
+    if call.path.get("version", "latest") != "latest":
+        statement, params = "read_definition", {**params, "version": call.path["version"]}
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one(statement, tenant_id=call.who.tenant_id, **params)
+
+    row = await call.services.backend.read(read)
+    if row is None:
+        raise not_found("definition", "/".join(call.path.values()))
+    return ShownDefinition(*row[:4], bool(row[4]), row[5], row[6], msgspec.Raw(row[7]))
+
+
+async def list_all(call: Call) -> Page:
+    """Versions, newest first."""
+    condition = where(call.query["filter"], VOCABULARY, workflow_id=call.query["workflow_id"])
+    return await listed(
+        call, "list_definitions", (2**62, "", ""), ("at", "workflow_id", "version"),
+        lambda row: ListedDefinition(*row[:4], bool(row[4]), *row[5:7]), lambda row: (row[5], row[0], row[1]),
+        where=condition, tenant_id=call.who.tenant_id,
+    )  # fmt: skip
+
+
+async def delete(call: Call) -> Deleted:
+    """Delete a version that nothing uses."""
+    return await call.run(DeleteDefinition(call.path["workflow_id"], call.path["version"]))  # type: ignore[no-any-return]
+
+
+ENDPOINTS = [
+    Endpoint(
+        "PUT", "/v1/definitions/{workflow_id}/{version}", "storeDefinition", "definition.write", "Store a version", store,
+        reply=Stored, body=Any, created=True, query=(VALIDATE, SNAPSHOTS),
+        errors=("definition/conflict", "definition/invalid", "limit/definitions"),
+    ),
+    Endpoint(
+        "GET", "/v1/definitions/{workflow_id}/{version}", "getDefinition", "read", "One version", get, reply=ShownDefinition,
+        writes=False, errors=("not-found",),
+    ),
+    Endpoint(
+        "GET", "/v1/definitions/{workflow_id}", "getLatestDefinition", "read", "The version stored last", get,
+        reply=ShownDefinition, writes=False, errors=("not-found",),
+    ),
+    Endpoint(
+        "GET", "/v1/definitions", "listDefinitions", "read", "List versions", list_all, reply=Page, writes=False,
+        query=(
+            LIMIT, CURSOR, Query("filter", str, None, "A filter: `workflow_id LIKE 'order-%'`."),
+            Query("workflow_id", str, None, "Only this workflow."),
+        ),
+        errors=("request/filter", "request/cursor"),
+    ),
+    Endpoint(
+        "DELETE", "/v1/definitions/{workflow_id}/{version}", "deleteDefinition", "definition.write", "Delete a version",
+        delete, reply=Deleted, errors=("not-found", "definition/in-use"),
+    ),
+    Endpoint(
+        "POST", "/v1/definitions:validate", "validateDefinition", "read", "Every error of a document", validate,
+        reply=Validity, body=Any, writes=False,
+    ),
+]  # fmt: skip

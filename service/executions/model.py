@@ -1,0 +1,194 @@
+"""Rows, commands and replies of executions, and the status machine."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from service.kernel.command import PATH
+from service.kernel.ids import Id, Name
+from service.kernel.raw import ABSENT
+from service.kernel.states import Machine
+from service.work.model import Enqueue
+
+ENDED = frozenset({"completed", "failed", "cancelled", "terminated", "timed_out", "limit_exceeded"})
+STATUS = Machine(
+    "execution",
+    {
+        "pending": frozenset({"running", "cancelled", "terminated"}),
+        "running": frozenset({"paused", *ENDED}),
+        "paused": frozenset({"running", "cancelled", "terminated", "failed"}),
+        **{status: frozenset() for status in ENDED},
+    },
+)
+OPEN = ("pending", "running", "paused")
+EVENT_OF = {status: f"execution.{status}" for status in ENDED - {"limit_exceeded"}}
+Status = Literal[
+    "pending", "running", "paused", "completed", "failed", "cancelled", "terminated", "timed_out", "limit_exceeded"
+]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Value = str | int | bool | None
+Labels = Annotated[dict[Name, Annotated[str, msgspec.Meta(max_length=256)]], msgspec.Meta(max_length=64)]
+Attributes = Annotated[dict[Name, Value], msgspec.Meta(max_length=64)]
+
+OF_ITEM = "execution_of_item"
+"""The execution that a work item belongs to, asked for by (tenant, item)."""
+
+
+class Execution(msgspec.Struct, frozen=True):
+    """The head of an execution: what a decision needs. `result` and `error` are only set by the decision that ends it."""
+
+    tenant_id: str
+    id: str
+    namespace: str
+    workflow_id: str
+    version: str | None
+    status: str
+    queue: str | None
+    parent_id: str | None
+    segment: int
+    sequence: int
+    snapshot_sequence: int
+    snapshot_events: int
+    open_items: int
+    digest: str
+    created_at: int
+    started_at: int | None
+    updated_at: int
+    completed_at: int | None
+    result: bytes | None = None
+    error: bytes | None = None
+
+
+class NewExecution(Execution, frozen=True):
+    """An execution as it is first written."""
+
+    labels: bytes | None = None
+    attributes: bytes | None = None
+
+
+class Attributed(msgspec.Struct, frozen=True):
+    """The labels and attributes of an execution, apart from its head because they change rarely."""
+
+    tenant_id: str
+    id: str
+    labels: bytes | None
+    attributes: bytes | None
+
+
+class State(msgspec.Struct, frozen=True):
+    """An execution's state document; `sequence` is the event that wrote it."""
+
+    tenant_id: str
+    execution_id: str
+    state: bytes
+    sequence: int
+
+
+class Facet(msgspec.Struct, frozen=True):
+    """One label or attribute, in a form that lists can filter by."""
+
+    tenant_id: str
+    execution_id: str
+    family: str
+    name: str
+    text_value: str | None
+    number_value: int | None
+
+
+class StartExecution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Start a run. With `start` (or a definition's start node, when `start` is `{}`) the first work item is enqueued too."""
+
+    workflow_id: Name
+    version: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    execution_id: Id | None = None
+    namespace: Name = "main"
+    input: msgspec.Raw = ABSENT
+    state: msgspec.Raw = ABSENT
+    start: Enqueue | None = None
+    pending: bool = False
+    parent_id: Id | None = None
+    queue: Name | None = None
+    labels: Labels = {}
+    attributes: Attributes = {}
+    digest: str = PATH
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The execution that a start led to; `created` is false when the same start was made before."""
+
+    execution_id: str
+    status: str
+    version: str | None
+    sequence: int
+    created: bool
+    work_item_id: str | None = None
+
+
+class SetStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Move an execution to another status; `result` and `error` go with an ending."""
+
+    status: Status
+    result: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
+    reason: Annotated[str, msgspec.Meta(max_length=1024)] | None = None
+    expected_sequence: Sequence | None = None
+    execution_id: str = PATH
+
+
+class ReplaceState(msgspec.Struct, frozen=True):
+    """Write the whole state document."""
+
+    execution_id: str
+    state: bytes
+    expected_sequence: int | None = None
+
+
+class MergeState(msgspec.Struct, frozen=True):
+    """Apply a JSON merge patch (RFC 7396) to the state."""
+
+    execution_id: str
+    patch: bytes
+    expected_sequence: int | None = None
+
+
+class AppendState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Append a value to the array at a JSON pointer of the state, making the array if it is not there."""
+
+    path: Annotated[str, msgspec.Meta(max_length=1024)]
+    value: msgspec.Raw
+    expected_sequence: Sequence | None = None
+    execution_id: str = PATH
+
+
+class SetAttributes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Merge attributes and labels; null removes one."""
+
+    attributes: Attributes = {}
+    labels: Annotated[dict[Name, str | None], msgspec.Meta(max_length=64)] = {}
+    expected_sequence: Sequence | None = None
+    execution_id: str = PATH
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """Where an execution stands after a change."""
+
+    execution_id: str
+    status: str
+    sequence: int
+
+
+class ExecutionEnding(msgspec.Struct, frozen=True):
+    """Fact: an execution is about to end; what is still open in it must be closed in the same commit."""
+
+    tenant_id: str
+    execution_id: str
+    status: str
+
+
+class ExecutionFinished(msgspec.Struct, frozen=True):
+    """Fact: an execution has ended, its last event is appended."""
+
+    execution: Execution
+    status: str
+    result: bytes | None
+    error: bytes | None

@@ -1,0 +1,442 @@
+"""How executions start, move and end: pure decisions over the rows of a batch."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from service.definitions.model import Definition, start_node_of
+from service.errors import StateError, not_found
+from service.executions.model import (
+    ENDED,
+    EVENT_OF,
+    STATUS,
+    AppendState,
+    Attributed,
+    Attributes,
+    Changed,
+    Execution,
+    ExecutionEnding,
+    ExecutionFinished,
+    Facet,
+    Labels,
+    MergeState,
+    NewExecution,
+    ReplaceState,
+    SetAttributes,
+    SetStatus,
+    Started,
+    StartExecution,
+    State,
+    Value,
+)
+from service.kernel.command import Rule
+from service.kernel.events import append
+from service.kernel.json import append_at, check, fingerprint, merge_patch
+from service.kernel.limits import refuse_past, usage_keys, use
+from service.kernel.principal import Principal, Standing
+from service.kernel.raw import encoded, shown, stored
+from service.kernel.tables import Wanted
+from service.kernel.view import View
+from service.work.model import Enqueue, WorkSettled
+from service.work.rules import enqueue, enqueue_keys
+
+EMPTY_STATE = b"{}"
+SNAPSHOT_EVENTS = 200
+
+
+def need(view: View, execution_id: str) -> Execution:
+    """The execution, or 404."""
+    found = view.get(Execution, view.tenant_id, execution_id)
+    if found is None:
+        raise not_found("execution", execution_id)
+    return found
+
+
+def need_open(view: View, execution_id: str, expected_sequence: int | None = None) -> Execution:
+    """The execution, refused if it has ended or moved past the expected sequence."""
+    execution = need(view, execution_id)
+    if execution.status in ENDED:
+        raise ended(execution)
+    if expected_sequence is not None and expected_sequence != execution.sequence:
+        raise StateError(
+            "sequence/mismatch",
+            f"The execution is at sequence {execution.sequence}; {expected_sequence} was expected. Read what happened "
+            "since, decide again, and send the new sequence.",
+            current_sequence=execution.sequence,
+            current_status=execution.status,
+        )
+    return execution
+
+
+def ended(execution: Execution) -> StateError:
+    """409 for a write to an execution that has ended, with its outcome."""
+    return StateError(
+        "execution/terminal",
+        f"The execution is {execution.status}; it can be read, not changed.",
+        current_status=execution.status,
+        outcome=execution.status,
+        current_sequence=execution.sequence,
+    )
+
+
+def changed(execution: Execution) -> Changed:
+    """Where the execution stands."""
+    return Changed(execution.id, execution.status, execution.sequence)
+
+
+# ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def start_keys(command: StartExecution, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The execution of that id, the definition, the shelf of the first item, what the limits count."""
+    tenant = who.tenant_id
+    yield from usage_keys(tenant, standing, "running_executions")
+    if command.execution_id is not None:
+        yield Execution, (tenant, command.execution_id)
+    if command.parent_id is not None:
+        yield Execution, (tenant, command.parent_id)
+    if command.version is not None:
+        yield Definition, (tenant, command.workflow_id, command.version)
+    if command.start is not None:
+        yield from enqueue_keys(command.start, who, standing)
+
+
+def start(view: View, command: StartExecution) -> Started:
+    """Execution, `execution.started` and, if asked for, the first work item: one commit. The same start again is a no-op."""
+    if command.execution_id is not None:
+        before = view.get(Execution, view.tenant_id, command.execution_id)
+        if before is not None:
+            return same_start(before, command)
+    definition = pinned(view, command)
+    refuse_past(view, "payload_bytes", len(command.input))
+    refuse_past(view, "state_bytes", len(command.state))
+    use(view, "running_executions")
+    if command.parent_id is not None:
+        need(view, command.parent_id)
+    execution = NewExecution(
+        tenant_id=view.tenant_id,
+        id=command.execution_id or view.new_id(),
+        namespace=command.namespace,
+        workflow_id=command.workflow_id,
+        version=definition.version if definition else None,
+        status="pending" if command.pending else "running",
+        queue=command.queue,
+        parent_id=command.parent_id,
+        segment=0,
+        sequence=0,
+        snapshot_sequence=0,
+        snapshot_events=definition.snapshot_events if definition else SNAPSHOT_EVENTS,
+        open_items=0,
+        digest=command.digest,
+        created_at=view.now,
+        started_at=None if command.pending else view.now,
+        updated_at=view.now,
+        completed_at=None,
+        labels=encoded(command.labels) if command.labels else None,
+        attributes=encoded(command.attributes) if command.attributes else None,
+    )
+    if command.state:
+        view.add(State(view.tenant_id, execution.id, bytes(command.state), 1))
+    add_facets(view, execution.id, command.labels, command.attributes)
+    item_id = first_item_id(view, command)
+    body = started_body(command, execution, item_id)
+    view.add(execution)
+    execution = append(view, execution, "execution.started", body)
+    if command.start is not None:
+        enqueue(view, first_item(command.start, definition), execution, item_id)
+    return Started(execution.id, execution.status, execution.version, 1, True, item_id)
+
+
+def same_start(before: Execution, command: StartExecution) -> Started:
+    """The answer to a start whose id is taken: the same one again, or another's."""
+    if before.digest != command.digest:
+        raise StateError(
+            "execution/conflict",
+            f"The execution {before.id!r} was started with other arguments; choose another id, or send the same request.",
+            current_status=before.status,
+            current_sequence=before.sequence,
+        )
+    item = fingerprint(before.id, "first") if command.start is not None else None
+    return Started(before.id, before.status, before.version, before.sequence, False, item)
+
+
+def first_item_id(view: View, command: StartExecution) -> str | None:
+    """The first item's id; it follows from a chosen execution id, so that a repeated start can name it."""
+    if command.start is None:
+        return None
+    if command.execution_id is None:
+        return command.start.id or view.new_id()
+    return command.start.id or fingerprint(command.execution_id, "first")
+
+
+def first_item(asked: Enqueue, definition: Definition | None) -> Enqueue:
+    """What to enqueue first: what was asked for, filled in from the definition's start node."""
+    node = start_node_of(definition) if definition is not None and asked.node_id is None else None
+    if node is None:
+        return asked
+    return msgspec.structs.replace(
+        asked,
+        node_id=node.id,
+        queue=node.kind if asked.queue == "default" else asked.queue,
+        max_attempts=asked.max_attempts or node.max_attempts,
+        retry=asked.retry or node.retry,
+    )
+
+
+class StartedBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of `execution.started`: everything that replay needs."""
+
+    workflow_id: str
+    version: str | None = None
+    status: str = "running"
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    state: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    parent_id: str | None = None
+    work_item_id: str | None = None
+    node_id: str | None = None
+
+
+def started_body(command: StartExecution, execution: Execution, item_id: str | None) -> bytes:
+    """The input lives here and nowhere else; the execution's row does not repeat it."""
+    return encoded(
+        StartedBody(
+            execution.workflow_id,
+            execution.version,
+            execution.status,
+            command.input if command.input else msgspec.UNSET,
+            command.state if command.state else msgspec.UNSET,
+            command.parent_id,
+            item_id,
+            command.start.node_id if command.start else None,
+        )
+    )
+
+
+def pinned(view: View, command: StartExecution) -> Definition | None:
+    """The definition that a start is pinned to; None for a workflow that lives in code."""
+    if command.version is None:
+        return None
+    definition = view.get(Definition, view.tenant_id, command.workflow_id, command.version)
+    if definition is None:
+        raise not_found("definition", f"{command.workflow_id}/{command.version}")
+    return definition
+
+
+# ── status ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class StatusBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of the events that move or end an execution."""
+
+    from_: str = msgspec.field(name="from")
+    to: str
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    reason: str | None = None
+
+
+def by_execution(command: SetStatus | ReplaceState, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The execution that the command names."""
+    yield Execution, (who.tenant_id, command.execution_id)
+
+
+def set_status(view: View, command: SetStatus) -> Changed:
+    """Move to another status, by the table; an ending closes what is open."""
+    execution = need_open(view, command.execution_id, command.expected_sequence)
+    refuse_operating(view, execution, command.status)
+    return changed(move(view, execution, command.status, stored(command.result), stored(command.error), command.reason))
+
+
+def refuse_operating(view: View, execution: Execution, status: str) -> None:
+    """Cancel, terminate, pause and resume are an operator's; every other move belongs to whoever runs the execution."""
+    operating = status in ("cancelled", "terminated", "paused") or execution.status == "paused"
+    if operating and not view.who.may("execution.operate"):
+        raise StateError(
+            "auth/forbidden",
+            f"The role {view.who.role!r} may not make an execution {status!r}; an operator's or owner's may.",
+            permission="execution.operate",
+            role=view.who.role,
+        )
+
+
+def move(
+    view: View,
+    execution: Execution,
+    status: str,
+    result: bytes | None = None,
+    error: bytes | None = None,
+    reason: str | None = None,
+) -> Execution:
+    """The execution in its new status, with the event that says so."""
+    old = execution.status
+    STATUS.step(old, status)
+    if status in ENDED:
+        if execution.open_items:
+            view.tell(ExecutionEnding(execution.tenant_id, execution.id, status))
+            execution = view.get(Execution, execution.tenant_id, execution.id) or execution
+        use(view, "running_executions", -1)
+    body = StatusBody(old, status, shown(result) or msgspec.UNSET, shown(error) or msgspec.UNSET, reason)
+    execution = msgspec.structs.replace(
+        execution,
+        status=status,
+        started_at=execution.started_at or (view.now if status == "running" else None),
+        completed_at=view.now if status in ENDED else None,
+        result=result,
+        error=error,
+    )
+    execution = append(view, execution, EVENT_OF.get(status, "execution.status_changed"), encoded(body))
+    if status in ENDED:
+        view.tell(ExecutionFinished(execution, status, result, error))
+    return execution
+
+
+def settle_with_item(view: View, fact: WorkSettled) -> None:
+    """An item that drives its execution ends it."""
+    item = fact.item
+    if item.drives != "execution" or item.execution_id is None or fact.outcome == "cancelled":
+        return
+    execution = view.get(Execution, item.tenant_id, item.execution_id)
+    if execution is not None and execution.status not in ENDED:
+        if execution.status == "pending":
+            execution = move(view, execution, "running")
+        move(view, execution, fact.outcome, fact.result, fact.error)
+
+
+# ── state ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def state_keys(command: MergeState, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The execution and its state."""
+    yield Execution, (who.tenant_id, command.execution_id)
+    yield State, (who.tenant_id, command.execution_id)
+
+
+def state_of(view: View, execution: Execution) -> bytes:
+    """The execution's state document; `{}` until it was written."""
+    found = view.get(State, execution.tenant_id, execution.id)
+    return EMPTY_STATE if found is None else found.state
+
+
+def write_state(view: View, execution: Execution, kind: str, body: bytes, state: bytes) -> Execution:
+    """Store the new document and the event that made it."""
+    refuse_past(view, "state_bytes", len(state))
+    new = State(execution.tenant_id, execution.id, state, execution.sequence + 1)
+    if view.get(State, execution.tenant_id, execution.id) is None:
+        view.add(new)
+    else:
+        view.put(new)
+    return append(view, execution, kind, body)
+
+
+def replace_state(view: View, command: ReplaceState) -> Changed:
+    """The document as given."""
+    execution = need_open(view, command.execution_id, command.expected_sequence)
+    return changed(write_state(view, execution, "state.replaced", command.state, command.state))
+
+
+def merge_state(view: View, command: MergeState) -> Changed:
+    """The document with a merge patch applied."""
+    execution = need_open(view, command.execution_id, command.expected_sequence)
+    merged = merge_patch(msgspec.json.decode(state_of(view, execution)), msgspec.json.decode(command.patch))
+    return changed(write_state(view, execution, "state.merged", command.patch, encoded(merged)))
+
+
+class AppendBody(msgspec.Struct, frozen=True):
+    """Body of `state.appended`."""
+
+    path: str
+    value: msgspec.Raw
+
+
+def append_state(view: View, command: AppendState) -> Changed:
+    """The document with a value appended to one of its arrays; two at once both survive."""
+    execution = need_open(view, command.execution_id, command.expected_sequence)
+    return changed(appended_state(view, execution, command.path, command.value))
+
+
+def appended_state(view: View, execution: Execution, path: str, value: msgspec.Raw) -> Execution:
+    """The execution with `value` appended at `path` of its state."""
+    document = append_at(msgspec.json.decode(state_of(view, execution)), path, msgspec.json.decode(value))
+    state = encoded(document)
+    check(state)
+    return write_state(view, execution, "state.appended", encoded(AppendBody(path, value)), state)
+
+
+# ── attributes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def facet(tenant: str, execution: str, family: str, name: str, value: Value) -> Facet:
+    """One label or attribute as lists filter by it."""
+    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
+    number = value if isinstance(value, int) and not isinstance(value, bool) else None
+    return Facet(tenant, execution, family, name, text, number)
+
+
+def add_facets(view: View, execution_id: str, labels: Labels, attributes: Attributes) -> None:
+    """Rows for a new execution's labels and attributes."""
+    for family, values in (("label", labels), ("attr", attributes)):
+        for name, value in values.items():
+            if value is not None:
+                view.add(facet(view.tenant_id, execution_id, family, name, value))
+
+
+def attribute_keys(command: SetAttributes, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The execution, its attributes, and a row for each name."""
+    tenant, execution = who.tenant_id, command.execution_id
+    yield Execution, (tenant, execution)
+    yield Attributed, (tenant, execution)
+    for family, names in (("label", command.labels), ("attr", command.attributes)):
+        for name in names:
+            yield Facet, (tenant, execution, family, name)
+
+
+class AttributesBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of `attributes.set`."""
+
+    attributes: dict[str, Value] = {}
+    labels: dict[str, str | None] = {}
+
+
+def set_attributes(view: View, command: SetAttributes) -> Changed:
+    """Merge attributes and labels; null removes."""
+    execution = need_open(view, command.execution_id, command.expected_sequence)
+    before = view.get(Attributed, execution.tenant_id, execution.id)
+    if before is None:
+        raise not_found("execution", execution.id)
+    for family, values in (("label", command.labels), ("attr", command.attributes)):
+        for name, value in values.items():
+            write_facet(view, execution.id, family, name, value)
+    labels, attributes = merged(before.labels, command.labels), merged(before.attributes, command.attributes)
+    view.put(msgspec.structs.replace(before, labels=labels, attributes=attributes))
+    body = encoded(AttributesBody(command.attributes, command.labels))
+    return changed(append(view, execution, "attributes.set", body))
+
+
+def merged(before: bytes | None, patch: object) -> bytes:
+    """A flat JSON object with a patch of names applied."""
+    return encoded(merge_patch(msgspec.json.decode(before or b"{}"), patch))
+
+
+def write_facet(view: View, execution_id: str, family: str, name: str, value: Value) -> None:
+    """Add, change or remove one facet row."""
+    before = view.get(Facet, view.tenant_id, execution_id, family, name)
+    if value is None:
+        if before is not None:
+            view.remove(before)
+        return
+    new = facet(view.tenant_id, execution_id, family, name, value)
+    if before is None:
+        view.add(new)
+    else:
+        view.put(new)
+
+
+RULES = [
+    Rule(StartExecution, start, start_keys),
+    Rule(SetStatus, set_status, by_execution),
+    Rule(ReplaceState, replace_state, state_keys),
+    Rule(MergeState, merge_state, state_keys),
+    Rule(AppendState, append_state, state_keys),
+    Rule(SetAttributes, set_attributes, attribute_keys),
+]
+LISTENERS = [(WorkSettled, settle_with_item)]

@@ -1,0 +1,28 @@
+"""The tables of executions, and how they are read for an answer."""
+
+from service.executions.model import OF_ITEM, Attributed, Execution, Facet, State
+from service.kernel.tables import Table
+
+TABLES = [
+    Table(
+        Execution,
+        ("tenant_id", "id"),
+        20,
+        "load_executions",
+        "insert_executions",
+        "update_executions",
+        paths={OF_ITEM: lambda key: (key[0], None, key[1])},
+        wide=1,
+    ),
+    Table(Attributed, ("tenant_id", "id"), 21, "load_attributed", update="update_attributed"),
+    Table(State, ("tenant_id", "execution_id"), 22, "load_states", "insert_states", "update_states"),
+    Table(
+        Facet,
+        ("tenant_id", "execution_id", "family", "name"),
+        23,
+        "load_facets",
+        "insert_facets",
+        "update_facets",
+        "delete_facets",
+    ),
+]

@@ -1,0 +1,90 @@
+"""Rows, commands and replies of the log and its snapshots."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from service.executions.model import Sequence
+from service.kernel.command import PATH
+from service.kernel.ids import Name
+from service.kernel.raw import ABSENT
+
+Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]{1,128}$", description="1–128 of a–z 0–9 _ . -")]
+SNAPSHOTS_KEPT = 3
+
+TAIL = "events_since_snapshot"
+"""The events of an execution after its latest snapshot, asked for by (tenant, execution)."""
+LATEST = "latest_snapshots"
+"""The snapshots of an execution that are kept, asked for by (tenant, execution)."""
+
+
+class LoggedEvent(msgspec.Struct, frozen=True):
+    """An event as the fold reads it."""
+
+    tenant_id: str
+    execution_id: str
+    sequence: int
+    kind: str
+    body: bytes | None
+    node_id: str | None
+    work_item_id: str | None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The fold of a log at `sequence`; `body` is a `Fold` as JSON."""
+
+    tenant_id: str
+    execution_id: str
+    sequence: int
+    body: bytes
+    created_at: int
+
+
+class Fold(msgspec.Struct):
+    """What a log adds up to: status, state, the nodes that completed (with their outputs) and those still active."""
+
+    sequence: int = 0
+    status: str = "pending"
+    state: Any = {}
+    completed_nodes: dict[str, Any] = {}
+    active_nodes: dict[str, list[str]] = {}
+
+
+class AppendedEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An event to append; the service gives it its sequence and time."""
+
+    kind: Kind
+    body: msgspec.Raw = ABSENT
+    node_id: Name | None = None
+    causation_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+
+
+class AppendEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Append 1–1,000 events at once; with a lease, only while it is held."""
+
+    events: Annotated[list[AppendedEvent], msgspec.Meta(min_length=1, max_length=1_000)]
+    expected_sequence: Sequence | None = None
+    execution_id: str = PATH
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """The sequences that were given out, first to last."""
+
+    execution_id: str
+    first_sequence: int
+    last_sequence: int
+
+
+class WriteSnapshot(msgspec.Struct, frozen=True):
+    """Fold the log up to `sequence` (default: its end) and keep the result."""
+
+    execution_id: str
+    sequence: int | None = None
+
+
+class SnapshotWritten(msgspec.Struct, frozen=True):
+    """Where the snapshot stands."""
+
+    execution_id: str
+    snapshot_sequence: int
+    sequence: int

@@ -1,0 +1,315 @@
+"""The log over HTTP: append, read, tail, the tenant's feed, snapshots."""
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+
+from backends.protocol import Row, Tx
+from service.errors import not_found
+from service.executions.model import ENDED
+from service.history.fold import fold
+from service.history.model import Appended, AppendEvents, Fold, LoggedEvent, SnapshotWritten, WriteSnapshot
+from service.http.answer import encode
+from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command
+from service.http.lists import ALL, Page, listed
+from service.kernel.filters import Field, Vocabulary, compile
+from service.kernel.raw import shown
+
+After = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+AFTER = Query("after", After, 0, "Only events after this sequence.")
+CHECK_SECONDS = 5.0
+FEED = Vocabulary(fields=(Field("kind", "v.kind", "text"),))
+
+
+class ShownEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event as it is answered."""
+
+    sequence: int
+    kind: str
+    body: msgspec.Raw | None
+    at: int
+    actor: str
+    node_id: str | None = None
+    work_item_id: str | None = None
+    causation_id: str | None = None
+
+
+class FedEvent(msgspec.Struct, frozen=True):
+    """An event of the tenant's feed."""
+
+    execution_id: str
+    event: ShownEvent
+
+
+class Events(msgspec.Struct, frozen=True):
+    """A page of a log; `last_sequence` is where the log ends, `next_after` the way on, null at the end."""
+
+    items: list[ShownEvent]
+    last_sequence: int
+    next_after: int | None
+
+
+class Latest(msgspec.Struct, frozen=True):
+    """Where a log ends."""
+
+    execution_id: str
+    sequence: int
+    status: str
+
+
+class ShownSnapshot(msgspec.Struct, frozen=True):
+    """A snapshot: the fold of the log at `sequence`."""
+
+    sequence: int
+    created_at: int
+    fold: msgspec.Raw
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """Whether replay from the start agrees with the stored state, the newest snapshot, and the status."""
+
+    execution_id: str
+    sequence: int
+    matches: bool
+    differences: list[str]
+
+
+def show(row: Row) -> ShownEvent:
+    """A stored event as it is answered."""
+    return ShownEvent(row[0], row[1], shown(row[2]), row[3], row[4], row[5], row[6], row[7])
+
+
+async def head(call: Call) -> tuple[int, str]:
+    """Where the execution's log ends, and its status; 404 when there is none."""
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one("read_sequence", tenant_id=call.who.tenant_id, execution_id=call.path["id"])
+
+    row = await call.services.backend.read(read)
+    if row is None:
+        raise not_found("execution", call.path["id"])
+    return row[0], row[1]
+
+
+async def page_of(call: Call, after: int, limit: int) -> list[Row]:
+    """Events after a sequence, in order."""
+
+    async def read(tx: Tx) -> list[Row]:
+        return await tx.all(
+            "read_events", tenant_id=call.who.tenant_id, execution_id=call.path["id"], after=after, limit=limit
+        )
+
+    return await call.services.backend.read(read)
+
+
+async def events(call: Call) -> Events:
+    """A page of the log."""
+    last, _ = await head(call)
+    rows = await page_of(call, call.query["after"], call.query["limit"])
+    more = bool(rows) and rows[-1][0] < last
+    return Events([show(row) for row in rows], last, rows[-1][0] if more else None)
+
+
+async def latest(call: Call) -> Latest:
+    """Where the log ends."""
+    sequence, status = await head(call)
+    return Latest(call.path["id"], sequence, status)
+
+
+async def tail(call: Call) -> Any:
+    """The log as server-sent events: what is there, then what comes; ends with the execution."""
+    await head(call)
+    said = call.headers.get(b"last-event-id", b"")
+    after = int(said) if said.isdigit() else call.query["after"]
+    return Tail(call, after)
+
+
+class Tail:
+    """A stream of events. Each has its sequence as id, so a client that comes back misses and repeats nothing."""
+
+    def __init__(self, call: Call, after: int) -> None:
+        self.call, self.after = call, after
+
+    async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        gone = asyncio.ensure_future(self._gone(receive))
+        try:
+            await self._stream(send, gone)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+
+    @staticmethod
+    async def _gone(receive: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async def _stream(self, send: Any, gone: "asyncio.Future[None]") -> None:
+        call, topic = self.call, f"tail/{self.call.who.tenant_id}"
+        channel = f"{topic}/{call.path['id']}"
+        with call.services.wakes.park(topic, lambda told: told == channel) as place:
+            while not gone.done():
+                _, status = await head(call)
+                rows = await page_of(call, self.after, 500)
+                for row in rows:
+                    await send({"type": "http.response.body", "body": frame(row), "more_body": True})
+                    self.after = row[0]
+                if rows:
+                    continue
+                if status in ENDED:
+                    return
+                await call.services.tokens.check(call.who)
+                if not await place.rest(CHECK_SECONDS):
+                    goodbye = b"event: goodbye\nretry: 1000\ndata: {}\n\n"
+                    await send({"type": "http.response.body", "body": goodbye, "more_body": True})
+                    return
+                await send({"type": "http.response.body", "body": b": here\n\n", "more_body": True})
+
+
+def frame(row: Row) -> bytes:
+    """One server-sent event."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (row[0], row[1].encode(), encode(show(row)))
+
+
+async def feed(call: Call) -> Page:
+    """Every event of the tenant in the order of their commits; the cursor never skips one that commits late."""
+    kinds = call.query["kinds"]
+    condition = ALL
+    if kinds is not None:
+        quoted = ", ".join("'" + kind.replace("'", "''") + "'" for kind in kinds.split(","))
+        predicate = compile(f"kind IN ({quoted})", FEED)
+        condition = (predicate.sql, predicate.params)
+
+    async def horizon(tx: Tx) -> Row | None:
+        return await tx.one("feed_horizon")
+
+    found = await call.services.backend.read(horizon)
+    limit, cursor = call.query["limit"], call.query["after"]
+    scope = [call.who.tenant_id, "feed"]
+    at = [0, 0] if cursor is None else call.services.cursors.open(scope, cursor)
+
+    async def read(tx: Tx) -> list[Row]:
+        return await tx.all(
+            "read_feed", where=condition, tenant_id=call.who.tenant_id, commit_id=at[0], position=at[1],
+            horizon=found[0] if found else 0, limit=limit,
+        )  # fmt: skip
+
+    rows = await call.services.backend.read(read, scan=True)
+    items = [FedEvent(row[2], show(row[3:])) for row in rows]
+    return Page(items, call.services.cursors.seal(scope, rows[-1][:2] if rows else at))
+
+
+async def write_snapshot(call: Call) -> SnapshotWritten:
+    """Fold the log up to the sequence of the path."""
+    return await call.run(WriteSnapshot(call.path["id"], int(call.path["sequence"])))  # type: ignore[no-any-return]
+
+
+async def latest_snapshot(call: Call) -> ShownSnapshot:
+    """The newest snapshot."""
+    row = await newest(call, 2**62)
+    if row is None:
+        raise not_found("snapshot of execution", call.path["id"])
+    return ShownSnapshot(row[0], row[2], msgspec.Raw(row[1]))
+
+
+async def newest(call: Call, sequence: int) -> Row | None:
+    """The newest snapshot at or below a sequence."""
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one(
+            "read_snapshot_latest", tenant_id=call.who.tenant_id, execution_id=call.path["id"], sequence=sequence
+        )
+
+    return await call.services.backend.read(read)
+
+
+async def snapshots(call: Call) -> Page:
+    """The snapshots that are kept."""
+    await head(call)
+    return await listed(
+        call, "read_snapshots", (0,), ("after",), lambda row: ShownSnapshot(row[0], row[2], msgspec.Raw(row[1])),
+        lambda row: (row[0],), tenant_id=call.who.tenant_id, execution_id=call.path["id"],
+    )  # fmt: skip
+
+
+async def verify(call: Call) -> Verified:
+    """Replay the whole log and compare with what is stored."""
+    tenant, execution = call.who.tenant_id, call.path["id"]
+
+    async def read(tx: Tx) -> tuple[Row | None, list[Row], Row | None]:
+        stored = await tx.one("read_execution", tenant_id=tenant, id=execution)
+        log, after = [], 0
+        while page := await tx.all("read_events", tenant_id=tenant, execution_id=execution, after=after, limit=1000):
+            log += page
+            after = page[-1][0]
+        last = await tx.one("read_snapshot_latest", tenant_id=tenant, execution_id=execution, sequence=2**62)
+        return stored, log, last
+
+    stored, log, last = await call.services.backend.read(read, scan=True)
+    if stored is None:
+        raise not_found("execution", execution)
+    logged = [LoggedEvent(tenant, execution, row[0], row[1], row[2], row[5], row[6]) for row in log]
+    return compare(execution, stored, logged, last)
+
+
+def compare(execution: str, stored: Row, log: list[LoggedEvent], last: Row | None) -> Verified:
+    """What replay adds up to against the columns and the newest snapshot."""
+    replayed, wrong = fold(log), []
+    if [event.sequence for event in log] != list(range(1, stored[8] + 1)):
+        wrong.append("the log is not dense from 1 to the execution's sequence")
+    if replayed.status != stored[4]:
+        wrong.append(f"status: replay says {replayed.status!r}, the execution {stored[4]!r}")
+    if replayed.state != msgspec.json.decode(stored[18] or b"{}"):
+        wrong.append("state: replay and the stored document differ")
+    if last is not None:
+        at = msgspec.json.decode(last[1], type=Fold)
+        if fold(log[: at.sequence]) != at:
+            wrong.append(f"snapshot at {at.sequence}: replay and the snapshot differ")
+    return Verified(execution, stored[8], not wrong, wrong)
+
+
+ENDPOINTS = [
+    Endpoint(
+        "POST", "/v1/executions/{id}/events", "appendEvents", "execution.write", "Append events",
+        command(AppendEvents, execution_id="id"), reply=Appended, body=AppendEvents, created=True,
+        errors=("not-found", "execution/terminal", "sequence/mismatch", "limit/events-per-execution", "limit/payload-bytes"),
+    ),
+    Endpoint(
+        "GET", "/v1/executions/{id}/events", "getEvents", "read", "Read the log", events, reply=Events, writes=False,
+        query=(AFTER, LIMIT), errors=("not-found",),
+    ),
+    Endpoint(
+        "GET", "/v1/executions/{id}/events:latest", "latestSequence", "read", "Where the log ends", latest, reply=Latest,
+        writes=False, errors=("not-found",),
+    ),
+    Endpoint(
+        "GET", "/v1/executions/{id}/events:tail", "tailEvents", "read", "Follow the log as server-sent events", tail,
+        reply=ShownEvent, writes=False, query=(AFTER,), media="text/event-stream", errors=("not-found",),
+    ),
+    Endpoint(
+        "GET", "/v1/events", "readFeed", "read", "Every event of the tenant, in commit order", feed, reply=Page, writes=False,
+        query=(
+            LIMIT, Query("after", str, None, "`next_cursor` of the page before; it is always given, also at the end."),
+            Query("kinds", str, None, "Only these kinds, separated by commas."),
+        ),
+        errors=("request/cursor",),
+    ),
+    Endpoint(
+        "PUT", "/v1/executions/{id}/snapshots/{sequence}", "writeSnapshot", "execution.write", "Fold the log and keep the result",
+        write_snapshot, reply=SnapshotWritten, errors=("not-found", "snapshot/ahead", "execution/terminal"),
+    ),
+    Endpoint(
+        "GET", "/v1/executions/{id}/snapshots:latest", "latestSnapshot", "read", "The newest snapshot", latest_snapshot,
+        reply=ShownSnapshot, writes=False, errors=("not-found",),
+    ),
+    Endpoint(
+        "GET", "/v1/executions/{id}/snapshots", "listSnapshots", "read", "The snapshots that are kept", snapshots, reply=Page,
+        writes=False, query=(LIMIT, CURSOR), errors=("not-found",),
+    ),
+    Endpoint(
+        "POST", "/v1/executions/{id}/snapshots:verify", "verifySnapshots", "read", "Replay the log and compare", verify,
+        reply=Verified, writes=False, errors=("not-found",),
+    ),
+]  # fmt: skip

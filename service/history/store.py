@@ -1,0 +1,23 @@
+"""The tables of the log and its snapshots. Events are only inserted, by the kernel; here they are read for a fold."""
+
+from service.history.model import LATEST, TAIL, LoggedEvent, Snapshot
+from service.kernel.tables import Group, Table
+
+TABLES = [
+    Table(
+        Snapshot,
+        ("tenant_id", "execution_id", "sequence"),
+        50,
+        "load_snapshots",
+        "insert_snapshots",
+        delete="delete_snapshots",
+        groups=(Group(LATEST, "kept_snapshots", lambda row: (row.tenant_id, row.execution_id)),),
+    ),
+    Table(
+        LoggedEvent,
+        ("tenant_id", "execution_id", "sequence"),
+        51,
+        "load_events",
+        groups=(Group(TAIL, "events_since_snapshots", lambda row: (row.tenant_id, row.execution_id)),),
+    ),
+]

@@ -1,0 +1,73 @@
+"""Answers: status, headers and bytes, ready to send; every refusal as RFC 9457 `application/problem+json`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from litestar.types import Receive, Scope, Send
+
+from service.errors import CODES, StateError
+
+JSON = (b"content-type", b"application/json")
+PROBLEM = (b"content-type", b"application/problem+json")
+NO_STORE = (b"cache-control", b"no-store")
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+Header = tuple[bytes, bytes]
+encode = msgspec.json.Encoder().encode
+
+
+class Answer:
+    """An ASGI application that sends one prepared response."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes, headers: Sequence[Header] = (JSON,)) -> None:
+        self.status, self.body, self.headers = status, body, headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = (b"content-length", b"%d" % len(self.body))
+        head: Any = {"type": "http.response.start", "status": self.status, "headers": [*self.headers, NOSNIFF, length]}
+        await send(head)
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+def document(error: StateError) -> dict[str, Any]:
+    """The problem document of a refusal."""
+    return {
+        "type": f"/problems/{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        **error.facts,
+    }
+
+
+def problem(error: StateError, headers: Sequence[Header] = ()) -> Answer:
+    """A refusal as an answer, with the headers that its status asks for."""
+    extra = [*headers, PROBLEM, NO_STORE]
+    if "retry_after" in error.facts:
+        extra.append((b"retry-after", b"%d" % error.facts["retry_after"]))
+    if error.status == 401 or error.code == "auth/malformed":
+        extra.append((b"www-authenticate", challenge(error)))
+    if error.code == "auth/forbidden":
+        extra.append((b"www-authenticate", b'Bearer realm="holdfast", error="insufficient_scope"'))
+    return Answer(error.status, encode(document(error)), extra)
+
+
+def challenge(error: StateError) -> bytes:
+    """The `WWW-Authenticate` of RFC 6750; no error code when no token was sent."""
+    if error.code == "auth/missing":
+        return b'Bearer realm="holdfast"'
+    word = b"invalid_request" if error.code == "auth/malformed" else b"invalid_token"
+    return b'Bearer realm="holdfast", error="%s"' % word
+
+
+def from_http(status: int) -> StateError:
+    """The refusal for a status that the framework came up with."""
+    if status == 404:
+        return StateError("request/route", "There is nothing at this path; see /openapi.json for what there is.")
+    if status == 405:
+        return StateError("request/method", "The path is right, the method is not; see /openapi.json.")
+    known = {code_status: code for code, (code_status, _) in CODES.items() if code.startswith("request/")}
+    return StateError(known.get(status, "request/malformed"), "The request cannot be read.")

@@ -1,0 +1,164 @@
+"""An endpoint: method, path, permission, body, answer and errors, declared once.
+
+The server, the OpenAPI document and the tests that try every operation with every role all read the same declaration.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from backends.protocol import StateBackend
+from service.errors import StateError, invalid
+from service.http.answer import Answer
+from service.kernel.command import Replayed, Request
+from service.kernel.json import check, fingerprint
+from service.kernel.page import Cursors
+from service.kernel.principal import Principal
+from service.kernel.run import Kernel
+from service.kernel.wake import Wakes
+
+PUBLIC = "public"
+"""The permit of endpoints that need no token."""
+
+
+class Query(msgspec.Struct, frozen=True):
+    """A query parameter: its type (a msgspec annotation), default and meaning."""
+
+    name: str
+    type: Any
+    default: Any
+    meaning: str
+
+
+LIMIT = Query("limit", "limit", 100, "Most items to answer, 1–1,000.")
+CURSOR = Query("cursor", str, None, "`next_cursor` of the page before.")
+
+
+class Services(msgspec.Struct):
+    """What endpoints work with; made once by `main`."""
+
+    kernel: Kernel
+    backend: StateBackend
+    wakes: Wakes
+    cursors: Cursors
+    settings: Any
+    tokens: Any = None
+    extra: dict[str, Any] = {}
+
+
+class Call:
+    """One request: who asks, the path's parts, the query, the body. `headers` are lower-case bytes."""
+
+    __slots__ = ("body", "endpoint", "headers", "path", "query", "services", "who")
+
+    def __init__(
+        self,
+        services: Services,
+        endpoint: "Endpoint",
+        who: Principal,
+        path: Mapping[str, str],
+        query: dict[str, Any],
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+    ) -> None:
+        self.services, self.endpoint, self.who, self.path = services, endpoint, who, path
+        self.query, self.headers, self.body = query, headers, body
+
+    async def run(self, command: Any) -> Any:
+        """Run a command, under the request's Idempotency-Key if it has one."""
+        key = self.headers.get(b"idempotency-key")
+        if key is None:
+            return await self.services.kernel.submit(Request(self.who, command))
+        said = fingerprint(self.endpoint.operation, repr(sorted(self.path.items())), self.body)
+        return await self.services.kernel.submit(
+            Request(self.who, command, idempotency_key(key), said, self.endpoint.status_of)
+        )
+
+
+def idempotency_key(value: bytes) -> str:
+    """The key as text; 1–255 printable ASCII characters."""
+    text = value.decode("latin-1")
+    if not 1 <= len(text) <= 255 or not text.isascii() or not text.isprintable():
+        raise StateError("request/malformed", "An Idempotency-Key is 1–255 printable ASCII characters.")
+    return text
+
+
+Handle = Callable[[Call], Awaitable[Any]]
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One operation. `handle` gives a Struct to encode, a stored answer, or an `Answer` of its own.
+
+    `writes` says that a command checks the caller's standing inside its transaction; otherwise it is read beforehand.
+    """
+
+    method: str
+    path: str
+    operation: str
+    permit: str
+    summary: str
+    handle: Handle
+    reply: Any = None
+    body: Any = None
+    status: int = 200
+    created: bool = False
+    writes: bool = True
+    query: tuple[Query, ...] = ()
+    errors: tuple[str, ...] = ()
+    media: str = "application/json"
+    no_store: bool = False
+
+    def status_of(self, reply: Any) -> int:
+        """The status of an answer: 201 when something was created, if the operation creates."""
+        if self.created and getattr(reply, "created", True):
+            return 201
+        return self.status
+
+
+def command(kind: type, **path: str) -> Handle:
+    """A handler that decodes the body as `kind`, fills in fields from the path (`id="id"`), and runs it."""
+    decoder = msgspec.json.Decoder(kind)
+
+    async def handle(call: Call) -> Any:
+        made = decode(decoder, call.body)
+        for field, part in path.items():
+            fill(made, field, call.path[part])
+        return await call.run(made)
+
+    return handle
+
+
+def decode(decoder: Any, body: bytes) -> Any:
+    """The body as a Struct: 400 for what is not JSON, 422 for what does not fit, with the place."""
+    check(body)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid([located(str(error))]) from None
+    except msgspec.DecodeError as error:
+        said = "The body is empty." if not body else f"The body is not JSON: {error}."
+        raise StateError("request/json", said) from None
+
+
+def located(message: str) -> tuple[str, str]:
+    """msgspec's message as (JSON pointer, sentence)."""
+    text, _, place = message.partition(" - at `$")
+    pointer = "".join(f"/{part}" for part in place.rstrip("`").replace("[", ".").replace("]", "").split(".") if part)
+    return pointer, text
+
+
+def fill(made: Any, field: str, value: str) -> None:
+    """Put a part of the path into a command; a body that says something else is refused."""
+    said = getattr(made, field)
+    if said not in ("", value):
+        raise invalid([(f"/{field}", f"the path says {value!r}, the body {said!r}; leave it out of the body")])
+    msgspec.structs.force_setattr(made, field, value)
+
+
+def answered(call: Call, reply: Any) -> Any:
+    """A stored answer as it was sent the first time."""
+    if isinstance(reply, Replayed):
+        headers = [(b"content-type", b"application/json"), (b"idempotent-replayed", b"true")]
+        return Answer(reply.status, reply.body, headers)
+    return reply

@@ -1,0 +1,68 @@
+"""Commands and their rules: what a capability hands to the kernel.
+
+A command is a frozen Struct; its rule says, purely, which rows it needs (`keys`) and what it does to them (`decide`).
+A fact is a Struct told inside a decision; its listeners are functions of other capabilities, run in the same overlay.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from backends.protocol import Row, Tx
+from service.kernel.principal import Principal, Standing
+from service.kernel.tables import Key, Wanted
+from service.kernel.view import View
+
+PATH = ""
+"""Default of a command's field that the path of the request fills in."""
+
+Decide = Callable[[View, Any], Any]
+Keys = Callable[[Any, Principal, Standing], Iterable[Wanted]]
+
+
+def no_keys(_command: Any, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """For a command whose rows are found as it goes."""
+    return ()
+
+
+class Chooser(msgspec.Struct, frozen=True):
+    """For commands whose rows only the database can choose: a claim, due work. One choice serves a whole group.
+
+    `group(command, who)` names the commands that choose together. `choose(tx, commands, whos, taken)` gives, for each
+    command, rows as the table of `row` selects them, locked with SKIP LOCKED and so never waited for; `taken` are the keys
+    that other groups of the batch chose. With `keys`, the chosen rows are only pointers, read without a lock: what
+    `keys(values)` wants is then loaded and locked in order with everything else, the chosen row first, and judged again.
+    """
+
+    row: type
+    group: Callable[[Any, Principal], Any]
+    choose: Callable[[Tx, Sequence[Any], Sequence[Principal], set[Key]], Awaitable[list[list[Row]]]]
+    keys: Callable[[Row], list[Wanted]] | None = None
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One command type's rule. `while_suspended` lets it through for a tenant that is suspended or archived."""
+
+    command: type
+    decide: Decide
+    keys: Keys = no_keys
+    chooser: Chooser | None = None
+    while_suspended: bool = False
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A command on its way: who asks, and, when the caller wants it recognised, its Idempotency-Key and fingerprint."""
+
+    who: Principal
+    command: Any
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    status_of: Callable[[Any], int] | None = None
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """The stored answer to a request that was made before."""
+
+    status: int
+    body: bytes

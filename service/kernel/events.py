@@ -1,0 +1,44 @@
+"""Append to an execution's log: dense sequences from 1, given out by whoever holds the execution's row."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from service.errors import StateError
+from service.kernel.view import NewEvent, View
+
+E = TypeVar("E", bound=msgspec.Struct)
+
+
+def append(
+    view: View,
+    execution: E,
+    kind: str,
+    body: bytes | None = None,
+    *,
+    node_id: str | None = None,
+    work_item_id: str | None = None,
+    causation_id: str | None = None,
+) -> E:
+    """Append one event; the execution with its next sequence, already written to the view.
+
+    `execution` is any row with `tenant_id`, `id`, `sequence` and `updated_at`. Refuses past the tenant's limit of events.
+    """
+    row: Any = execution
+    sequence = row.sequence + 1
+    most = view.standing.limit("events_per_execution")
+    if most is not None and sequence > most:
+        raise StateError(
+            "limit/events-per-execution",
+            f"The execution has {row.sequence} events and the tenant's limit is {most}; continue in a new execution.",
+            limit=most,
+            current=row.sequence,
+        )
+    view.events.append(
+        NewEvent(
+            row.tenant_id, row.id, sequence, kind, body, view.now, view.who.actor, node_id, work_item_id, causation_id
+        )
+    )
+    moved = msgspec.structs.replace(execution, sequence=sequence, updated_at=view.now)
+    view.put(moved)
+    return moved

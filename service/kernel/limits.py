@@ -1,0 +1,82 @@
+"""A tenant's limits, held inside the transaction that would pass them.
+
+A tenant without a limit pays nothing. With one, the transaction first takes the tenant's row, then counts: two processes
+at the last free place wait for each other, and one of them is refused.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from service.errors import StateError
+from service.kernel.principal import Standing
+from service.kernel.tables import Table, Wanted
+from service.kernel.view import View
+
+CODES = {
+    "running_executions": "limit/running-executions",
+    "definitions": "limit/definitions",
+    "ready_work_items": "limit/ready-work-items",
+    "tokens": "limit/tokens",
+    "payload_bytes": "limit/payload-bytes",
+    "state_bytes": "limit/state-bytes",
+}
+COUNTED = ("running_executions", "definitions", "ready_work_items", "tokens")
+
+
+class TenantTurn(msgspec.Struct, frozen=True):
+    """The right to count: the tenant's row, locked."""
+
+    tenant_id: str
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """How many of something a tenant has, this batch's included."""
+
+    tenant_id: str
+    name: str
+    count: int
+
+
+TABLES = [
+    Table(TenantTurn, ("tenant_id",), 0, "lock_tenants"),
+    Table(Usage, ("tenant_id", "name"), 1, "count_usage"),
+]
+
+
+def usage_keys(tenant_id: str, standing: Standing, name: str) -> Iterable[Wanted]:
+    """What must be loaded to hold the limit `name`; nothing when there is no limit."""
+    if standing.limit(name) is not None:
+        yield TenantTurn, (tenant_id,)
+        yield Usage, (tenant_id, name)
+
+
+def use(view: View, name: str, count: int = 1) -> None:
+    """Count `count` more (or fewer) of `name`; refuses past the limit."""
+    most = view.standing.limit(name)
+    if most is None or (count < 0 and not known(view, name)):
+        return
+    usage = view.get(Usage, view.tenant_id, name) or Usage(view.tenant_id, name, 0)
+    if count > 0 and usage.count + count > most:
+        raise past(name, most, usage.count)
+    view.put(msgspec.structs.replace(usage, count=usage.count + count))
+
+
+def known(view: View, name: str) -> bool:
+    """Whether this batch has counted `name`; a release need not be counted if nobody asks."""
+    return view.has(Usage, view.tenant_id, name)
+
+
+def refuse_past(view: View, name: str, size: int) -> None:
+    """Refuse a size past the limit `name`."""
+    most = view.standing.limit(name)
+    if most is not None and size > most:
+        raise past(name, most, size)
+
+
+def past(name: str, most: int, current: int) -> StateError:
+    """409 for a limit, with its value and where the tenant stands."""
+    words = name.replace("_", " ")
+    return StateError(
+        CODES[name], f"The tenant's limit of {words} is {most}; it stands at {current}.", limit=most, current=current
+    )

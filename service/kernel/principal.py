@@ -1,0 +1,76 @@
+"""Who is asking, and what a role may do."""
+
+from fnmatch import fnmatchcase
+
+import msgspec
+
+TENANT_ROLES = ("owner", "operator", "developer", "worker", "reviewer", "viewer", "auditor")
+SYSTEM_ROLES = ("admin", "scheduler")
+SYSTEM = ""
+"""The tenant id under which system tokens and the system's audit log are kept; no tenant can be called so."""
+
+PERMITS: dict[str, frozenset[str]] = {
+    name: frozenset(roles.split())
+    for name, roles in {
+        "read": "owner operator developer reviewer viewer support",
+        "work.read": "owner operator developer reviewer viewer worker support",
+        "definition.write": "owner operator developer",
+        "execution.write": "owner operator developer",
+        "execution.transition": "owner operator developer worker",
+        "execution.operate": "owner operator",
+        "work.enqueue": "owner operator developer",
+        "work.claim": "owner developer worker",
+        "work.operate": "owner operator",
+        "waitpoint.answer": "owner operator reviewer",
+        "token.manage": "owner admin",
+        "token.self": "owner operator developer worker reviewer viewer auditor admin scheduler",
+        "audit.read": "owner auditor admin",
+        "tenant.read": "owner operator developer viewer auditor admin",
+        "tenant.manage": "admin",
+        "sweep": "admin scheduler",
+    }.items()
+}
+"""Permission → the roles that hold it. `support` is a system admin who names a tenant and a reason; it only reads."""
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """The caller: its tenant (`""` for a system token), role and token id; `queues` are globs that limit a worker."""
+
+    tenant_id: str
+    role: str
+    token_id: str | None = None
+    token_tenant: str = ""
+    queues: tuple[str, ...] = ()
+    expires_at: int | None = None
+    reason: str | None = None
+
+    def may(self, permit: str) -> bool:
+        """Whether the role holds `permit`."""
+        return self.role in PERMITS[permit]
+
+    def may_use(self, queue: str) -> bool:
+        """Whether the token may touch items of `queue`; a token without globs may touch all."""
+        return not self.queues or any(fnmatchcase(queue, glob) for glob in self.queues)
+
+    @property
+    def actor(self) -> str:
+        """How the log names the caller."""
+        return self.token_id or "system"
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What the store says of a caller at the moment of a transaction: the tenant's status and limits, the token's life."""
+
+    status: str
+    limits: dict[str, int | None]
+    revoked_at: int | None = None
+    expires_at: int | None = None
+
+    def limit(self, name: str) -> int | None:
+        """The tenant's limit `name`; None means no limit."""
+        return self.limits.get(name)
+
+
+def internal(tenant_id: str) -> Principal:
+    """The service itself, acting for a tenant: sweeps and start-up."""
+    return Principal(tenant_id, "system")

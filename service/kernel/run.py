@@ -1,0 +1,237 @@
+"""From commands to commits: requests that arrive while a commit is under way gather and go together in the next one.
+
+One batch is one transaction: standings and rows loaded, each command decided in the order of arrival over the same working
+set, everything written once. A refusal drops only its own overlay. If the store objects, the batch is undone and its halves
+are tried apart, so that one bad command cannot fail the others. At low load a batch is one command and nothing waits.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import structlog
+
+from backends.errors import Conflict, Full, OutcomeUnknown, SchemaMismatch, StoreError, Unavailable
+from backends.protocol import StateBackend, Tx
+from service.errors import StateError
+from service.kernel import idempotency
+from service.kernel.command import Chooser, Request, Rule
+from service.kernel.principal import SYSTEM, Principal, Standing
+from service.kernel.standing import standings_of
+from service.kernel.tables import Key, Wanted
+from service.kernel.view import Missing, RowKey, View
+from service.kernel.working_set import Schema, WorkingSet
+
+log = structlog.get_logger()
+ROUNDS = 16
+CONFLICTS = 5
+Outcome = Any
+"""A reply, or the `StateError` that refused."""
+
+
+class Kernel:
+    """Runs commands on a backend. `run` is all that a route, a sweep or a test needs."""
+
+    def __init__(self, backend: StateBackend, schema: Schema, rules: Mapping[type, Rule], *, batch_max: int = 64, waiting_max: int = 10_000) -> None:
+        self.backend, self.schema, self.rules = backend, schema, rules
+        self._batch_max, self._waiting_max = batch_max, waiting_max
+        self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
+        self._count = 0
+        self._lanes = backend.lanes
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, who: Principal, command: Any) -> Any:
+        """Run one command; its reply, or the `StateError` that refused it."""
+        return await self.submit(Request(who, command))
+
+    def submit(self, request: Request) -> asyncio.Future[Outcome]:
+        """Let a request join the next batch of its backend."""
+        if self._count >= self._waiting_max:
+            raise StateError("server/busy", f"{self._count} commands wait already; slow down and try again.", retry_after=1)
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        queue = self._waiting.get(request.who.tenant_id)
+        if queue is None:
+            queue = self._waiting[request.who.tenant_id] = deque()
+        queue.append((request, future))
+        self._count += 1
+        if self._lanes:
+            self._lanes -= 1
+            task = asyncio.get_running_loop().create_task(self._drain())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return future
+
+    async def _drain(self) -> None:
+        try:
+            while self._count:
+                batch = self._next_batch()
+                outcomes = await self.execute([request for request, _ in batch])
+                for (_, future), outcome in zip(batch, outcomes, strict=True):
+                    if future.done():  # the caller went away
+                        continue
+                    if isinstance(outcome, BaseException):
+                        future.set_exception(outcome)
+                    else:
+                        future.set_result(outcome)
+        finally:
+            self._lanes += 1
+
+    def _next_batch(self) -> list[tuple[Request, asyncio.Future[Outcome]]]:
+        """Up to `batch_max` requests, one from each waiting tenant in turn, so that a flood of one cannot fill it."""
+        batch: list[tuple[Request, asyncio.Future[Outcome]]] = []
+        while self._waiting and len(batch) < self._batch_max:
+            tenant = next(iter(self._waiting))
+            queue = self._waiting.pop(tenant)
+            share = self._batch_max - len(batch) if not self._waiting else 1
+            while queue and share:
+                batch.append(queue.popleft())
+                share -= 1
+            if queue:
+                self._waiting[tenant] = queue  # to the back of the line
+        self._count -= len(batch)
+        return batch
+
+    async def execute(self, batch: Sequence[Request]) -> list[Outcome]:
+        """Run a batch in one transaction; halve it when the store objects."""
+        for attempt in range(CONFLICTS):
+            try:
+                return await self.backend.write(lambda tx: self._transaction(tx, batch))
+            except Conflict as error:
+                if len(batch) > 1:
+                    middle = len(batch) // 2
+                    return await self.execute(batch[:middle]) + await self.execute(batch[middle:])
+                if attempt == CONFLICTS - 1:
+                    log.warning("a command met a conflict each time it was tried", error=str(error), exc_info=True)
+                    return [away(error)] * len(batch)
+            except StoreError as error:
+                log.warning("the store refused a batch", error=str(error), kind=type(error).__name__, cause=repr(error.__cause__))
+                return [away(error)] * len(batch)
+            except Exception:
+                log.exception("a batch failed", commands=[type(request.command).__name__ for request in batch])
+                if len(batch) == 1:
+                    return [StateError("server/error", "The server failed; nothing was changed.")]
+                return [(await self.execute([request]))[0] for request in batch]
+        raise AssertionError("unreachable")
+
+    async def _transaction(self, tx: Tx, batch: Sequence[Request]) -> list[Outcome]:
+        standings = await standings_of(tx, [request.who for request in batch])
+        base = WorkingSet(self.schema)
+        chosen, found = await self._point_out(tx, batch)
+        await base.load(tx, chain(self._wanted(batch, standings), found))
+        await self._choose(tx, base, batch, chosen)
+        outcomes: list[Outcome] = [None] * len(batch)
+        todo = list(range(len(batch)))
+        for _ in range(ROUNDS):
+            missing: list[Wanted] = []
+            again = []
+            for index in todo:
+                view = View(base, batch[index].who, standings[index], tx.now)
+                view.chosen = chosen.get(index, [])
+                try:
+                    outcomes[index] = self._decide(view, batch[index])
+                    base.keep(view)
+                except StateError as refusal:
+                    outcomes[index] = refusal
+                except Missing as error:
+                    missing.append(error.wanted)
+                    again.append(index)
+            if not again:
+                break
+            await base.load(tx, missing)
+            todo = again
+        else:
+            raise RuntimeError("a decision kept asking for more rows")
+        await base.flush(tx)
+        return outcomes
+
+    def _wanted(self, batch: Sequence[Request], standings: Sequence[Standing]) -> Iterable[Wanted]:
+        for request, standing in zip(batch, standings, strict=True):
+            if request.idempotency_key is not None:
+                yield idempotency.IdempotencyKey, (request.who.tenant_id, request.idempotency_key)
+            yield from self.rules[type(request.command)].keys(request.command, request.who, standing)
+
+    def _groups(self, batch: Sequence[Request], pointing: bool) -> dict[tuple[Chooser, Any], list[int]]:
+        """The commands that choose together, by index."""
+        groups: dict[tuple[Chooser, Any], list[int]] = {}
+        for index, request in enumerate(batch):
+            chooser = self.rules[type(request.command)].chooser
+            if chooser is not None and (chooser.keys is not None) is pointing:
+                groups.setdefault((chooser, chooser.group(request.command, request.who)), []).append(index)
+        return groups
+
+    async def _point_out(self, tx: Tx, batch: Sequence[Request]) -> tuple[dict[int, list[RowKey]], list[Wanted]]:
+        """Let the database point at rows, before anything is locked; they are loaded in order with the rest."""
+        chosen: dict[int, list[RowKey]] = {}
+        wanted: list[Wanted] = []
+        for (chooser, _), members in self._groups(batch, True).items():
+            rows = await chooser.choose(tx, [batch[i].command for i in members], [batch[i].who for i in members], set())
+            for index, own in zip(members, rows, strict=True):
+                named = [chooser.keys(values) for values in own] if chooser.keys else []
+                chosen[index] = [keys[0] for keys in named]
+                wanted += [key for keys in named for key in keys]
+        return chosen, wanted
+
+    async def _choose(
+        self, tx: Tx, base: WorkingSet, batch: Sequence[Request], chosen: dict[int, list[RowKey]]
+    ) -> None:
+        """Let the database choose rows and lock them without waiting, after everything else is locked."""
+        taken: set[Key] = set()
+        for (chooser, _), members in self._groups(batch, False).items():
+            rows = await chooser.choose(tx, [batch[i].command for i in members], [batch[i].who for i in members], taken)
+            for index, own in zip(members, rows, strict=True):
+                chosen[index] = base.take(self.schema.tables[chooser.row], own)
+                taken.update(at[1] for at in chosen[index])
+
+    def _decide(self, view: View, request: Request) -> Outcome:
+        refuse_if_out(view.who, view.standing, view.now)
+        if (before := idempotency.recall(view, request)) is not None:
+            return before
+        rule = self.rules[type(request.command)]
+        if not rule.while_suspended:
+            refuse_if_suspended(view.who, view.standing)
+        reply = rule.decide(view, request.command)
+        idempotency.remember(view, request, reply)
+        return reply
+
+    async def close(self) -> None:
+        """Wait for what is in flight."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def refuse_if_out(who: Principal, standing: Standing, now: int) -> None:
+    """Refuse a token that was revoked or has expired, as the transaction itself sees it."""
+    if who.token_id is None:
+        return
+    if standing.revoked_at is not None and standing.revoked_at <= now:
+        raise StateError("auth/revoked", "The token was revoked; use another one.")
+    if standing.expires_at is not None and standing.expires_at <= now:
+        raise StateError("auth/expired", "The token has expired; mint or rotate to a new one.", expired_at=standing.expires_at)
+
+
+def refuse_if_suspended(who: Principal, standing: Standing) -> None:
+    """A tenant that is not active is only read."""
+    if standing.status == "active" or who.tenant_id == SYSTEM:
+        return
+    code = "tenant/archived" if standing.status in ("archived", "deleting") else "tenant/suspended"
+    raise StateError(code, f"The tenant is {standing.status}: it can be read, not changed. Ask an administrator to resume it.")
+
+
+def away(error: StoreError) -> StateError:
+    """The answer for a store that could not do it."""
+    if isinstance(error, Full):
+        return StateError("store/full", "The store has no room; nothing was changed. Free space and try again.")
+    if isinstance(error, OutcomeUnknown):
+        return StateError(
+            "store/outcome-unknown",
+            "The connection to the store was lost during the commit: the change is whole or absent. Repeat the request "
+            "with the same ids or Idempotency-Key to find out.",
+            retry_after=1,
+        )
+    if isinstance(error, SchemaMismatch):
+        return StateError("store/unavailable", "The store's schema does not fit this server.", retry_after=30)
+    if isinstance(error, Unavailable | Conflict):
+        return StateError("store/unavailable", "The store is away or busy; nothing was changed. Try again.", retry_after=1)
+    return StateError("server/error", "The store refused a statement; nothing was changed.")

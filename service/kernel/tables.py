@@ -1,0 +1,75 @@
+"""How rows of one kind come in and go out: the statements of a table, and the ways to ask for its rows.
+
+A capability's `store.py` is a list of these. Rules never see them: they name a row by its type and key.
+"""
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+Key = tuple[Any, ...]
+Wanted = tuple[Any, Key]
+"""A row type (or the name of a path or a group) and a key."""
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Rows found by something other than their key, such as the open items of an execution.
+
+    `load` selects whole rows for `rows` of group keys; `of(row)` is the group key a row belongs to, or None, so that
+    rows written earlier in the same batch are found too.
+    """
+
+    name: str
+    load: str
+    of: Callable[[Any], Key | None]
+
+
+class Table(msgspec.Struct, frozen=True):
+    """Rows of type `row`, known by the fields `key`.
+
+    `rank` is the place in the order in which tables are loaded, locked and written, the same for every batch: two batches
+    never wait for each other crosswise. `load` takes `rows` of keys; `paths` turn another way of asking into such a row
+    (an execution by one of its items) so that one statement locks them all in order. An update's `was_x` column is the
+    value that was loaded: the guard. A table without `insert` and `update` is only counted in memory.
+    """
+
+    row: type
+    key: tuple[str, ...]
+    rank: int
+    load: str
+    insert: str | None = None
+    update: str | None = None
+    delete: str | None = None
+    paths: Mapping[str, Callable[[Key], Key]] = {}
+    groups: tuple[Group, ...] = ()
+    wide: int = 0
+    """Columns that `load` takes beyond the key: a key is padded with as many NULLs."""
+
+    def key_of(self, row: Any) -> Key:
+        """The key of `row`."""
+        return tuple(getattr(row, name) for name in self.key)
+
+
+class Writer:
+    """Turns rows into the columns of a statement."""
+
+    def __init__(self, columns: tuple[str, ...]) -> None:
+        new = [name for name in columns if not name.startswith("was_")]
+        self._new: Callable[[Any], Any] = attrgetter(*new)
+        self._one_new = len(new) == 1
+        was = [name.removeprefix("was_") for name in columns if name.startswith("was_")]
+        self._was = attrgetter(*was) if was else None
+        self._one_was = len(was) == 1
+
+    def fresh(self, row: Any) -> tuple[Any, ...]:
+        """Columns of a new row."""
+        return (self._new(row),) if self._one_new else self._new(row)
+
+    def changed(self, row: Any, loaded: Any) -> tuple[Any, ...]:
+        """Columns of a changed row, the guard's values last."""
+        if self._was is None:
+            return self.fresh(row)
+        was = self._was(loaded)
+        return (*self.fresh(row), was) if self._one_was else (*self.fresh(row), *was)

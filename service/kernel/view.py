@@ -1,0 +1,139 @@
+"""One command's view of the batch: read rows, write rows, append events, tell facts.
+
+Everything a decision does goes into an overlay. If the decision refuses, the overlay is dropped and nothing happened; if
+it asks for a row that was not loaded, the kernel loads it and decides again. So `decide` is pure: rows in, rows out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from service.errors import StateError
+from service.kernel.ids import uuid7
+from service.kernel.principal import Principal, Standing
+from service.kernel.tables import Key, Wanted
+
+if TYPE_CHECKING:
+    from service.kernel.working_set import WorkingSet
+
+R = TypeVar("R")
+FACTS_DEEP = 8
+RowKey = tuple[type, Key]
+
+
+class Missing(Exception):
+    """A decision needs rows that were not loaded."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        super().__init__(wanted)
+        self.wanted = wanted
+
+
+class NewEvent(msgspec.Struct, frozen=True):
+    """One fact of an execution's log, about to be written."""
+
+    tenant_id: str
+    execution_id: str
+    sequence: int
+    kind: str
+    body: bytes | None
+    at: int
+    actor: str
+    node_id: str | None = None
+    work_item_id: str | None = None
+    causation_id: str | None = None
+
+
+class View:
+    """What one decision sees and does. `now` is milliseconds by the store's clock, `chance` a number in [0, 1)."""
+
+    __slots__ = ("_depth", "_set", "added", "chosen", "events", "now", "put_", "removed", "standing", "wakes", "who")
+
+    def __init__(self, base: WorkingSet, who: Principal, standing: Standing, now: int) -> None:
+        self._set, self.who, self.standing, self.now = base, who, standing, now
+        self.put_: dict[RowKey, Any] = {}
+        self.added: dict[RowKey, Any] = {}
+        self.removed: set[RowKey] = set()
+        self.events: list[NewEvent] = []
+        self.wakes: list[str] = []
+        self.chosen: list[RowKey] = []
+        self._depth = 0
+
+    @property
+    def tenant_id(self) -> str:
+        """The caller's tenant."""
+        return self.who.tenant_id
+
+    @property
+    def chance(self) -> float:
+        """A random number in [0, 1), for jitter."""
+        return random.random()
+
+    def new_id(self) -> str:
+        """A fresh id that sorts after those made before."""
+        return uuid7(self.now)
+
+    def get(self, row: type[R], *key: Any) -> R | None:
+        """The row of that type and key as this batch has it, or None when there is none."""
+        at = (row, key)
+        if at in self.put_:
+            return self.put_[at]  # type: ignore[no-any-return]
+        if at in self.removed:
+            return None
+        return self._set.at(at)  # type: ignore[no-any-return]
+
+    def has(self, row: type, *key: Any) -> bool:
+        """Whether the batch has loaded or written that row, so that asking for it costs nothing."""
+        return (row, key) in self.put_ or self._set.knows((row, key))
+
+    def group(self, row: type[R], name: str, *key: Any) -> list[R]:
+        """The rows of a named group, those written earlier in the batch included, in the order of their keys."""
+        wanted = self._set.group(name, key)
+        found = {at: self.get(at[0], *at[1]) for at in wanted}
+        found |= {at: new for at, new in self.put_.items() if at[0] is row}
+        of = self._set.groups[name][1].of
+        kept = [(at[1], new) for at, new in found.items() if new is not None and of(new) == key]
+        return [new for _, new in sorted(kept, key=lambda pair: pair[0])]
+
+    def pick(self, row: type[R]) -> list[R]:
+        """The rows that the database chose for this command (a claim, due work), as the batch now has them."""
+        found = [self.get(row, *at[1]) for at in self.chosen]
+        return [new for new in found if new is not None]
+
+    def put(self, row: Any) -> None:
+        """Write a changed row."""
+        self.put_[self._set.kind(row), self._set.key_of(row)] = row
+
+    def add(self, row: Any) -> None:
+        """Write a new row."""
+        at = (self._set.kind(row), self._set.key_of(row))
+        self.put_[at] = self.added[at] = row
+
+    def remove(self, row: Any) -> None:
+        """Delete a row."""
+        at = (self._set.kind(row), self._set.key_of(row))
+        self.put_.pop(at, None)
+        self.removed.add(at)
+
+    def appended(self, tenant_id: str, execution_id: str) -> list[NewEvent]:
+        """The events that this batch has appended to an execution's log so far."""
+        both = (*self._set.events, *self.events)
+        return [event for event in both if event.execution_id == execution_id and event.tenant_id == tenant_id]
+
+    def wake(self, channel: str) -> None:
+        """Wake whoever waits on `channel` after the commit."""
+        self.wakes.append(channel)
+
+    def tell(self, fact: Any) -> None:
+        """Tell a fact: its listeners decide here and now, in this overlay, in the order of the capabilities."""
+        listeners: Iterable[Callable[[View, Any], None]] = self._set.listeners.get(type(fact), ())
+        self._depth += 1
+        if self._depth > FACTS_DEEP:
+            raise StateError("server/error", "A chain of facts did not end; this is a fault of the service.")
+        for listener in listeners:
+            listener(self, fact)
+        self._depth -= 1

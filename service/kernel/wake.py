@@ -1,0 +1,104 @@
+"""Long polls: park until a commit wakes the channel, then look again.
+
+A wake-up is a hint, never the truth: whoever is woken runs its command again, and looks by itself now and then in case a
+hint was lost on the way from another process.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+LOOK_SECONDS = 2.0
+ALL = "*"
+
+
+class Parked:
+    """One waiter: `accepts(channel)` says whether a wake-up is for it."""
+
+    __slots__ = ("accepts", "woken")
+
+    def __init__(self, accepts: Callable[[str], bool]) -> None:
+        self.accepts = accepts
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Wakes:
+    """Waiters by topic (the part of a channel before the first `/`), woken in the order in which they came.
+
+    A channel `work/<tenant>/<queue>` wakes one waiter for each time it was woken; any other channel wakes all its waiters.
+    """
+
+    def __init__(self, want: Callable[[frozenset[str]], None] = lambda topics: None) -> None:
+        self._want = want
+        self._parked: dict[str, dict[Parked, None]] = {}
+        self.closing = False
+
+    def heard(self, channel: str, count: int) -> None:
+        """Commits woke `channel` `count` times (`*`: look again, all of you)."""
+        if channel == ALL:
+            for parked in [one for waiting in self._parked.values() for one in waiting]:
+                self._wake(parked)
+            return
+        for parked in list(self._parked.get(topic_of(channel), ())):
+            if not parked.woken.done() and parked.accepts(channel):
+                self._wake(parked)
+                count -= 1
+                if not count and channel.startswith("work/"):
+                    return
+
+    @staticmethod
+    def _wake(parked: Parked) -> None:
+        if not parked.woken.done():
+            parked.woken.set_result(None)
+
+    def park(self, topic: str, accepts: Callable[[str], bool]) -> "Place":
+        """Take a place before looking, so that nothing committed in between is missed."""
+        return Place(topic, Parked(accepts), self)
+
+    def enter(self, topic: str, parked: Parked) -> None:
+        """Join the line of a topic; the first one there makes other processes tell of it."""
+        line = self._parked.setdefault(topic, {})
+        line[parked] = None
+        if len(line) == 1:
+            self._want(frozenset(self._parked))
+
+    def leave(self, topic: str, parked: Parked) -> None:
+        """Leave the line."""
+        line = self._parked[topic]
+        del line[parked]
+        if not line:
+            del self._parked[topic]
+            self._want(frozenset(self._parked))
+
+    def close(self) -> None:
+        """Send every waiter home: the server is draining."""
+        self.closing = True
+        self.heard(ALL, 1)
+
+
+class Place:
+    """A place in the line, left when the `with` ends."""
+
+    def __init__(self, topic: str, parked: Parked, wakes: Wakes) -> None:
+        self._topic, self._parked, self._wakes = topic, parked, wakes
+
+    def __enter__(self) -> "Place":
+        self._wakes.enter(self._topic, self._parked)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wakes.leave(self._topic, self._parked)
+
+    async def rest(self, seconds: float) -> bool:
+        """Wait for a wake-up, or until it is time to look anyway; False when the server is closing."""
+        if self._wakes.closing:
+            return False
+        parked = self._parked
+        await asyncio.wait([parked.woken], timeout=min(seconds, LOOK_SECONDS))
+        if parked.woken.done():
+            parked.woken = asyncio.get_running_loop().create_future()
+        return not self._wakes.closing
+
+
+def topic_of(channel: str) -> str:
+    """`work/acme/emails` → `work/acme`; a waiter's line."""
+    return "/".join(channel.split("/", 2)[:2])

@@ -1,0 +1,135 @@
+"""The composition root: settings → store → kernel → app → server. The only file that knows everything."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import structlog
+import uvicorn
+from litestar.types import ASGIApp
+
+from backends import connect
+from backends.protocol import Row, StateBackend, Tx
+from service import capabilities
+from service.http.app import build
+from service.http.endpoint import Services
+from service.kernel.page import Cursors
+from service.kernel.principal import SYSTEM
+from service.kernel.run import Kernel
+from service.kernel.sweeps import Sweeper
+from service.kernel.wake import Wakes
+from service.settings import Settings
+from service.tokens.directory import Directory
+from service.tokens.verify import Parameters, Verifier
+
+log = structlog.get_logger()
+
+
+async def open_store(settings: Settings, clock: Callable[[], int] | None = None) -> StateBackend:
+    """The store that the settings name, whatever state its schema is in."""
+    return await connect(
+        settings.database_url,
+        synchronous=settings.sqlite_synchronous,
+        lock=settings.sqlite_path_lock,
+        clock=clock,
+        connections=settings.postgres_connections_max,
+        lanes=settings.postgres_batches_in_flight,
+        pooler=settings.postgres_pooler,
+    )
+
+
+async def compose(settings: Settings, backend: StateBackend) -> Services:
+    """Everything that endpoints and sweeps work with, over a migrated store."""
+    kernel = Kernel(
+        backend,
+        capabilities.schema(),
+        capabilities.rules(),
+        batch_max=settings.batch_commands_max,
+        waiting_max=settings.queue_commands_max,
+    )
+    wakes = Wakes(backend.want)
+    backend.subscribe(wakes.heard)
+    parameters = Parameters(settings.argon2_memory_kib, settings.argon2_time)
+    verifier = Verifier(parameters, workers=settings.argon2_workers, waiting=settings.argon2_queue_max)
+    tokens = Directory(backend, kernel, verifier, settings.failures_per_minute)
+    return Services(kernel, backend, wakes, Cursors(await cursor_key(backend)), settings, tokens)
+
+
+async def cursor_key(backend: StateBackend) -> bytes:
+    """The key that seals cursors: made once, kept in the store, so that every process accepts every cursor."""
+
+    async def find(tx: Tx) -> Row | None:
+        return await tx.one("load_secret", tenant_id=SYSTEM, name="cursors")
+
+    async def make(tx: Tx) -> None:
+        await tx.run("insert_secret", tenant_id=SYSTEM, name="cursors", value=secrets.token_bytes(32))
+
+    if await backend.read(find) is None:
+        await backend.write(make)
+    row = await backend.read(find)
+    assert row is not None
+    return bytes(row[0])
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, clock: Callable[[], int] | None = None) -> AsyncIterator[Services]:
+    """A composed service over its store, sweeping if the settings say so; closed at the end."""
+    backend = await open_store(settings, clock)
+    try:
+        await backend.migrate()
+        services = await compose(settings, backend)
+        sweeper = Sweeper(backend, services, list(capabilities.parts("sweeps", "SWEEPS")), settings.sweep_interval_ms)
+        if settings.sweep:
+            sweeper.start()
+        try:
+            yield services
+        finally:
+            await sweeper.close()
+            await services.kernel.close()
+            services.tokens.verifier.close()
+    finally:
+        await backend.close()
+
+
+def application(services: Services) -> ASGIApp:
+    """The ASGI application over composed services."""
+    return build(services, capabilities.endpoints())
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which on its way out first sends long polls home, so that draining takes no longer than the work in hand."""
+
+    def __init__(self, config: uvicorn.Config, services: Services, ready: Callable[[int], None] | None) -> None:
+        super().__init__(config)
+        self._services, self._ready = services, ready
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self._ready is not None and self.servers:
+            self._ready(self.servers[0].sockets[0].getsockname()[1])
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        self._services.wakes.close()
+        await super().shutdown(sockets)
+
+
+async def serve(settings: Settings, ready: Callable[[Services, int], Any] | None = None) -> None:
+    """Serve until told to stop. `ready(services, port)` is called once requests are accepted."""
+    async with running(settings) as services:
+        config = uvicorn.Config(
+            application(services), host=settings.host, port=settings.port, loop="none", http="httptools", lifespan="off",
+            access_log=False, log_config=None, proxy_headers=False, server_header=False, date_header=True,
+            timeout_keep_alive=75, timeout_graceful_shutdown=settings.drain_seconds, h11_max_incomplete_event_size=32_768,
+            backlog=4096,
+        )  # fmt: skip
+        await Server(config, services, lambda port: ready(services, port) if ready else None).serve()
+
+
+def run(settings: Settings, ready: Callable[[Services, int], Any] | None = None) -> None:
+    """`serve` on uvloop, in this thread, until SIGINT or SIGTERM."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, ready))

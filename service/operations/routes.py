@@ -1,0 +1,109 @@
+"""Health, version, the audit log, jobs: for operators and probes."""
+
+import msgspec
+
+from backends.protocol import Row, Tx
+from service import __version__
+from service.errors import StateError, not_found
+from service.http.endpoint import CURSOR, LIMIT, PUBLIC, Call, Endpoint
+from service.http.lists import Page, listed
+from service.kernel.audit import AuditEntry
+from service.kernel.jobs import Job
+from service.kernel.raw import shown
+
+
+class Health(msgspec.Struct, frozen=True):
+    """That the process answers."""
+
+    status: str
+
+
+class Version(msgspec.Struct, frozen=True):
+    """What runs here."""
+
+    name: str
+    version: str
+    store: str
+
+
+class ShownEntry(msgspec.Struct, frozen=True):
+    """A line of the audit log."""
+
+    sequence: int
+    at: int
+    actor: str
+    action: str
+    target: str
+    detail: msgspec.Raw | None
+    hash: str
+
+
+class ShownJob(msgspec.Struct, frozen=True):
+    """A job and how far it is."""
+
+    id: str
+    kind: str
+    status: str
+    detail: msgspec.Raw
+    total: int
+    done: int
+    created_at: int
+    updated_at: int
+
+
+async def healthz(_call: Call) -> Health:
+    """The process answers; the store is not asked."""
+    return Health("ok")
+
+
+async def readyz(call: Call) -> Health:
+    """The store answers and the server is not draining."""
+    if call.services.wakes.closing:
+        raise StateError("server/draining", "The server is shutting down.", retry_after=1)
+    await call.services.backend.ping()
+    return Health("ready")
+
+
+async def version(call: Call) -> Version:
+    """Name, version, kind of store."""
+    return Version("holdfast", __version__, call.services.backend.name)
+
+
+def show_entry(row: Row) -> ShownEntry:
+    """A stored line as it is answered."""
+    entry = AuditEntry(*row)
+    return ShownEntry(
+        entry.sequence, entry.at, entry.actor, entry.action, entry.target, shown(entry.detail), entry.hash
+    )
+
+
+async def audit(call: Call) -> Page:
+    """The caller's tenant's chain, in order (the system's, for the system)."""
+    return await listed(
+        call, "list_audit", (0,), ("after",), show_entry, lambda row: (row[1],), tenant_id=call.who.tenant_id
+    )
+
+
+async def job(call: Call) -> ShownJob:
+    """One job."""
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one("read_job", tenant_id=call.who.tenant_id, id=call.path["id"])
+
+    row = await call.services.backend.read(read)
+    if row is None:
+        raise not_found("job", call.path["id"])
+    found = Job(*row)
+    return ShownJob(
+        found.id, found.kind, found.status, msgspec.Raw(found.detail), found.total, found.done, found.created_at,
+        found.updated_at,
+    )  # fmt: skip
+
+
+ENDPOINTS = [
+    Endpoint("GET", "/healthz", "health", PUBLIC, "Does the process answer?", healthz, reply=Health, writes=False),
+    Endpoint("GET", "/readyz", "ready", PUBLIC, "Does the store answer?", readyz, reply=Health, writes=False, errors=("store/unavailable", "server/draining")),
+    Endpoint("GET", "/version", "version", PUBLIC, "What runs here?", version, reply=Version, writes=False),
+    Endpoint("GET", "/v1/audit", "listAudit", "audit.read", "The audit log", audit, reply=Page, writes=False, query=(LIMIT, CURSOR)),
+    Endpoint("GET", "/v1/jobs/{id}", "getJob", "work.operate", "One job", job, reply=ShownJob, writes=False, errors=("not-found",)),
+]  # fmt: skip

@@ -1,0 +1,78 @@
+"""Rows, commands and replies of tenants."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from service.kernel.command import PATH
+from service.kernel.raw import ABSENT
+
+TenantId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,63}$", description="1–63 of a–z 0–9 -")]
+TenantStatus = Literal["active", "suspended", "archived"]
+Most = Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Most of each thing; 0 allows none, null any number."""
+
+    running_executions: Most = None
+    definitions: Most = None
+    ready_work_items: Most = None
+    events_per_execution: Most = None
+    payload_bytes: Most = None
+    state_bytes: Most = None
+    requests_per_second: Most = None
+    tokens: Most = None
+
+
+class Tenant(msgspec.Struct, frozen=True):
+    """A tenant; `limits` and `policy` are JSON."""
+
+    tenant_id: str
+    name: str
+    status: str
+    policy: bytes | None
+    limits: str
+    version: int
+    created_at: int
+    updated_at: int
+
+
+class CreateTenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Make a tenant."""
+
+    id: TenantId
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    policy: msgspec.Raw = ABSENT
+    limits: Limits = Limits()
+
+
+class UpdateTenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Change what is given; `limits` replaces all limits. `expected_version` (or `If-Match`) guards against lost updates."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    status: TenantStatus | None = None
+    policy: msgspec.Raw = ABSENT
+    limits: Limits | None = None
+    expected_version: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
+    id: str = PATH
+
+
+class DeleteTenant(msgspec.Struct, frozen=True):
+    """Begin to delete a tenant: it is closed at once, a job takes its rows away."""
+
+    id: str
+
+
+class ShownTenant(msgspec.Struct, frozen=True):
+    """A tenant as it is answered."""
+
+    id: str
+    name: str
+    status: str
+    policy: msgspec.Raw | None
+    limits: dict[str, Any]
+    version: int
+    created_at: int
+    updated_at: int
+    job_id: str | None = None

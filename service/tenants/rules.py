@@ -1,0 +1,100 @@
+"""How tenants are made, changed and closed."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from service.errors import StateError, not_found
+from service.kernel.audit import audit, audit_keys
+from service.kernel.command import Rule
+from service.kernel.jobs import Job
+from service.kernel.principal import SYSTEM, Principal, Standing
+from service.kernel.raw import encoded, shown, stored
+from service.kernel.tables import Wanted
+from service.kernel.view import View
+from service.tenants.model import CreateTenant, DeleteTenant, Limits, ShownTenant, Tenant, UpdateTenant
+
+DELETE_JOB = "tenant.delete"
+
+
+def keys(command: CreateTenant | UpdateTenant | DeleteTenant, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The tenant and both audit logs that tell of it."""
+    yield Tenant, (command.id,)
+    yield from audit_keys(SYSTEM)
+
+
+def create(view: View, command: CreateTenant) -> ShownTenant:
+    """A new tenant; an id that is taken (or still being emptied) is refused."""
+    if (before := view.get(Tenant, command.id)) is not None:
+        raise StateError(
+            "tenant/exists",
+            f"There is a tenant {command.id!r} already (it is {before.status}); choose another id.",
+            current_status=before.status,
+        )
+    limits = encoded(command.limits).decode()
+    tenant = Tenant(
+        command.id, command.name or command.id, "active", stored(command.policy), limits, 1, view.now, view.now
+    )
+    view.add(tenant)
+    audit(view, "tenant.created", tenant.tenant_id, {"name": tenant.name}, SYSTEM)
+    return answer(tenant)
+
+
+def update(view: View, command: UpdateTenant) -> ShownTenant:
+    """Name, status, policy, limits: what is given. One winner per version."""
+    before = need(view, command.id)
+    if command.expected_version not in (None, before.version):
+        raise StateError(
+            "version/mismatch",
+            f"The tenant is at version {before.version}; {command.expected_version} was expected. Read it again and decide.",
+            current_version=before.version,
+        )
+    if before.status == "deleting":
+        raise StateError("tenant/archived", "The tenant is being deleted; it cannot be changed.")
+    tenant = msgspec.structs.replace(
+        before,
+        name=command.name or before.name,
+        status=command.status or before.status,
+        policy=stored(command.policy) or before.policy,
+        limits=before.limits if command.limits is None else encoded(command.limits).decode(),
+        version=before.version + 1,
+        updated_at=view.now,
+    )
+    view.put(tenant)
+    audit(view, "tenant.updated", tenant.tenant_id, {"status": tenant.status, "version": tenant.version}, SYSTEM)
+    return answer(tenant)
+
+
+def delete(view: View, command: DeleteTenant) -> ShownTenant:
+    """Close the tenant and leave its rows to a job. `default` stays."""
+    before = need(view, command.id)
+    if command.id == "default":
+        raise StateError("auth/forbidden", "The tenant 'default' cannot be deleted; suspend it instead.")
+    if before.status == "deleting":
+        return answer(before)
+    tenant = msgspec.structs.replace(before, status="deleting", version=before.version + 1, updated_at=view.now)
+    view.put(tenant)
+    job = Job(SYSTEM, view.new_id(), DELETE_JOB, "running", encoded({"tenant_id": command.id}), 0, 0, view.now, view.now, view.now)
+    view.add(job)
+    audit(view, "tenant.deleting", tenant.tenant_id, None, SYSTEM)
+    return msgspec.structs.replace(answer(tenant), job_id=job.id)
+
+
+def need(view: View, tenant_id: str) -> Tenant:
+    """The tenant, or 404."""
+    found = view.get(Tenant, tenant_id)
+    if found is None or tenant_id == SYSTEM:
+        raise not_found("tenant", tenant_id)
+    return found
+
+
+def answer(tenant: Tenant) -> ShownTenant:
+    """A tenant as it is answered."""
+    limits = msgspec.to_builtins(msgspec.json.decode(tenant.limits, type=Limits))
+    return ShownTenant(
+        tenant.tenant_id, tenant.name, tenant.status, shown(tenant.policy), limits, tenant.version, tenant.created_at,
+        tenant.updated_at,
+    )  # fmt: skip
+
+
+RULES = [Rule(CreateTenant, create, keys), Rule(UpdateTenant, update, keys), Rule(DeleteTenant, delete, keys)]

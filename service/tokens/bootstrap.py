@@ -1,0 +1,36 @@
+"""The first token of a store: minted by the service itself, shown once, to whoever has the store in hand."""
+
+from typing import Any
+
+from backends.protocol import Row, Tx
+from service.kernel.principal import SYSTEM, internal
+from service.tokens.model import MintToken
+from service.tokens.secret import Presented, mint, reject_tag
+
+
+async def has_admin(services: Any) -> bool:
+    """Whether a system administrator's token was ever minted."""
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one("count_bootstrap")
+
+    row = await services.backend.read(read)
+    return bool(row and row[0])
+
+
+async def bootstrap(
+    services: Any,
+    *,
+    tenant_id: str = SYSTEM,
+    role: str = "admin",
+    name: str = "bootstrap",
+    days: int | None = 90,
+    given: tuple[str, Presented] | None = None,
+) -> str:
+    """Mint a token without a caller (or store the one that was `given`); its full text. Needs the store in hand, no token."""
+    text, parts = given or mint("system" if tenant_id == SYSTEM else "tenant")
+    verifier = await services.tokens.verifier.derive(parts.secret)
+    tag = reject_tag(parts.id, parts.secret)
+    made = MintToken(tenant_id, parts.id, name, role, (), verifier, tag, days, text)
+    await services.kernel.run(internal(tenant_id), made)
+    return text

@@ -1,0 +1,167 @@
+"""Tokens over HTTP."""
+
+from typing import Annotated
+
+import msgspec
+
+from backends.protocol import Row, Tx
+from service.errors import StateError, not_found
+from service.http.endpoint import CURSOR, LIMIT, PUBLIC, Call, Endpoint, Query, decode
+from service.http.lists import ALL, Page, listed
+from service.kernel.principal import SYSTEM, SYSTEM_ROLES, Principal
+from service.tokens.model import (
+    DAY_MS,
+    ExposedBody,
+    MintBody,
+    Minted,
+    MintToken,
+    RevokeToken,
+    RotateBody,
+    RotateToken,
+    ShownToken,
+    Token,
+)
+from service.tokens.rules import answer
+from service.tokens.secret import mint, reject_tag
+
+MINT, ROTATE, EXPOSED = (msgspec.json.Decoder(kind) for kind in (MintBody, RotateBody, ExposedBody))
+
+
+async def mint_token(call: Call) -> Minted:
+    """Mint a token downwards: one's own tenant, a role not above one's own."""
+    body: MintBody = decode(MINT, call.body)
+    tenant = target(call.who, body)
+    if body.never_expires and body.expires_in_days is not None:
+        raise StateError("request/malformed", "Say expires_in_days or never_expires, not both.")
+    text, parts = mint("system" if tenant == SYSTEM else "tenant")
+    days = None if body.never_expires else body.expires_in_days or call.services.settings.token_days_default
+    verifier = await call.services.tokens.verifier.derive(parts.secret)
+    tag = reject_tag(parts.id, parts.secret)
+    made = MintToken(tenant, parts.id, body.name, body.role, tuple(body.queues), verifier, tag, days, text)
+    return await call.run(made)  # type: ignore[no-any-return]
+
+
+def target(who: Principal, body: MintBody) -> str:
+    """The tenant that the new token is of; 403 for minting sideways or upwards."""
+    if who.tenant_id == SYSTEM:
+        if body.role in SYSTEM_ROLES:
+            return SYSTEM
+        return body.tenant_id or "default"
+    if body.tenant_id not in (None, who.tenant_id) or body.role in SYSTEM_ROLES:
+        raise StateError("auth/forbidden", "A tenant's token mints tokens of its own tenant, with a tenant's role.")
+    return who.tenant_id
+
+
+def owner_of(call: Call) -> str:
+    """The tenant whose tokens the caller manages; the system names one with `?tenant_id=`."""
+    asked = call.query.get("tenant_id")
+    if call.who.tenant_id == SYSTEM:
+        return SYSTEM if asked in (None, "system") else str(asked)
+    if asked not in (None, call.who.tenant_id):
+        raise StateError("auth/forbidden", "Only the system's administrator may name another tenant.")
+    return call.who.tenant_id
+
+
+async def rotate(call: Call) -> Minted:
+    """A new token beside the old one."""
+    body: RotateBody = decode(ROTATE, call.body or b"{}")
+    tenant = owner_of(call)
+    text, parts = mint("system" if tenant == SYSTEM else "tenant")
+    verifier = await call.services.tokens.verifier.derive(parts.secret)
+    tag = reject_tag(parts.id, parts.secret)
+    made = RotateToken(tenant, call.path["id"], parts.id, verifier, tag, body.grace_seconds * 1000, body.expires_in_days, text)
+    return await call.run(made)  # type: ignore[no-any-return]
+
+
+async def list_all(call: Call) -> Page:
+    """The tenant's tokens."""
+    within = call.query["expiring_within"]
+    condition = ALL
+    if within is not None:
+        ends = {"ends": call.services.backend.now() + within * DAY_MS}
+        condition = ("(k.revoked_at IS NULL AND k.expires_at <= :ends)", ends)
+    return await listed(
+        call, "list_tokens", (-1, ""), ("at", "id"), lambda row: answer(Token(*row)), lambda row: (row[7], row[1]),
+        where=condition, tenant_id=owner_of(call),
+    )  # fmt: skip
+
+
+async def find(call: Call, tenant: str, token_id: str) -> ShownToken:
+    """One token, or 404."""
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one("read_token", tenant_id=tenant, id=token_id)
+
+    row = await call.services.backend.read(read)
+    if row is None:
+        raise not_found("token", token_id)
+    return answer(Token(*row))
+
+
+async def get(call: Call) -> ShownToken:
+    """One token."""
+    return await find(call, owner_of(call), call.path["id"])
+
+
+async def get_self(call: Call) -> ShownToken:
+    """The caller's own token: validate_token."""
+    return await find(call, call.who.token_tenant, call.who.token_id or "")
+
+
+async def revoke(call: Call) -> ShownToken:
+    """End a token."""
+    return await call.run(RevokeToken(owner_of(call), call.path["id"]))  # type: ignore[no-any-return]
+
+
+async def revoke_self(call: Call) -> ShownToken:
+    """End the caller's own token."""
+    made = RevokeToken(call.who.token_tenant, call.who.token_id or "")
+    return await call.run(made)  # type: ignore[no-any-return]
+
+
+class Exposed(msgspec.Struct, frozen=True):
+    """The answer to a report: the same whether or not the token was one of ours."""
+
+    accepted: bool = True
+
+
+async def revoke_exposed(call: Call) -> Exposed:
+    """End a token that was found in the open; having it is the proof."""
+    body: ExposedBody = decode(EXPOSED, call.body)
+    found = await call.services.tokens.revoke_proof(body.token)
+    if found is not None:
+        await call.services.kernel.run(Principal(found[0], "system"), RevokeToken(found[0], found[1], True))
+    return Exposed()
+
+
+OF_TENANT = Query("tenant_id", str, None, "For the system's administrator: whose tokens; `system` for the system's own.")
+WITHIN = Query("expiring_within", Annotated[int, msgspec.Meta(ge=0, le=3650)], None, "Only those that end within so many days.")
+
+ENDPOINTS = [
+    Endpoint(
+        "POST", "/v1/tokens", "mintToken", "token.manage", "Mint a token; the secret is shown once", mint_token, reply=Minted,
+        body=MintBody, created=True, no_store=True, errors=("auth/forbidden", "limit/tokens", "auth/busy"),
+    ),
+    Endpoint(
+        "GET", "/v1/tokens", "listTokens", "token.manage", "List tokens", list_all, reply=Page, writes=False,
+        query=(LIMIT, CURSOR, OF_TENANT, WITHIN),
+    ),
+    Endpoint("GET", "/v1/tokens/self", "getOwnToken", "token.self", "The token of this request", get_self, reply=ShownToken, writes=False),
+    Endpoint("DELETE", "/v1/tokens/self", "revokeOwnToken", "token.self", "End the token of this request", revoke_self, reply=ShownToken),
+    Endpoint(
+        "POST", "/v1/tokens:revoke-exposed", "revokeExposedToken", PUBLIC, "End a token that was found in the open",
+        revoke_exposed, reply=Exposed, body=ExposedBody,
+    ),
+    Endpoint(
+        "GET", "/v1/tokens/{id}", "getToken", "token.manage", "One token", get, reply=ShownToken, writes=False,
+        query=(OF_TENANT,), errors=("not-found",),
+    ),
+    Endpoint(
+        "POST", "/v1/tokens/{id}/rotate", "rotateToken", "token.manage", "Replace a token in two phases", rotate,
+        reply=Minted, body=RotateBody, created=True, no_store=True, query=(OF_TENANT,), errors=("not-found", "token/conflict"),
+    ),
+    Endpoint(
+        "DELETE", "/v1/tokens/{id}", "revokeToken", "token.manage", "End a token", revoke, reply=ShownToken,
+        query=(OF_TENANT,), errors=("not-found",),
+    ),
+]  # fmt: skip

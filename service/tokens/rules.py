@@ -1,0 +1,144 @@
+"""How tokens are minted, rotated, used and revoked. Minting only goes downwards."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from service.errors import StateError, not_found
+from service.kernel.audit import audit, audit_keys
+from service.kernel.command import Rule
+from service.kernel.limits import usage_keys, use
+from service.kernel.principal import SYSTEM, SYSTEM_ROLES, TENANT_ROLES, Principal, Standing
+from service.kernel.tables import Wanted
+from service.kernel.view import View
+from service.tenants.model import Tenant
+from service.tokens.model import (
+    DAY_MS,
+    Minted,
+    MintToken,
+    RevokeToken,
+    RotateToken,
+    ShownToken,
+    Token,
+    UseToken,
+)
+
+
+def mint_keys(command: MintToken, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The tenant (it must exist), the audit log, what the limit counts."""
+    if who.tenant_id == command.tenant_id:
+        yield from usage_keys(command.tenant_id, standing, "tokens")
+    yield Tenant, (command.tenant_id,)
+    yield from audit_keys(command.tenant_id)
+
+
+def mint(view: View, command: MintToken) -> Minted:
+    """A token of one's own tenant, with a role not above one's own, that does not outlive oneself."""
+    tenant = view.get(Tenant, command.tenant_id)
+    if tenant is None or tenant.status == "deleting":
+        raise not_found("tenant", command.tenant_id)
+    roles = SYSTEM_ROLES if command.tenant_id == SYSTEM else TENANT_ROLES
+    if command.role not in roles:
+        kind = "system" if command.tenant_id == SYSTEM else "tenant"
+        raise StateError("auth/forbidden", f"A {kind} token has one of the roles {', '.join(roles)}; {command.role!r} is not.")
+    use(view, "tokens") if view.tenant_id == command.tenant_id else None
+    token = Token(
+        command.tenant_id, command.id, command.name, command.role, msgspec.json.encode(command.queues).decode(),
+        command.verifier, command.reject_tag, view.now, view.who.token_id, end_of(view, command.days), None, None, None,
+        None, None,
+    )  # fmt: skip
+    view.add(token)
+    detail = {"role": token.role, "name": token.name, "expires_at": token.expires_at}
+    audit(view, "token.minted", token.id, detail, token.tenant_id)
+    return Minted(answer(token), command.secret)
+
+
+def end_of(view: View, days: int | None) -> int | None:
+    """When a new token ends: after `days`, and not after the one that mints it."""
+    asked = None if days is None else view.now + days * DAY_MS
+    own = view.standing.expires_at
+    if own is None or view.who.token_id is None:
+        return asked
+    return own if asked is None else min(asked, own)
+
+
+def token_keys(command: RotateToken | RevokeToken, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The token and its tenant's audit log."""
+    yield Token, (command.tenant_id, command.id)
+    yield from audit_keys(command.tenant_id)
+
+
+def need(view: View, tenant_id: str, token_id: str) -> Token:
+    """The token, or 404."""
+    token = view.get(Token, tenant_id, token_id)
+    if token is None:
+        raise not_found("token", token_id)
+    return token
+
+
+def rotate(view: View, command: RotateToken) -> Minted:
+    """A new token beside the old one; rotating again before it was used replaces it, so a lost answer strands nobody."""
+    old = need(view, command.tenant_id, command.id)
+    if old.revoked_at is not None and old.revoked_at <= view.now:
+        raise StateError("token/conflict", "The token was revoked; mint a new one.")
+    if old.replaced_by is not None:
+        unused = view.get(Token, old.tenant_id, old.replaced_by)
+        if unused is not None and unused.last_used_at is None:
+            view.put(msgspec.structs.replace(unused, revoked_at=view.now, revoked_by=view.who.actor, replaces=None))
+    days = command.days
+    expires_at = end_of(view, days) if days is not None else old.expires_at and view.now + (old.expires_at - old.created_at)
+    new = msgspec.structs.replace(
+        old, id=command.new_id, verifier=command.verifier, reject_tag=command.reject_tag, created_at=view.now,
+        created_by=view.who.token_id, expires_at=expires_at, last_used_at=None, revoked_at=None, revoked_by=None,
+        replaces=old.id, replaced_by=None,
+    )  # fmt: skip
+    view.add(new)
+    ends = view.now + command.grace_ms
+    view.put(msgspec.structs.replace(old, replaced_by=new.id, expires_at=min(old.expires_at or ends, ends)))
+    audit(view, "token.rotated", old.id, {"new": new.id, "grace_ms": command.grace_ms}, old.tenant_id)
+    return Minted(answer(new), command.secret)
+
+
+def revoke(view: View, command: RevokeToken) -> ShownToken:
+    """End a token; one that has ended stays as it is."""
+    token = need(view, command.tenant_id, command.id)
+    if token.revoked_at is not None:
+        return answer(token)
+    token = msgspec.structs.replace(token, revoked_at=view.now, revoked_by=view.who.actor)
+    view.put(token)
+    audit(view, "token.revoked", token.id, {"exposed": command.exposed}, token.tenant_id)
+    return answer(token)
+
+
+def use_keys(command: UseToken, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The token."""
+    yield Token, (command.tenant_id, command.id)
+
+
+def used(view: View, command: UseToken) -> None:
+    """Note the use; a rotated token's first use ends the one it replaces, in the same commit."""
+    token = need(view, command.tenant_id, command.id)
+    if token.replaces is not None and token.last_used_at is None:
+        old = need(view, command.tenant_id, token.replaces)
+        if old.revoked_at is None:
+            view.put(msgspec.structs.replace(old, revoked_at=view.now, revoked_by=token.id))
+            audit(view, "token.revoked", old.id, {"rotated_to": token.id}, old.tenant_id)
+    if command.at > (token.last_used_at or 0):
+        view.put(msgspec.structs.replace(token, last_used_at=command.at))
+
+
+def answer(token: Token) -> ShownToken:
+    """A token as it is answered."""
+    return ShownToken(
+        token.id, token.tenant_id or None, token.name, token.role, msgspec.json.decode(token.queues, type=list[str]),
+        token.created_at, token.created_by, token.expires_at, token.last_used_at, token.revoked_at, token.revoked_by,
+        token.replaces, token.replaced_by,
+    )  # fmt: skip
+
+
+RULES = [
+    Rule(MintToken, mint, mint_keys),
+    Rule(RotateToken, rotate, token_keys),
+    Rule(RevokeToken, revoke, token_keys, while_suspended=True),
+    Rule(UseToken, used, use_keys, while_suspended=True),
+]

@@ -1,0 +1,290 @@
+"""Rows, commands and replies of work items, leases and dead letters."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from service.kernel.command import PATH
+from service.kernel.ids import Glob, Id, Name
+from service.kernel.raw import ABSENT
+
+OPEN = ("ready", "delayed", "leased")
+Millis = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Epoch = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+LeaseMs = Annotated[int, msgspec.Meta(ge=1_000, le=3_600_000)]
+Attempts = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+Priority = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Capabilities = Annotated[list[Name], msgspec.Meta(max_length=32)]
+ErrorType = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+LEASE_MS = 30_000
+ERRORS_KEPT = 100
+
+OPEN_ITEMS = "open_items"
+"""The items of an execution that have not ended, asked for by (tenant, execution)."""
+BY_DEDUP = "open_item_by_dedup_key"
+"""The open item with a dedup key, asked for by (tenant, key)."""
+
+
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a failed attempt is retried: the delay before attempt n+1 is drawn from
+    `min(max_delay_ms, initial_delay_ms · coefficient^(n-1))`, full jitter unless `jitter` is false."""
+
+    backoff: Literal["fixed", "linear", "exponential"] = "exponential"
+    initial_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] = 1_000
+    coefficient: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
+    max_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=604_800_000)] = 300_000
+    jitter: bool = True
+    non_retryable: Annotated[list[ErrorType], msgspec.Meta(max_length=64)] = []
+
+
+class WorkError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What went wrong in an attempt."""
+
+    type: ErrorType
+    message: Annotated[str, msgspec.Meta(max_length=16_384)] = ""
+    details: msgspec.Raw = ABSENT
+
+
+class WorkItem(msgspec.Struct, frozen=True):
+    """A work item without its payload, which only a claim reads and only an enqueue or requeue writes."""
+
+    tenant_id: str
+    id: str
+    execution_id: str | None
+    node_id: str | None
+    queue: str
+    requires: str
+    drives: str
+    priority: int
+    ready_at: int
+    attempt: int
+    max_attempts: int
+    retry: bytes | None
+    dedup_key: str | None
+    concurrency_key: str | None
+    status: str
+    worker_id: str | None
+    token_id: str | None
+    epoch: int
+    lease_ms: int | None
+    expires_at: int | None
+    progress: bytes | None
+    errors: bytes | None
+    error_type: str | None
+    digest: str
+    settle_digest: str | None
+    settle_reply: bytes | None
+    cancel_requested_at: int | None
+    created_at: int
+    settled_at: int | None
+    payload: bytes | None = None
+    result: bytes | None = None
+
+
+class Shelf(msgspec.Struct, frozen=True):
+    """A queue and one set of required capabilities; claims look for items shelf by shelf."""
+
+    tenant_id: str
+    queue: str
+    requires: str
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """A queue that was paused or annotated; one without a row is simply open."""
+
+    tenant_id: str
+    name: str
+    paused_at: int | None
+    note: str | None
+    created_at: int
+
+
+class Enqueue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something for a worker to do. `ready_at` or `delay_ms` puts it off; `dedup_key` makes an equal open item stand for it."""
+
+    queue: Name = "default"
+    id: Id | None = None
+    node_id: Name | None = None
+    drives: Literal["nothing", "execution"] = "nothing"
+    payload: msgspec.Raw = ABSENT
+    priority: Priority = 0
+    ready_at: Millis | None = None
+    delay_ms: Annotated[int, msgspec.Meta(ge=0, le=31_536_000_000)] = 0
+    max_attempts: Attempts | None = None
+    retry: Retry | None = None
+    required_capabilities: Capabilities = []
+    dedup_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    concurrency_key: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+
+
+class EnqueueWork(Enqueue, frozen=True, forbid_unknown_fields=True):
+    """Enqueue an item, of an execution or on its own."""
+
+    execution_id: Id | None = None
+
+
+class Enqueued(msgspec.Struct, frozen=True):
+    """The item that an enqueue led to; `created` is false when it was there before."""
+
+    id: str
+    status: str
+    ready_at: int
+    created: bool
+    sequence: int | None = None
+
+
+class ClaimWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for items of some queues (globs allowed). With `wait_ms` the answer waits for work that long."""
+
+    worker_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    queues: Annotated[list[Glob], msgspec.Meta(min_length=1, max_length=64)]
+    max_items: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+    lease_ms: LeaseMs = LEASE_MS
+    capabilities: Capabilities = []
+    wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """One item as its holder sees it."""
+
+    id: str
+    execution_id: str | None
+    node_id: str | None
+    queue: str
+    drives: str
+    payload: msgspec.Raw | None
+    priority: int
+    attempt: int
+    max_attempts: int
+    epoch: int
+    expires_at: int
+    progress: msgspec.Raw | None
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What a claim got, best first; empty when there is nothing."""
+
+    items: list[Claimed]
+
+
+class RenewLease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Keep a lease: it then ends at now + `lease_ms` (default: as claimed). `progress` is kept and handed to the next holder."""
+
+    epoch: Epoch
+    lease_ms: LeaseMs | None = None
+    progress: msgspec.Raw = ABSENT
+    id: str = PATH
+
+
+class Renewed(msgspec.Struct, frozen=True):
+    """The lease's new end, and whether its work was asked to stop."""
+
+    id: str
+    epoch: int
+    expires_at: int
+    cancel_requested: bool
+
+
+class CompleteWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settle an item as done."""
+
+    epoch: Epoch
+    result: msgspec.Raw = ABSENT
+    id: str = PATH
+
+
+class FailWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settle an attempt as failed: retried with backoff, or dead-lettered when attempts are used up or it cannot be retried."""
+
+    epoch: Epoch
+    error: WorkError
+    retryable: bool = True
+    id: str = PATH
+
+
+class ReleaseWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hand an item back unworked; the attempt does not count."""
+
+    epoch: Epoch
+    delay_ms: Annotated[int, msgspec.Meta(ge=0, le=31_536_000_000)] = 0
+    id: str = PATH
+
+
+class DeadLetterWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Take an item out for good: by its holder (with the epoch) or, without one, by an operator."""
+
+    error: WorkError
+    epoch: Epoch | None = None
+    id: str = PATH
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """How an item stands after it was settled. `outcome`: completed, retry_scheduled, dead_lettered, released."""
+
+    id: str
+    outcome: str
+    status: str
+    attempt: int
+    ready_at: int | None = None
+    execution_id: str | None = None
+    execution_status: str | None = None
+    sequence: int | None = None
+
+
+class RequeueDead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Give a dead letter another life: attempts start again, the payload may be replaced."""
+
+    payload: msgspec.Raw = ABSENT
+    delay_ms: Annotated[int, msgspec.Meta(ge=0, le=31_536_000_000)] = 0
+    id: str = PATH
+
+
+class DiscardDead(msgspec.Struct, frozen=True):
+    """Put a dead letter away: it is no longer listed."""
+
+    id: str
+
+
+class PauseQueue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Stop (or go on) handing out a queue's items; leases that are out go on."""
+
+    note: Annotated[str, msgspec.Meta(max_length=1024)] | None = None
+    paused: bool = True
+    name: str = PATH
+
+
+class ReclaimLeases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Take back leases that ran out, of any tenant."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 100
+
+
+class ReclaimedItem(msgspec.Struct, frozen=True):
+    """An item that was taken back: ids only."""
+
+    tenant_id: str
+    id: str
+    epoch: int
+    attempt: int
+
+
+class Reclaimed(msgspec.Struct, frozen=True):
+    """What a reclaim took back: for another attempt, or as dead letters."""
+
+    retryable: list[ReclaimedItem]
+    exhausted: list[ReclaimedItem]
+
+
+class PromoteDue(msgspec.Struct, frozen=True):
+    """Move delayed items whose time has come onto the ready shelves."""
+
+    limit: int = 1_000
+
+
+class WorkSettled(msgspec.Struct, frozen=True):
+    """Fact: an item has ended. `outcome` is completed, failed or cancelled."""
+
+    item: WorkItem
+    outcome: str
+    result: bytes | None
+    error: bytes | None

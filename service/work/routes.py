@@ -1,0 +1,308 @@
+"""Work over HTTP."""
+
+import asyncio
+from typing import Any, Literal
+
+import msgspec
+
+from backends.protocol import Row, Tx
+from service.errors import StateError, not_found
+from service.http.batch import Batch, batch
+from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
+from service.http.lists import Page, listed, where
+from service.kernel.filters import Field, Vocabulary
+from service.kernel.raw import shown
+from service.kernel.wake import topic_of
+from service.work.claims import is_glob
+from service.work.model import (
+    Claims,
+    ClaimWork,
+    CompleteWork,
+    DeadLetterWork,
+    DiscardDead,
+    Enqueued,
+    EnqueueWork,
+    FailWork,
+    PauseQueue,
+    Queue,
+    Reclaimed,
+    ReclaimLeases,
+    ReleaseWork,
+    Renewed,
+    RenewLease,
+    RequeueDead,
+    Settled,
+)
+from service.work.rules import channel, shown_status
+
+CLAIM = msgspec.json.Decoder(ClaimWork)
+ENQUEUE = msgspec.json.Decoder(EnqueueWork)
+PAUSE = msgspec.json.Decoder(PauseQueue)
+VOCABULARY = Vocabulary(
+    fields=(
+        Field("queue", "w.queue", "text"),
+        Field("status", "w.status", "text", frozenset({"ready", "delayed", "leased", "completed", "dead", "cancelled", "discarded"})),
+        Field("execution_id", "w.execution_id", "text"),
+        Field("node_id", "w.node_id", "text"),
+        Field("worker_id", "w.worker_id", "text"),
+        Field("priority", "w.priority", "int"),
+        Field("attempt", "w.attempt", "int"),
+        Field("created_at", "w.created_at", "time"),
+        Field("settled_at", "w.settled_at", "time"),
+        Field("ready_at", "w.ready_at", "time"),
+    )
+)
+
+
+class ShownItem(msgspec.Struct, frozen=True):
+    """A work item with everything that is known of it."""
+
+    id: str
+    execution_id: str | None
+    node_id: str | None
+    queue: str
+    drives: str
+    priority: int
+    ready_at: int
+    attempt: int
+    max_attempts: int
+    retry: msgspec.Raw | None
+    required_capabilities: list[str]
+    dedup_key: str | None
+    concurrency_key: str | None
+    status: str
+    lease: dict[str, Any] | None
+    progress: msgspec.Raw | None
+    errors: msgspec.Raw
+    payload: msgspec.Raw | None
+    result: msgspec.Raw | None
+    created_at: int
+    settled_at: int | None
+
+
+def show(row: Row) -> ShownItem:
+    """A stored row as it is answered."""
+    lease = None
+    if row[13] == "leased":
+        lease = {"worker_id": row[14], "epoch": row[15], "expires_at": row[16]}
+    return ShownItem(
+        *row[:9], shown(row[9]), [name for name in row[10].split(",") if name], row[11], row[12], shown_status(row[13]),
+        lease, shown(row[17]), shown(row[18]) or msgspec.Raw(b"[]"), shown(row[19]), shown(row[20]), row[21], row[22],
+    )  # fmt: skip
+
+
+async def enqueue(call: Call) -> Any:
+    """Enqueue one item."""
+    made = decode(ENQUEUE, call.body)
+    refuse_queue(call, made.queue)
+    return await call.run(made)
+
+
+def refuse_queue(call: Call, queue: str) -> None:
+    """403 for a queue outside the token's globs."""
+    if not call.who.may_use(queue):
+        raise StateError("auth/queue", f"The token may not use the queue {queue!r}.", queue=queue, queues=list(call.who.queues))
+
+
+async def claim(call: Call) -> Claims:
+    """Claim; with `wait_ms`, wait for something to claim."""
+    made = decode(CLAIM, call.body)
+    for queue in made.queues:
+        refuse_queue(call, queue)
+    if not made.wait_ms:
+        return await call.run(made)  # type: ignore[no-any-return]
+    return await claim_waiting(call, made)
+
+
+async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
+    """Look, park until a commit puts something on one of the queues, look again; until the time is up."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
+    tenant = call.who.tenant_id
+    names = {channel(tenant, queue) for queue in made.queues if not is_glob(queue)}
+    patterns = any(is_glob(queue) for queue in made.queues)
+    with call.services.wakes.park(topic_of(channel(tenant, "")), lambda told: patterns or told in names) as place:
+        while True:
+            found: Claims = await call.services.kernel.run(call.who, made)
+            left = deadline - loop.time()
+            if found.items or left <= 0 or not await place.rest(left):
+                return found
+
+
+async def get(call: Call) -> ShownItem:
+    """One item; a worker sees those of its queues."""
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one("read_work_item", tenant_id=call.who.tenant_id, id=call.path["id"])
+
+    row = await call.services.backend.read(read)
+    if row is None or not call.who.may_use(row[3]):
+        raise not_found("work item", call.path["id"])
+    return show(row)
+
+
+async def list_items(call: Call) -> Page:
+    """Items by id, filtered."""
+    query = call.query
+    condition = where(query["filter"], VOCABULARY, queue=query["queue"], execution_id=query["execution_id"], status=query["status"])
+    return await listed(
+        call, "list_work_items", ("",), ("after",), show, lambda row: (row[0],), where=condition, scan=True,
+        tenant_id=call.who.tenant_id,
+    )  # fmt: skip
+
+
+async def list_dead(call: Call) -> Page:
+    """Dead letters, the oldest first."""
+    query = call.query
+    condition = where(query["filter"], VOCABULARY, queue=query["queue"], execution_id=query["execution_id"])
+    if query["error_type"] is not None:
+        sql, params = condition
+        condition = (f"({sql} AND w.error_type = :w_error_type)", {**params, "w_error_type": query["error_type"]})
+    return await listed(
+        call, "list_dead_letters", (0, ""), ("at", "after"), show, lambda row: (row[22], row[0]), where=condition, scan=True,
+        tenant_id=call.who.tenant_id,
+    )  # fmt: skip
+
+
+async def get_dead(call: Call) -> ShownItem:
+    """One dead letter."""
+    item = await get(call)
+    if item.status != "dead":
+        raise not_found("dead letter", call.path["id"])
+    return item
+
+
+async def discard(call: Call) -> Settled:
+    """Put a dead letter away."""
+    return await call.run(DiscardDead(call.path["id"]))  # type: ignore[no-any-return]
+
+
+def pausing(paused: bool) -> Any:
+    """A handler that pauses or resumes the queue of the path."""
+
+    async def handle(call: Call) -> Queue:
+        made = decode(PAUSE, call.body) if call.body else PauseQueue()
+        fill(made, "name", call.path["name"])
+        msgspec.structs.force_setattr(made, "paused", paused)
+        return await call.run(made)  # type: ignore[no-any-return]
+
+    return handle
+
+
+class QueueStats(msgspec.Struct, frozen=True):
+    """How a queue stands: what is ready, leased, put off and dead, and how long the oldest ready item has waited."""
+
+    name: str
+    ready: int
+    leased: int
+    delayed: int
+    dead: int
+    oldest_ready_ms: int | None
+    completed_per_second: float
+    paused_at: int | None
+    note: str | None
+
+
+async def queues(call: Call) -> Page:
+    """Every queue of the tenant that ever had an item."""
+    now = call.services.backend.now()
+
+    def stats(row: Row) -> QueueStats:
+        oldest = None if row[5] is None else max(0, now - row[5])
+        return QueueStats(row[0], row[1], row[2], row[3], row[4], oldest, row[6] / 60, row[7], row[8])
+
+    return await listed(
+        call, "list_queues", ("",), ("after",), stats, lambda row: (row[0],), scan=True, tenant_id=call.who.tenant_id,
+        since=now - 60_000,
+    )  # fmt: skip
+
+
+SETTLE_ERRORS = ("not-found", "lease/stale", "lease/not-held", "lease/settled", "execution/terminal")
+FILTER = Query("filter", str, None, "A filter: `queue = 'emails' AND attempt > 1`.")
+OF_QUEUE = Query("queue", str, None, "Only this queue.")
+OF_EXECUTION = Query("execution_id", str, None, "Only items of this execution.")
+Shelves = Literal["ready", "delayed", "leased", "completed", "dead", "cancelled", "discarded"]
+
+ENDPOINTS = [
+    Endpoint(
+        "POST", "/v1/work-items", "enqueueWork", "work.enqueue", "Enqueue a work item", enqueue, reply=Enqueued,
+        body=EnqueueWork, created=True,
+        errors=("not-found", "execution/terminal", "work/conflict", "limit/ready-work-items", "limit/payload-bytes", "auth/queue"),
+    ),
+    Endpoint(
+        "POST", "/v1/work-items:batch", "enqueueWorkItems", "work.enqueue", "Enqueue up to 1,000 work items",
+        batch(EnqueueWork), reply=Batch, body=list[EnqueueWork],
+    ),
+    Endpoint(
+        "POST", "/v1/work-items:claim", "claimWork", "work.claim", "Claim work under a lease", claim, reply=Claims,
+        body=ClaimWork, errors=("auth/queue",),
+    ),
+    Endpoint(
+        "POST", "/v1/work-items:complete", "completeWorkItems", "work.claim", "Complete up to 1,000 work items",
+        batch(CompleteWork), reply=Batch, body=list[CompleteWork],
+    ),
+    Endpoint(
+        "GET", "/v1/work-items", "listWorkItems", "read", "List work items", list_items, reply=Page, writes=False,
+        query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, Query("status", Shelves, None, "Only this status.")),
+        errors=("request/filter", "request/cursor"),
+    ),
+    Endpoint(
+        "GET", "/v1/work-items/{id}", "getWorkItem", "work.read", "One work item", get, reply=ShownItem, writes=False,
+        errors=("not-found",),
+    ),
+    Endpoint(
+        "POST", "/v1/work-items/{id}/renew", "renewLease", "work.claim", "Keep a lease", command(RenewLease, id="id"),
+        reply=Renewed, body=RenewLease, errors=("not-found", "lease/stale", "lease/not-held", "lease/settled"),
+    ),
+    Endpoint(
+        "POST", "/v1/work-items/{id}/complete", "completeWork", "work.claim", "Settle an item as done",
+        command(CompleteWork, id="id"), reply=Settled, body=CompleteWork, errors=SETTLE_ERRORS,
+    ),
+    Endpoint(
+        "POST", "/v1/work-items/{id}/fail", "failWork", "work.claim", "Settle an attempt as failed",
+        command(FailWork, id="id"), reply=Settled, body=FailWork, errors=SETTLE_ERRORS,
+    ),
+    Endpoint(
+        "POST", "/v1/work-items/{id}/release", "releaseWork", "work.claim", "Hand an item back unworked",
+        command(ReleaseWork, id="id"), reply=Settled, body=ReleaseWork, errors=SETTLE_ERRORS,
+    ),
+    Endpoint(
+        "POST", "/v1/work-items/{id}/dead-letter", "deadLetterWork", "work.claim", "Give an item up for good",
+        command(DeadLetterWork, id="id"), reply=Settled, body=DeadLetterWork, errors=(*SETTLE_ERRORS, "work/terminal"),
+    ),
+    Endpoint(
+        "POST", "/v1/leases:renew", "renewLeases", "work.claim", "Keep up to 1,000 leases", batch(RenewLease), reply=Batch,
+        body=list[RenewLease],
+    ),
+    Endpoint(
+        "POST", "/v1/leases:reclaim", "reclaimLeases", "sweep", "Take back leases that ran out, of all tenants",
+        command(ReclaimLeases), reply=Reclaimed, body=ReclaimLeases,
+    ),
+    Endpoint(
+        "GET", "/v1/dead-letters", "listDeadLetters", "read", "List dead letters", list_dead, reply=Page, writes=False,
+        query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, Query("error_type", str, None, "Only those whose last error has this type.")),
+        errors=("request/filter", "request/cursor"),
+    ),
+    Endpoint(
+        "GET", "/v1/dead-letters/{id}", "getDeadLetter", "read", "One dead letter", get_dead, reply=ShownItem,
+        writes=False, errors=("not-found",),
+    ),
+    Endpoint(
+        "POST", "/v1/dead-letters/{id}/requeue", "requeueDeadLetter", "work.operate", "Give a dead letter another life",
+        command(RequeueDead, id="id"), reply=Settled, body=RequeueDead,
+        errors=("not-found", "dead-letter/settled", "execution/terminal", "limit/ready-work-items"),
+    ),
+    Endpoint(
+        "DELETE", "/v1/dead-letters/{id}", "discardDeadLetter", "work.operate", "Put a dead letter away", discard,
+        reply=Settled, errors=("not-found", "dead-letter/settled"),
+    ),
+    Endpoint("GET", "/v1/queues", "listQueues", "read", "How every queue stands", queues, reply=Page, query=(LIMIT, CURSOR), writes=False),
+    Endpoint(
+        "POST", "/v1/queues/{name}/pause", "pauseQueue", "work.operate", "Stop handing out a queue's items", pausing(True),
+        reply=Queue, body=PauseQueue,
+    ),
+    Endpoint(
+        "POST", "/v1/queues/{name}/resume", "resumeQueue", "work.operate", "Hand out a queue's items again",
+        pausing(False), reply=Queue, body=PauseQueue,
+    ),
+]  # fmt: skip

