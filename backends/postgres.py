@@ -25,6 +25,7 @@ from backends.statements import Statement, load
 
 T = TypeVar("T")
 ATTEMPTS = 8
+PING_SECONDS = 5.0
 LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
         asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
         asyncpg.ReadOnlySQLTransactionError, asyncio.TimeoutError)  # fmt: skip
@@ -53,6 +54,8 @@ class PostgresTx:
         found = self._statements[statement]
         if where is not None:
             found, params = found.filtered(where[0]), params | dict(where[1])
+        if rows is not None and not rows:
+            return []
         columns = [] if rows is None else [list(column) for column in zip(*rows, strict=True)]
         return cast("list[Row]", await self._db.fetch(found.sql, *columns, *found.values(params)))
 
@@ -107,7 +110,7 @@ class PostgresBackend:
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(1)
-            with contextlib.suppress(StoreError, *LOST):
+            with contextlib.suppress(StoreError, asyncpg.PostgresError, *LOST):
                 await self._read_clock()
 
     @contextlib.asynccontextmanager
@@ -119,10 +122,12 @@ class PostgresBackend:
         try:
             yield db
         except BaseException as error:
-            if db.is_closed() or isinstance(error, (*LOST, asyncio.CancelledError)):
+            if isinstance(error, asyncpg.InterfaceError) and not db.is_closed():
+                await undo(db)
+                raise StoreError("Postgres was asked in a way that its driver refuses") from error
+            if isinstance(error, (*LOST, asyncio.CancelledError)):
                 db.terminate()
-            elif db.is_in_transaction():
-                await db.execute("ROLLBACK")
+            await undo(db)
             raise
         finally:
             await self._pool.release(db)
@@ -145,7 +150,8 @@ class PostgresBackend:
                 tx = PostgresTx(db, self._statements, self.now())
                 result = await work(cast("Tx", tx))
                 committing = True
-                await db.execute("COMMIT")
+                if await db.execute("COMMIT") != "COMMIT":  # a statement had failed, whatever `work` made of it
+                    raise Conflict("a statement of the transaction was refused; it was rolled back")
         except LOST as error:
             raise (OutcomeUnknown if committing else Unavailable)("the connection to Postgres was lost") from error
         except RACES:
@@ -187,8 +193,11 @@ class PostgresBackend:
             migrate.compare(await migrate.applied_on_postgres(db))
 
     async def ping(self) -> None:
-        async with asyncio.timeout(5):
-            await self.read(self._touch)
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await self.read(self._touch)
+        except TimeoutError:
+            raise Unavailable("Postgres does not answer") from None
 
     @staticmethod
     async def _touch(tx: Tx) -> None:
@@ -205,13 +214,24 @@ class PostgresBackend:
             self._pool.terminate()
 
 
+async def undo(db: Any) -> None:
+    """Roll back what is open. A connection on which that fails, or is cut short, is not used again."""
+    if db.is_closed() or not db.is_in_transaction():
+        return
+    try:
+        await db.execute("ROLLBACK")
+    except BaseException:
+        db.terminate()
+        raise
+
+
 def translate(error: asyncpg.PostgresError) -> StoreError:
     """The store error for what Postgres said; its own text stays in the log's traceback."""
     if isinstance(error, FULL):
         return Full("the database's disk is full")
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return Conflict("a constraint refused the rows")
-    if (error.sqlstate or "").startswith(("53", "57", "58", "08", "25006")):
+    if (error.sqlstate or "").startswith(("53", "57", "58", "08", "25006", "25P03")):
         return Unavailable(f"Postgres: {error.sqlstate}")
     return StoreError(f"Postgres: {error.sqlstate}")
 

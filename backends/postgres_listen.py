@@ -47,7 +47,7 @@ class Listener:
         """Announce what a commit woke, and how often."""
         for channel, count in channels.items():
             self._hear(channel, count)
-            if any(topic_of(channel) in topics or EVERYTHING in topics for _, topics in self._peers.values()):
+            if any(wanted(channel, topics) for _, topics in self._peers.values()):
                 self._outgoing[channel] = self._outgoing.get(channel, 0) + count
                 self._news.set()
 
@@ -119,6 +119,11 @@ class Listener:
         for told in channels if word == "wake" else ():
             name, _, count = told.rpartition("=")
             self._hear(name, int(count))
+
+
+def wanted(channel: str, topics: frozenset[str]) -> bool:
+    """Whether a process that waits for `topics` is told of a channel: of its own, and of what is for everybody."""
+    return channel == EVERYTHING or EVERYTHING in topics or topic_of(channel) in topics
 
 
 def topic_of(channel: str) -> str:

@@ -116,8 +116,10 @@ class SqliteBackend:
         return self._clock()
 
     async def write(self, work: Work[T]) -> T:
-        async with self._turn:
-            return await asyncio.shield(self._transaction(work))
+        await self._turn.acquire()
+        transaction = asyncio.ensure_future(self._transaction(work))
+        transaction.add_done_callback(lambda _: self._turn.release())  # the turn ends with the commit, not with the caller
+        return await asyncio.shield(transaction)
 
     async def _transaction(self, work: Work[T]) -> T:
         tx = SqliteTx(self._db, self._statements, self._clock())
@@ -144,13 +146,19 @@ class SqliteBackend:
         if self._scanner is None:
             self._scanner = await aiosqlite.connect(self._read_only(), uri=True, isolation_level=None)
         try:
-            await self._scanner.execute("BEGIN")
             try:
+                await self._scanner.execute("BEGIN")
                 return await work(cast("Tx", ScanTx(self._scanner, self._statements, self._clock())))
             finally:
-                await self._scanner.execute("ROLLBACK")
+                await self._end_snapshot(self._scanner)
         except sqlite3.Error as error:
             raise translate(error) from error
+
+    @staticmethod
+    async def _end_snapshot(scanner: aiosqlite.Connection) -> None:
+        """Close the reader's transaction, if its `BEGIN` came to pass before the caller went away."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            await scanner.execute("ROLLBACK")
 
     def _read_only(self) -> str:
         return f"{self.path.absolute().as_uri()}?mode=ro"
@@ -162,6 +170,10 @@ class SqliteBackend:
         """Nobody else writes: there is nobody to tell."""
 
     async def migrate(self) -> int:
+        async with self._turn:
+            return self._migrate()
+
+    def _migrate(self) -> int:
         with translated(self._db):
             return migrate.on_sqlite(self._db, self._clock())
 

@@ -4,7 +4,7 @@ Each is a package of `service` that may bring `store.TABLES`, `rules.RULES`, `ru
 order is the order in which listeners hear a fact.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -16,13 +16,13 @@ from service.kernel.working_set import Listener, Schema
 
 GROUND = ("tenants", "tokens", "definitions")
 SPINE = ("executions", "history", "work", "transitions")
-GUESTS = ("operations",)
+GUESTS = ("operations", "http.pages")
 NAMES = (*GROUND, *SPINE, *GUESTS)
 
 
-def parts(module: str, name: str) -> Iterator[Any]:
+def parts(module: str, name: str, capabilities: Sequence[str] = NAMES) -> Iterator[Any]:
     """What every capability puts into the list `name` of its `module`."""
-    for capability in NAMES:
+    for capability in capabilities:
         path = f"service.{capability}.{module}"
         if find_spec(path) is not None:
             yield from getattr(import_module(path), name, ())
@@ -46,3 +46,8 @@ def rules() -> dict[type, Rule]:
 def endpoints() -> list[Any]:
     """Every endpoint, in the order of the capabilities."""
     return list(parts("routes", "ENDPOINTS"))
+
+
+def endpoints_by_capability() -> dict[str, list[Any]]:
+    """The same, by the name of the capability."""
+    return {name: list(parts("routes", "ENDPOINTS", (name,))) for name in NAMES}

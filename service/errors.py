@@ -3,8 +3,8 @@
 Every refusal is a `StateError`: a stable `code`, a sentence that says what is, what was offered and what to do next, and
 the facts a program needs. `CODES` is the whole list; the status and the title belong to the code, never to the raise.
 
-    400 malformed · 401 who are you · 403 not yours to do · 404 not here · 409 the state says no · 412 version moved
-    413 too large · 415 not JSON · 422 understood, refused, every error listed · 429 too fast · 503 store away · 507 full
+    400 malformed · 401 who are you · 403 not yours to do · 404 not here · 408 too slow · 409 the state says no
+    412 version moved · 413 too large · 415 not JSON · 422 understood, refused, every error listed · 429 too fast · 503 store away · 507 full
 """
 
 from typing import Any
@@ -16,6 +16,9 @@ CODES: dict[str, tuple[int, str]] = {
     "request/cursor": (400, "The cursor is not one of ours"),
     "request/route": (404, "No such route"),
     "request/method": (405, "The route has no such method"),
+    "request/timeout": (408, "The body did not come in time"),
+    "request/too-long": (414, "The path is too long"),
+    "request/headers": (431, "The headers are too large"),
     "request/too-large": (413, "The request is too large"),
     "request/media-type": (415, "The body must be application/json"),
     "request/invalid": (422, "The request is understood and refused"),

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
+import inspect
+import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import structlog
@@ -25,6 +28,12 @@ from service.tokens.directory import Directory
 from service.tokens.verify import Parameters, Verifier
 
 log = structlog.get_logger()
+Ready = Callable[[Services, int], Any]
+"""Told of the services and the port once requests are accepted; when it is a coroutine, it is awaited."""
+
+
+class CannotListen(Exception):
+    """The address of the settings is taken, or is none of this machine's."""
 
 
 async def open_store(settings: Settings, clock: Callable[[], int] | None = None) -> StateBackend:
@@ -74,11 +83,14 @@ async def cursor_key(backend: StateBackend) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, clock: Callable[[], int] | None = None) -> AsyncIterator[Services]:
-    """A composed service over its store, sweeping if the settings say so; closed at the end."""
+async def running(
+    settings: Settings, clock: Callable[[], int] | None = None, *, migrate: bool = True
+) -> AsyncIterator[Services]:
+    """A composed service over its store, sweeping if the settings say so; closed at the end. Without `migrate` the schema
+    must fit already."""
     backend = await open_store(settings, clock)
     try:
-        await backend.migrate()
+        await (backend.migrate() if migrate else backend.check())
         services = await compose(settings, backend)
         sweeper = Sweeper(backend, services, list(capabilities.parts("sweeps", "SWEEPS")), settings.sweep_interval_ms)
         if settings.sweep:
@@ -99,24 +111,50 @@ def application(services: Services) -> ASGIApp:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which on its way out first sends long polls home, so that draining takes no longer than the work in hand."""
+    """uvicorn, which on its way out first sends long polls home, so that draining takes no longer than the work in hand.
 
-    def __init__(self, config: uvicorn.Config, services: Services, ready: Callable[[int], None] | None) -> None:
+    A signal that it obeyed is not raised again afterwards: the store is closed in peace and the exit code is 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, services: Services, ready: Ready | None) -> None:
         super().__init__(config)
         self._services, self._ready = services, ready
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
     async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
+        with quiet("uvicorn.error"):  # it would log the failure as well, and exit
+            try:
+                await super().startup(sockets)
+            except SystemExit:
+                raise CannotListen(f"{self.config.host} port {self.config.port}") from None
         if self._ready is not None and self.servers:
-            self._ready(self.servers[0].sockets[0].getsockname()[1])
+            told = self._ready(self._services, self.servers[0].sockets[0].getsockname()[1])
+            if inspect.isawaitable(told):
+                await told
 
     async def shutdown(self, sockets: Any = None) -> None:
         self._services.wakes.close()
         await super().shutdown(sockets)
 
 
-async def serve(settings: Settings, ready: Callable[[Services, int], Any] | None = None) -> None:
-    """Serve until told to stop. `ready(services, port)` is called once requests are accepted."""
+@contextlib.contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Nothing is logged under `name` meanwhile."""
+    logger = logging.getLogger(name)
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
+
+
+async def serve(settings: Settings, ready: Ready | None = None) -> None:
+    """Serve until told to stop. Raises `CannotListen`."""
     async with running(settings) as services:
         config = uvicorn.Config(
             application(services), host=settings.host, port=settings.port, loop="none", http="httptools", lifespan="off",
@@ -124,12 +162,15 @@ async def serve(settings: Settings, ready: Callable[[Services, int], Any] | None
             timeout_keep_alive=75, timeout_graceful_shutdown=settings.drain_seconds, h11_max_incomplete_event_size=32_768,
             backlog=4096,
         )  # fmt: skip
-        await Server(config, services, lambda port: ready(services, port) if ready else None).serve()
+        await Server(config, services, ready).serve()
 
 
-def run(settings: Settings, ready: Callable[[Services, int], Any] | None = None) -> None:
+def run(settings: Settings, ready: Ready | None = None) -> None:
     """`serve` on uvloop, in this thread, until SIGINT or SIGTERM."""
     import uvloop
 
+    gc.collect()
+    gc.freeze()  # what was built at start-up lives as long as the process: no collection need look at it again
+    gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, ready))

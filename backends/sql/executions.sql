@@ -10,21 +10,20 @@ SELECT e.tenant_id, e.id, e.namespace, e.workflow_id, e.version, e.status, e.que
  ORDER BY e.tenant_id, e.id FOR UPDATE OF e;
 
 -- name: insert_executions
--- New runs. A second start with the same id is refused here, whichever process it came through.
-WITH rows(tenant_id TEXT, id TEXT, namespace TEXT, workflow_id TEXT, version TEXT, status TEXT, queue TEXT,
-          parent_id TEXT, segment BIGINT, sequence BIGINT, snapshot_sequence BIGINT, snapshot_events BIGINT,
-          open_items BIGINT, digest TEXT, labels BYTEA, attributes BYTEA, result BYTEA, error BYTEA, created_at BIGINT,
-          started_at BIGINT, updated_at BIGINT, completed_at BIGINT) AS (:rows)
+-- New runs, as young as they are. A second start with the same id is refused here, whichever process it came through.
+WITH rows(tenant_id TEXT, id TEXT, namespace TEXT, workflow_id TEXT, version TEXT, status TEXT, queue TEXT, parent_id
+          TEXT, segment BIGINT, sequence BIGINT, snapshot_events BIGINT, open_items BIGINT, digest TEXT, labels BYTEA,
+          attributes BYTEA, created_at BIGINT, started_at BIGINT) AS (:rows)
 INSERT INTO executions (tenant_id, id, namespace, workflow_id, version, status, queue, parent_id, segment, sequence,
-                        snapshot_sequence, snapshot_events, open_items, digest, labels, attributes, result, error,
-                        created_at, started_at, updated_at, completed_at)
-SELECT tenant_id, id, namespace, workflow_id, version, status, queue, parent_id, segment, sequence, snapshot_sequence,
-       snapshot_events, open_items, digest, labels, attributes, result, error, created_at, started_at, updated_at,
-       completed_at
+                        snapshot_events, open_items, digest, labels, attributes, created_at, started_at, updated_at,
+                        snapshot_sequence)
+SELECT tenant_id, id, namespace, workflow_id, version, status, queue, parent_id, segment, sequence, snapshot_events,
+       open_items, digest, labels, attributes, created_at, started_at, created_at, 0
   FROM rows;
 
 -- name: update_executions
--- Move executions on, only from the sequence they were decided on. Result and error are written by the ending alone.
+-- Move executions to another status, only from the sequence they were decided on. Result, error and the times of start
+-- and end go with the status.
 WITH rows(tenant_id TEXT, id TEXT, status TEXT, sequence BIGINT, snapshot_sequence BIGINT, open_items BIGINT,
           result BYTEA, error BYTEA, started_at BIGINT, updated_at BIGINT, completed_at BIGINT,
           was_sequence BIGINT) AS (:rows)
@@ -32,6 +31,16 @@ UPDATE executions
    SET status = rows.status, sequence = rows.sequence, snapshot_sequence = rows.snapshot_sequence,
        open_items = rows.open_items, result = rows.result, error = rows.error, started_at = rows.started_at,
        updated_at = rows.updated_at, completed_at = rows.completed_at
+  FROM rows
+ WHERE executions.tenant_id = rows.tenant_id AND executions.id = rows.id AND executions.sequence = rows.was_sequence;
+
+-- name: advance_executions
+-- Move executions on within their status: only what every event moves, only from the sequence they were decided on.
+WITH rows(tenant_id TEXT, id TEXT, sequence BIGINT, snapshot_sequence BIGINT, open_items BIGINT, updated_at BIGINT,
+          was_sequence BIGINT) AS (:rows)
+UPDATE executions
+   SET sequence = rows.sequence, snapshot_sequence = rows.snapshot_sequence, open_items = rows.open_items,
+       updated_at = rows.updated_at
   FROM rows
  WHERE executions.tenant_id = rows.tenant_id AND executions.id = rows.id AND executions.sequence = rows.was_sequence;
 

@@ -14,13 +14,21 @@ SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.wor
  ORDER BY v.tenant_id, v.execution_id, v.sequence;
 
 -- name: events_since_snapshots
--- The events after the oldest kept snapshot: what a fold at any later sequence may need.
+-- The events after the newest snapshot: what a fold at the end of the log needs.
 WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
 SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id
   FROM rows r
   JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id
-   AND v.sequence > (SELECT COALESCE(MIN(s.sequence), 0) FROM snapshots s
+   AND v.sequence > (SELECT COALESCE(MAX(s.sequence), 0) FROM snapshots s
                       WHERE s.tenant_id = r.tenant_id AND s.execution_id = r.execution_id)
+ ORDER BY v.tenant_id, v.execution_id, v.sequence;
+
+-- name: events_of_executions
+-- Whole logs: for a fold below the newest snapshot, which only a caller by hand asks for.
+WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
+SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id
+  FROM rows r
+  JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id
  ORDER BY v.tenant_id, v.execution_id, v.sequence;
 
 -- name: load_snapshots

@@ -34,19 +34,15 @@ SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.driv
  ORDER BY w.tenant_id, w.id FOR UPDATE OF w;
 
 -- name: insert_work_items
--- New items. An id or an open dedup key that is taken is refused here, whichever process it came through.
-WITH rows(tenant_id TEXT, id TEXT, execution_id TEXT, node_id TEXT, queue TEXT, requires TEXT, drives TEXT, priority
-          BIGINT, ready_at BIGINT, attempt BIGINT, max_attempts BIGINT, retry BYTEA, payload BYTEA, dedup_key TEXT,
-          concurrency_key TEXT, status TEXT, worker_id TEXT, token_id TEXT, epoch BIGINT, lease_ms BIGINT, expires_at
-          BIGINT, progress BYTEA, errors BYTEA, error_type TEXT, digest TEXT, settle_digest TEXT, settle_reply BYTEA,
-          cancel_requested_at BIGINT, created_at BIGINT, settled_at BIGINT) AS (:rows)
-INSERT INTO work_items (tenant_id, id, execution_id, node_id, queue, requires, drives, priority, ready_at, attempt,
-                        max_attempts, retry, payload, dedup_key, concurrency_key, status, worker_id, token_id, epoch,
-                        lease_ms, expires_at, progress, errors, error_type, digest, settle_digest, settle_reply,
-                        cancel_requested_at, created_at, settled_at)
-SELECT tenant_id, id, execution_id, node_id, queue, requires, drives, priority, ready_at, attempt, max_attempts,
-       retry, payload, dedup_key, concurrency_key, status, worker_id, token_id, epoch, lease_ms, expires_at, progress,
-       errors, error_type, digest, settle_digest, settle_reply, cancel_requested_at, created_at, settled_at
+-- New items: never leased, never settled. An id or an open dedup key that is taken is refused here, whichever process it
+-- came through.
+WITH rows(tenant_id TEXT, id TEXT, execution_id TEXT, node_id TEXT, queue TEXT, requires TEXT, drives TEXT, payload
+          BYTEA, priority BIGINT, ready_at BIGINT, max_attempts BIGINT, retry BYTEA, dedup_key TEXT, concurrency_key
+          TEXT, status TEXT, digest TEXT, created_at BIGINT) AS (:rows)
+INSERT INTO work_items (tenant_id, id, execution_id, node_id, queue, requires, drives, payload, priority, ready_at,
+                        max_attempts, retry, dedup_key, concurrency_key, status, digest, created_at, attempt, epoch)
+SELECT tenant_id, id, execution_id, node_id, queue, requires, drives, payload, priority, ready_at, max_attempts,
+       retry, dedup_key, concurrency_key, status, digest, created_at, 0, 0
   FROM rows;
 
 -- name: update_work_items

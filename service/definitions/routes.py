@@ -148,7 +148,7 @@ async def delete(call: Call) -> Deleted:
 ENDPOINTS = [
     Endpoint(
         "PUT", "/v1/definitions/{workflow_id}/{version}", "storeDefinition", "definition.write", "Store a version", store,
-        reply=Stored, body=Any, created=True, query=(VALIDATE, SNAPSHOTS),
+        reply=Stored, body=dict[str, Any], created=True, query=(VALIDATE, SNAPSHOTS),
         errors=("definition/conflict", "definition/invalid", "limit/definitions"),
     ),
     Endpoint(
@@ -160,7 +160,7 @@ ENDPOINTS = [
         reply=ShownDefinition, writes=False, errors=("not-found",),
     ),
     Endpoint(
-        "GET", "/v1/definitions", "listDefinitions", "read", "List versions", list_all, reply=Page, writes=False,
+        "GET", "/v1/definitions", "listDefinitions", "read", "List versions", list_all, reply=Page, item=ListedDefinition, writes=False,
         query=(
             LIMIT, CURSOR, Query("filter", str, None, "A filter: `workflow_id LIKE 'order-%'`."),
             Query("workflow_id", str, None, "Only this workflow."),
@@ -173,6 +173,6 @@ ENDPOINTS = [
     ),
     Endpoint(
         "POST", "/v1/definitions:validate", "validateDefinition", "read", "Every error of a document", validate,
-        reply=Validity, body=Any, writes=False,
+        reply=Validity, body=dict[str, Any], writes=False,
     ),
 ]  # fmt: skip

@@ -209,10 +209,10 @@ ENDPOINTS = [
     ),
     Endpoint(
         "POST", "/v1/executions:batch", "startExecutions", "execution.write", "Start up to 1,000 executions",
-        batch(StartExecution, start_one), reply=Batch, body=list[StartExecution],
+        batch(StartExecution, start_one), reply=Batch, item=Started, body=list[StartExecution],
     ),
     Endpoint(
-        "GET", "/v1/executions", "listExecutions", "read", "List executions", list_all, reply=Page, writes=False,
+        "GET", "/v1/executions", "listExecutions", "read", "List executions", list_all, reply=Page, item=ListedExecution, writes=False,
         query=(
             LIMIT, CURSOR, Query("filter", str, None, "A filter: `status = 'failed' AND attr.customer IN ('a', 'b')`."),
             Query("status", Literal[tuple(sorted(STATUS.statuses))], None, "Only this status."),  # type: ignore[valid-type]

@@ -11,9 +11,24 @@ from service.kernel.raw import ABSENT
 
 Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]{1,128}$", description="1–128 of a–z 0–9 _ . -")]
 SNAPSHOTS_KEPT = 3
+OURS = frozenset(
+    f"{family}.{name}"
+    for family, names in {
+        "execution": "started status_changed completed failed cancelled terminated timed_out",
+        "state": "replaced merged appended",
+        "attributes": "set",
+        "snapshot": "written",
+        "work": "enqueued claimed renewed completed failed retry_scheduled lease_expired dead_lettered requeued cancelled "
+        "released",
+    }.items()
+    for name in names.split()
+)
+"""The kinds that the service itself writes: replay believes them, so no caller may append them."""
 
 TAIL = "events_since_snapshot"
 """The events of an execution after its latest snapshot, asked for by (tenant, execution)."""
+WHOLE = "whole_log"
+"""All the events of an execution, asked for by (tenant, execution)."""
 LATEST = "latest_snapshots"
 """The snapshots of an execution that are kept, asked for by (tenant, execution)."""
 
@@ -60,7 +75,7 @@ class AppendedEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AppendEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Append 1–1,000 events at once; with a lease, only while it is held."""
+    """Append 1–1,000 events at once. To append under a lease, make a transition."""
 
     events: Annotated[list[AppendedEvent], msgspec.Meta(min_length=1, max_length=1_000)]
     expected_sequence: Sequence | None = None

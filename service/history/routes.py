@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import not_found
+from service.errors import StateError, not_found
 from service.executions.model import ENDED
 from service.history.fold import fold
 from service.history.model import Appended, AppendEvents, Fold, LoggedEvent, SnapshotWritten, WriteSnapshot
@@ -203,7 +203,10 @@ async def feed(call: Call) -> Page:
 
 async def write_snapshot(call: Call) -> SnapshotWritten:
     """Fold the log up to the sequence of the path."""
-    return await call.run(WriteSnapshot(call.path["id"], int(call.path["sequence"])))  # type: ignore[no-any-return]
+    said = call.path["sequence"]
+    if not (said.isascii() and said.isdigit() and len(said) <= 18):
+        raise StateError("request/malformed", f"A sequence is a whole number; the path says {said!r}.")
+    return await call.run(WriteSnapshot(call.path["id"], int(said)))  # type: ignore[no-any-return]
 
 
 async def latest_snapshot(call: Call) -> ShownSnapshot:
@@ -289,7 +292,7 @@ ENDPOINTS = [
         reply=ShownEvent, writes=False, query=(AFTER,), media="text/event-stream", errors=("not-found",),
     ),
     Endpoint(
-        "GET", "/v1/events", "readFeed", "read", "Every event of the tenant, in commit order", feed, reply=Page, writes=False,
+        "GET", "/v1/events", "readFeed", "read", "Every event of the tenant, in commit order", feed, reply=Page, item=FedEvent, writes=False,
         query=(
             LIMIT, Query("after", str, None, "`next_cursor` of the page before; it is always given, also at the end."),
             Query("kinds", str, None, "Only these kinds, separated by commas."),
@@ -306,6 +309,7 @@ ENDPOINTS = [
     ),
     Endpoint(
         "GET", "/v1/executions/{id}/snapshots", "listSnapshots", "read", "The snapshots that are kept", snapshots, reply=Page,
+        item=ShownSnapshot,
         writes=False, query=(LIMIT, CURSOR), errors=("not-found",),
     ),
     Endpoint(

@@ -1,17 +1,19 @@
 """How events are appended and snapshots written: pure decisions over the rows of a batch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from service.errors import StateError
+from service.errors import StateError, invalid
 from service.executions.model import Execution
-from service.executions.rules import need, need_open
+from service.executions.rules import need_open
 from service.history.fold import fold
 from service.history.model import (
     LATEST,
+    OURS,
     SNAPSHOTS_KEPT,
     TAIL,
+    WHOLE,
     Appended,
     AppendedEvent,
     AppendEvents,
@@ -22,7 +24,7 @@ from service.history.model import (
     WriteSnapshot,
 )
 from service.kernel.command import Rule
-from service.kernel.events import append
+from service.kernel.events import Logged, append
 from service.kernel.limits import refuse_past
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, stored
@@ -38,71 +40,99 @@ def append_keys(command: AppendEvents | WriteSnapshot, who: Principal, _standing
 def append_events(view: View, command: AppendEvents) -> Appended:
     """Append in order, all or none."""
     execution = need_open(view, command.execution_id, command.expected_sequence)
+    refuse_ours(command.events, "/events")
     before = execution.sequence
     for event in command.events:
         execution = append_one(view, execution, event)
     return Appended(execution.id, before + 1, execution.sequence)
 
 
-def append_one(view: View, execution: Execution, event: AppendedEvent, node_id: str | None = None) -> Execution:
-    """Append one event of the caller's; a snapshot follows when the log has grown enough since the last."""
+def refuse_ours(events: Iterable[AppendedEvent], at: str) -> None:
+    """422 for kinds that the service itself writes: a caller who could forge them could make replay disagree."""
+    wrong = [(index, event.kind) for index, event in enumerate(events) if event.kind in OURS]
+    if wrong:
+        raise invalid(
+            [(f"{at}/{index}/kind", f"{kind!r} is written by the service; choose another kind") for index, kind in wrong]
+        )
+
+
+def append_one(view: View, execution: Execution, event: AppendedEvent) -> Execution:
+    """Append one event of the caller's."""
     refuse_past(view, "payload_bytes", len(event.body))
     return append(
-        view,
-        execution,
-        event.kind,
-        stored(event.body),
-        node_id=event.node_id or node_id,
-        causation_id=event.causation_id,
+        view, execution, event.kind, stored(event.body), node_id=event.node_id, causation_id=event.causation_id
     )
 
 
-def due_snapshot(view: View, execution: Execution) -> Execution:
-    """Write a snapshot if the definition's policy says that it is time (0 events: never)."""
-    every = execution.snapshot_events
-    if not every or execution.sequence - execution.snapshot_sequence < every:
-        return execution
-    return snapshot(view, execution)
+def write_due_snapshots(view: View, _fact: Logged) -> None:
+    """Keep the fold of every log that this command made grow by the definition's number of events since the last one.
+
+    The log itself does not grow by it: a snapshot that nobody asked for must not move a sequence that somebody expects.
+    """
+    grown = {(event.tenant_id, event.execution_id) for event in view.events}
+    due = [one for one in (view.get(Execution, *key) for key in grown) if one is not None and is_due(one)]
+    if due:
+        view.expect(*((group, (one.tenant_id, one.id)) for one in due for group in (LATEST, TAIL)))
+    for execution in due:
+        keep_fold(view, execution, execution.sequence)
+        view.put(msgspec.structs.replace(execution, snapshot_sequence=execution.sequence))
+
+
+def is_due(execution: Execution) -> bool:
+    """Whether the log has grown enough since the newest snapshot; a policy of 0 events is never due."""
+    return 0 < execution.snapshot_events <= execution.sequence - execution.snapshot_sequence
 
 
 def write_snapshot(view: View, command: WriteSnapshot) -> SnapshotWritten:
-    """Fold now and keep it; only the end of the log can be folded inside a transaction."""
+    """Fold the log up to a sequence and keep the result; one that is kept already stays, and nothing is written."""
     execution = need_open(view, command.execution_id)
-    if command.sequence is not None and command.sequence > execution.sequence:
+    at = execution.sequence if command.sequence is None else command.sequence
+    if at > execution.sequence:
         raise StateError(
             "snapshot/ahead",
-            f"The log ends at {execution.sequence}; a snapshot at {command.sequence} would be ahead of it.",
+            f"The log ends at {execution.sequence}; a snapshot at {at} would be ahead of it.",
             current_sequence=execution.sequence,
         )
-    at = command.sequence if command.sequence is not None else execution.sequence
+    if at < 1:
+        raise invalid([("/sequence", "a log begins at sequence 1; there is nothing to fold before it")])
     execution = snapshot(view, execution, at)
     return SnapshotWritten(execution.id, at, execution.sequence)
 
 
 def snapshot(view: View, execution: Execution, at: int | None = None) -> Execution:
-    """The fold up to `at` (default: everything so far, this transaction's events included), stored, the oldest dropped."""
+    """The fold up to `at` (default: everything so far, this transaction's events included), kept, and told of."""
     at = execution.sequence if at is None else at
-    kept = view.group(Snapshot, LATEST, execution.tenant_id, execution.id)
-    below = [one for one in kept if one.sequence <= at]
-    start = msgspec.json.decode(below[-1].body, type=Fold) if below else Fold()
-    if start.sequence < at:
-        events = log_since(view, execution, start.sequence, at)
-        start = fold(events, start)
-    body = encoded(start)
-    if not any(one.sequence == at for one in kept):
-        view.add(Snapshot(execution.tenant_id, execution.id, at, body, view.now))
-        for old in kept[: max(0, len(kept) + 1 - SNAPSHOTS_KEPT)]:
-            view.remove(old)
+    size = keep_fold(view, execution, at)
+    if size is None:
+        return execution
     execution = msgspec.structs.replace(execution, snapshot_sequence=max(execution.snapshot_sequence, at))
-    return append(view, execution, "snapshot.written", encoded({"sequence": at, "bytes": len(body)}))
+    return append(view, execution, "snapshot.written", encoded({"sequence": at, "bytes": size}))
 
 
-def log_since(view: View, execution: Execution, after: int, upto: int) -> list[LoggedEvent]:
-    """The events after `after`: those that are stored, then those that this batch has appended."""
-    stored_ones = view.group(LoggedEvent, TAIL, execution.tenant_id, execution.id)
-    fresh = [logged(event) for event in view.appended(execution.tenant_id, execution.id)]
-    both = {event.sequence: event for event in (*stored_ones, *fresh)}
-    return [both[sequence] for sequence in range(after + 1, upto + 1)]
+def keep_fold(view: View, execution: Execution, at: int) -> int | None:
+    """Store the fold up to `at` and drop the oldest of the others; its size, or None when it was kept already."""
+    kept = view.group(Snapshot, LATEST, execution.tenant_id, execution.id)
+    if any(one.sequence == at for one in kept):
+        return None
+    below = [one for one in kept if one.sequence < at]
+    start = msgspec.json.decode(below[-1].body, type=Fold) if below else Fold()
+    body = encoded(fold(log_between(view, execution, start.sequence, at), start))
+    view.add(Snapshot(execution.tenant_id, execution.id, at, body, view.now))
+    for old in kept[: max(0, len(kept) + 1 - SNAPSHOTS_KEPT)]:
+        view.remove(old)
+    return len(body)
+
+
+def log_between(view: View, execution: Execution, after: int, upto: int) -> Sequence[LoggedEvent]:
+    """The events after `after` up to `upto`: those that are stored, and those that this batch has appended."""
+    fresh = {event.sequence: logged(event) for event in view.appended(execution.tenant_id, execution.id)}
+    found: dict[int, LoggedEvent] = {}
+    for group in (TAIL, WHOLE):
+        stored_ones = view.group(LoggedEvent, group, execution.tenant_id, execution.id)
+        found = {event.sequence: event for event in stored_ones} | fresh
+        if all(sequence in found for sequence in range(after + 1, upto + 1)):
+            break
+    return [found[sequence] for sequence in range(after + 1, upto + 1)]
 
 
 def logged(event: NewEvent) -> LoggedEvent:
@@ -112,5 +142,5 @@ def logged(event: NewEvent) -> LoggedEvent:
     )
 
 
-__all__ = ["RULES", "append_one", "due_snapshot", "need", "snapshot"]
 RULES = [Rule(AppendEvents, append_events, append_keys), Rule(WriteSnapshot, write_snapshot, append_keys)]
+LISTENERS = [(Logged, write_due_snapshots)]

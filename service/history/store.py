@@ -1,6 +1,6 @@
 """The tables of the log and its snapshots. Events are only inserted, by the kernel; here they are read for a fold."""
 
-from service.history.model import LATEST, TAIL, LoggedEvent, Snapshot
+from service.history.model import LATEST, TAIL, WHOLE, LoggedEvent, Snapshot
 from service.kernel.tables import Group, Table
 
 TABLES = [
@@ -18,6 +18,9 @@ TABLES = [
         ("tenant_id", "execution_id", "sequence"),
         51,
         "load_events",
-        groups=(Group(TAIL, "events_since_snapshots", lambda row: (row.tenant_id, row.execution_id)),),
+        groups=(
+            Group(TAIL, "events_since_snapshots", lambda row: (row.tenant_id, row.execution_id)),
+            Group(WHOLE, "events_of_executions", lambda row: (row.tenant_id, row.execution_id)),
+        ),
     ),
 ]

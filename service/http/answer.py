@@ -6,12 +6,14 @@ from typing import Any
 import msgspec
 from litestar.types import Receive, Scope, Send
 
-from service.errors import CODES, StateError
+from service.errors import StateError
 
 JSON = (b"content-type", b"application/json")
 PROBLEM = (b"content-type", b"application/problem+json")
 NO_STORE = (b"cache-control", b"no-store")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
+UNREAD = ("request/timeout", "request/too-large")
+"""Refusals that leave a body unread, so that the connection cannot be used again."""
 Header = tuple[bytes, bytes]
 encode = msgspec.json.Encoder().encode
 
@@ -46,8 +48,10 @@ def document(error: StateError) -> dict[str, Any]:
 def problem(error: StateError, headers: Sequence[Header] = ()) -> Answer:
     """A refusal as an answer, with the headers that its status asks for."""
     extra = [*headers, PROBLEM, NO_STORE]
-    if "retry_after" in error.facts:
-        extra.append((b"retry-after", b"%d" % error.facts["retry_after"]))
+    if "retry_after" in error.facts or error.status in (429, 503):
+        extra.append((b"retry-after", b"%d" % error.facts.get("retry_after", 1)))
+    if error.code in UNREAD:
+        extra.append((b"connection", b"close"))
     if error.status == 401 or error.code == "auth/malformed":
         extra.append((b"www-authenticate", challenge(error)))
     if error.code == "auth/forbidden":
@@ -69,5 +73,6 @@ def from_http(status: int) -> StateError:
         return StateError("request/route", "There is nothing at this path; see /openapi.json for what there is.")
     if status == 405:
         return StateError("request/method", "The path is right, the method is not; see /openapi.json.")
-    known = {code_status: code for code, (code_status, _) in CODES.items() if code.startswith("request/")}
-    return StateError(known.get(status, "request/malformed"), "The request cannot be read.")
+    if status >= 500:
+        return StateError("server/error", "The server failed; nothing was changed.")
+    return StateError("request/malformed", "The request cannot be read.")

@@ -6,7 +6,7 @@ such method) becomes a problem document like everything else.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -15,34 +15,50 @@ import structlog
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp, Receive, Scope
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from backends.errors import StoreError
 from service.errors import StateError
-from service.http.answer import JSON, NO_STORE, Answer, encode, from_http, problem
-from service.http.endpoint import PUBLIC, Call, Endpoint, Query, Services, answered
+from service.http.answer import JSON, NO_STORE, NOSNIFF, Answer, Header, encode, from_http, problem
+from service.http.body import read_body
+from service.http.endpoint import PUBLIC, Call, Endpoint, Query, Services, answered, idempotency_key
 from service.kernel.page import LIMIT_MAX
 from service.kernel.principal import Principal
 from service.kernel.run import away
 
 log = structlog.get_logger()
 ANYBODY = Principal("", "anybody")
+PATH_MAX, HEADERS_MAX = 2_048, 32_768
+ONCE = frozenset(
+    {b"authorization", b"content-length", b"content-type", b"content-encoding", b"idempotency-key", b"if-match",
+     b"last-event-id", b"holdfast-tenant", b"holdfast-reason"}
+)  # fmt: skip
+"""Headers that may come once."""
 LIMIT_TYPE = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
 
 
-def build(services: Services, endpoints: Sequence[Endpoint]) -> Litestar:
+def build(services: Services, endpoints: Sequence[Endpoint]) -> ASGIApp:
     """The ASGI application that serves `endpoints`."""
     by_path: dict[str, dict[str, Endpoint]] = defaultdict(dict)
     for endpoint in endpoints:
         by_path[endpoint.path][endpoint.method] = endpoint
     handlers = [serve(services, path, methods) for path, methods in by_path.items()]
-    return Litestar(
+    app = Litestar(
         handlers,
         openapi_config=None,
         exception_handlers={HTTPException: framework_error, Exception: framework_error},
         logging_config=None,
         debug=False,
     )
+
+    async def edge(scope: Any, receive: Receive, send: Send) -> None:
+        """The router remembers the paths that it has seen, so one that is too long must not get there."""
+        if len(scope.get("path", "")) > PATH_MAX:
+            await problem(StateError("request/too-long", f"A path may have {PATH_MAX} characters."))(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return edge
 
 
 def litestar_path(path: str) -> str:
@@ -51,25 +67,38 @@ def litestar_path(path: str) -> str:
 
 
 def framework_error(_request: Request[Any, Any, Any], error: Exception) -> Any:
-    """The framework's own refusal as a problem document."""
-    answer = problem(from_http(getattr(error, "status_code", 500)))
-    headers = {name.decode(): value.decode() for name, value in answer.headers if name != b"content-type"}
+    """The framework's own refusal, or an accident beyond `respond`, as a problem document."""
+    status = getattr(error, "status_code", 500)
+    if status >= 500:
+        log.error("a request failed outside its handler", exc_info=error)
+    allow = (getattr(error, "headers", None) or {}).get("allow", "")
+    answer = problem(from_http(status), allowing(allow.split(", ")) if status == 405 else ())
+    headers = {name.decode(): value.decode() for name, value in (*answer.headers, NOSNIFF) if name != b"content-type"}
     return Response(answer.body, status_code=answer.status, headers=headers, media_type="application/problem+json")
+
+
+def allowing(methods: Iterable[str]) -> list[Header]:
+    """`Allow`: what the path does take. OPTIONS is only taken to be refused."""
+    return [(b"allow", ", ".join(sorted(set(methods) - {"OPTIONS"})).encode())]
 
 
 def serve(services: Services, path: str, methods: Mapping[str, Endpoint]) -> HTTPRouteHandler:
     """The handler of one path: it takes the bare request and gives a prepared ASGI answer, with nothing in between."""
 
     async def handler(request: Request[Any, Any, Any]) -> ASGIApp:
-        return await respond(services, methods[request.scope["method"]], request.scope, request.receive)
+        endpoint = methods.get(request.scope["method"])
+        if endpoint is None:
+            return problem(from_http(405), allowing(methods))
+        return await respond(services, endpoint, request.scope, request.receive)
 
-    return HTTPRouteHandler(litestar_path(path), http_method=sorted(methods), status_code=200)(handler)  # type: ignore[arg-type]
+    taken: list[Any] = [*sorted(methods), "OPTIONS"]  # the framework would answer OPTIONS by itself
+    return HTTPRouteHandler(litestar_path(path), http_method=taken, status_code=200)(handler)
 
 
 async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: Receive) -> ASGIApp:
     """One request from its first byte to its answer."""
     try:
-        headers = dict(scope["headers"])
+        headers = read_headers(scope)
         who = ANYBODY
         if endpoint.permit != PUBLIC:
             who = await services.tokens.authenticate(scope, headers, endpoint)
@@ -77,6 +106,8 @@ async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: R
         body = b""
         if endpoint.method not in ("GET", "DELETE", "HEAD"):
             body = await read_body(headers, receive, services.settings, expects=endpoint.body is not None)
+            if (key := headers.get(b"idempotency-key")) is not None:
+                idempotency_key(key)
         path = scope["path_params"]
         if path:
             check_path(scope, path)
@@ -96,55 +127,30 @@ async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: R
 
 def as_answer(endpoint: Endpoint, reply: Any) -> ASGIApp:
     """A reply, encoded."""
-    reply = answered(None, reply)  # type: ignore[arg-type]
+    reply = answered(endpoint, reply)
     if isinstance(reply, Answer) or callable(reply):
         return reply  # type: ignore[no-any-return]
     headers = (JSON, NO_STORE) if endpoint.no_store else (JSON,)
     return Answer(endpoint.status_of(reply), encode(reply), headers)
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, settings: Any, *, expects: bool) -> bytes:
-    """The whole body: JSON by its content type, in time, and not too large."""
-    most = settings.body_bytes_max
-    said = headers.get(b"content-length")
-    if said is not None and int(said) > most:
-        raise too_large(most)
-    async with asyncio.timeout(settings.body_seconds_max):
-        body = await gather(receive, most)
-    if expects and (body or said not in (None, b"0")):
-        check_media(headers)
-    return body
+def read_headers(scope: Any) -> dict[bytes, bytes]:
+    """The headers by their names, in lower case; 400 for one that came twice though it may only come once."""
+    pairs = scope["headers"]
+    headers = dict(pairs)
+    if len(headers) != len(pairs):
+        refuse_twice([name for name, _ in pairs])
+    if sum(map(len, headers.values())) > HEADERS_MAX:
+        raise StateError("request/headers", f"The headers may have {HEADERS_MAX} bytes together.", limit=HEADERS_MAX)
+    return headers
 
 
-async def gather(receive: Receive, most: int) -> bytes:
-    """The body's parts, counted as they come."""
-    message: Any = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body") and message["type"] == "http.request":
-        if len(body) > most:
-            break
-        message = await receive()
-        body += message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise StateError("request/malformed", "The connection was closed before the body was complete.")
-    if len(body) > most:
-        raise too_large(most)
-    return body
-
-
-def too_large(most: int) -> StateError:
-    """413, with the limit."""
-    return StateError("request/too-large", f"A body may have {most} bytes; send less, or in parts.", limit=most)
-
-
-def check_media(headers: Mapping[bytes, bytes]) -> None:
-    """The body must say that it is JSON, and must not be compressed."""
-    media = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if media != b"application/json" and not (media.startswith(b"application/") and media.endswith(b"+json")):
-        said = media.decode("latin-1") or "nothing"
-        raise StateError("request/media-type", f"The body must be application/json; {said} was said.")
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise StateError("request/media-type", "The body must not be compressed.")
+def refuse_twice(names: Sequence[bytes]) -> None:
+    """Of two values that mean one thing, none is better than the other."""
+    for name in ONCE.intersection(names):
+        if names.count(name) > 1:
+            code = "auth/malformed" if name == b"authorization" else "request/malformed"
+            raise StateError(code, f"The header {name.decode()!r} was sent more than once.")
 
 
 def read_query(endpoint: Endpoint, raw: bytes) -> dict[str, Any]:
@@ -157,6 +163,8 @@ def read_query(endpoint: Endpoint, raw: bytes) -> dict[str, Any]:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:
         raise StateError("request/malformed", "The query string cannot be read.") from None
+    if len(dict(pairs)) != len(pairs):
+        raise StateError("request/malformed", "A parameter was sent more than once; each has one value.")
     for name, value in pairs:
         query = declared.get(name)
         if query is None:

@@ -41,21 +41,51 @@ def batch(kind: type, prepare: Prepare | None = None) -> Handle:
     async def handle(call: Call) -> Batch:
         commands = decode(decoder, call.body)
         if prepare is not None:
-            commands = [await prepare(call, one) for one in commands]
-        futures = [call.services.kernel.submit(request) for request in requests(call, commands)]
-        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+            commands = [await tried(prepare, call, one) for one in commands]
+        placed = [place(call, request) for request in requests(call, commands)]
+        outcomes = await asyncio.gather(*placed, return_exceptions=True)
+        refuse_ended(outcomes)
         return Batch([entry(outcome) for outcome in outcomes])
 
     return handle
 
 
-def requests(call: Call, commands: list[Any]) -> list[Request]:
+async def tried(prepare: Prepare, call: Call, one: Any) -> Any:
+    """The item as it is to be run, or why it cannot be."""
+    try:
+        return await prepare(call, one)
+    except StateError as refusal:
+        return refusal
+
+
+def place(call: Call, request: Request | StateError) -> "asyncio.Future[Any]":
+    """The outcome to come; one refused beforehand leaves its neighbours alone."""
+    try:
+        if isinstance(request, StateError):
+            raise request
+        return call.services.kernel.submit(request)
+    except StateError as refusal:
+        refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        refused.set_exception(refusal)
+        return refused
+
+
+def requests(call: Call, commands: list[Any]) -> list[Request | StateError]:
     """The commands as requests; under an Idempotency-Key each has its own, the key and its place."""
     key = call.headers.get(b"idempotency-key")
-    if key is None:
-        return [Request(call.who, one) for one in commands]
-    text, said = idempotency_key(key), fingerprint(call.endpoint.operation, call.body)
-    return [Request(call.who, one, f"{text}#{index}", said) for index, one in enumerate(commands)]
+    text = None if key is None else idempotency_key(key)
+    said = "" if text is None else fingerprint(call.endpoint.operation, call.body)
+    return [
+        one if isinstance(one, StateError) else Request(call.who, one, text and f"{text}#{index}", said)
+        for index, one in enumerate(commands)
+    ]
+
+
+def refuse_ended(outcomes: list[Any]) -> None:
+    """A token that ended before any item was run is refused as it is elsewhere: the whole request, with 401."""
+    first = outcomes[0]
+    if all(isinstance(outcome, StateError) and outcome.status == 401 for outcome in outcomes):
+        raise first
 
 
 def entry(outcome: Any) -> Ok | Failed:

@@ -10,7 +10,7 @@ import msgspec
 
 from backends.protocol import StateBackend
 from service.errors import StateError, invalid
-from service.http.answer import Answer
+from service.http.answer import JSON, NO_STORE, Answer
 from service.kernel.command import Replayed, Request
 from service.kernel.json import check, fingerprint
 from service.kernel.page import Cursors
@@ -91,6 +91,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     """One operation. `handle` gives a Struct to encode, a stored answer, or an `Answer` of its own.
 
     `writes` says that a command checks the caller's standing inside its transaction; otherwise it is read beforehand.
+    `item` is what a `Page` or a `Batch` of the reply holds.
     """
 
     method: str
@@ -108,6 +109,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     errors: tuple[str, ...] = ()
     media: str = "application/json"
     no_store: bool = False
+    item: Any = None
 
     def status_of(self, reply: Any) -> int:
         """The status of an answer: 201 when something was created, if the operation creates."""
@@ -156,9 +158,9 @@ def fill(made: Any, field: str, value: str) -> None:
     msgspec.structs.force_setattr(made, field, value)
 
 
-def answered(call: Call, reply: Any) -> Any:
+def answered(endpoint: Endpoint, reply: Any) -> Any:
     """A stored answer as it was sent the first time."""
     if isinstance(reply, Replayed):
-        headers = [(b"content-type", b"application/json"), (b"idempotent-replayed", b"true")]
+        headers = [JSON, (b"idempotent-replayed", b"true"), *([NO_STORE] if endpoint.no_store else [])]
         return Answer(reply.status, reply.body, headers)
     return reply

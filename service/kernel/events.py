@@ -10,6 +10,10 @@ from service.kernel.view import NewEvent, View
 E = TypeVar("E", bound=msgspec.Struct)
 
 
+class Logged(msgspec.Struct, frozen=True):
+    """Fact: a command that appended events is decided. Told once, whatever the number of events and executions."""
+
+
 def append(
     view: View,
     execution: E,
@@ -19,15 +23,17 @@ def append(
     node_id: str | None = None,
     work_item_id: str | None = None,
     causation_id: str | None = None,
+    closing: bool = False,
 ) -> E:
     """Append one event; the execution with its next sequence, already written to the view.
 
-    `execution` is any row with `tenant_id`, `id`, `sequence` and `updated_at`. Refuses past the tenant's limit of events.
+    `execution` is any row with `tenant_id`, `id`, `sequence` and `updated_at`. Refuses past the tenant's limit of events,
+    except for a `closing` event: an execution at its limit must still be able to end.
     """
     row: Any = execution
     sequence = row.sequence + 1
     most = view.standing.limit("events_per_execution")
-    if most is not None and sequence > most:
+    if most is not None and sequence > most and not closing:
         raise StateError(
             "limit/events-per-execution",
             f"The execution has {row.sequence} events and the tenant's limit is {most}; continue in a new execution.",

@@ -62,6 +62,13 @@ def use(view: View, name: str, count: int = 1) -> None:
     view.put(msgspec.structs.replace(usage, count=usage.count + count))
 
 
+def came_back(view: View, name: str) -> None:
+    """Count one that is there again (a retry), which no limit refuses: what was accepted is not dropped."""
+    if view.standing.limit(name) is not None and known(view, name):
+        usage = view.get(Usage, view.tenant_id, name) or Usage(view.tenant_id, name, 0)
+        view.put(msgspec.structs.replace(usage, count=usage.count + 1))
+
+
 def known(view: View, name: str) -> bool:
     """Whether this batch has counted `name`; a release need not be counted if nobody asks."""
     return view.has(Usage, view.tenant_id, name)

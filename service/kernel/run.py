@@ -18,6 +18,7 @@ from backends.protocol import StateBackend, Tx
 from service.errors import StateError
 from service.kernel import idempotency
 from service.kernel.command import Chooser, Request, Rule
+from service.kernel.events import Logged
 from service.kernel.principal import SYSTEM, Principal, Standing
 from service.kernel.standing import standings_of
 from service.kernel.tables import Key, Wanted
@@ -117,7 +118,7 @@ class Kernel:
 
     async def _transaction(self, tx: Tx, batch: Sequence[Request]) -> list[Outcome]:
         standings = await standings_of(tx, [request.who for request in batch])
-        base = WorkingSet(self.schema)
+        base = WorkingSet(self.schema, tx.now)
         chosen, found = await self._point_out(tx, batch)
         await base.load(tx, chain(self._wanted(batch, standings), found))
         await self._choose(tx, base, batch, chosen)
@@ -135,7 +136,7 @@ class Kernel:
                 except StateError as refusal:
                     outcomes[index] = refusal
                 except Missing as error:
-                    missing.append(error.wanted)
+                    missing += error.wanted
                     again.append(index)
             if not again:
                 break
@@ -192,6 +193,8 @@ class Kernel:
         if not rule.while_suspended:
             refuse_if_suspended(view.who, view.standing)
         reply = rule.decide(view, request.command)
+        if view.events:
+            view.tell(Logged())
         idempotency.remember(view, request, reply)
         return reply
 

@@ -57,20 +57,29 @@ class Sweeper:
             await asyncio.sleep(self._interval_ms / 1000)
             try:
                 await self.round()
-            except (StoreError, StateError) as error:
-                log.warning("a sweep was put off", error=str(error))
+            except StoreError as error:
+                log.warning("the sweeps were put off", error=str(error))
             except Exception:
-                log.exception("a sweep failed")
+                log.exception("the sweeps failed")
 
     async def round(self) -> None:
-        """Everything that is due, if this process holds the lease."""
-        if not await self._hold():
-            return
-        now = self.backend.now()
+        """Everything that is due, if this process holds the lease. A sweep that fails does not keep the others waiting."""
         for sweep in self.sweeps:
-            if now >= self._due.get(sweep.name, 0):
-                self._due[sweep.name] = now + sweep.every_ms
-                await sweep.run(self.services)
+            now = self.backend.now()
+            if now < self._due.get(sweep.name, 0):
+                continue
+            if not await self._hold():
+                return
+            self._due[sweep.name] = now + sweep.every_ms
+            await self._run(sweep)
+
+    async def _run(self, sweep: Sweep) -> None:
+        try:
+            await sweep.run(self.services)
+        except (StoreError, StateError) as error:
+            log.warning("a sweep was put off", sweep=sweep.name, error=str(error))
+        except Exception:
+            log.exception("a sweep failed", sweep=sweep.name)
 
     async def _hold(self) -> bool:
         """Whether this process sweeps. On SQLite there is no other; the lock file says so."""

@@ -26,10 +26,10 @@ RowKey = tuple[type, Key]
 
 
 class Missing(Exception):
-    """A decision needs rows that were not loaded."""
+    """A decision needs rows that were not loaded: all that it can name so far, for each asking costs a round."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        super().__init__(wanted)
+    def __init__(self, *wanted: Wanted) -> None:
+        super().__init__(*wanted)
         self.wanted = wanted
 
 
@@ -90,6 +90,11 @@ class View:
         """Whether the batch has loaded or written that row, so that asking for it costs nothing."""
         return (row, key) in self.put_ or self._set.knows((row, key))
 
+    def expect(self, *wanted: Wanted) -> None:
+        """Ask for many rows or groups at once, instead of coming back for one after another."""
+        if missing := [one for one in wanted if not self._set.knows(one)]:
+            raise Missing(*missing)
+
     def group(self, row: type[R], name: str, *key: Any) -> list[R]:
         """The rows of a named group, those written earlier in the batch included, in the order of their keys."""
         wanted = self._set.group(name, key)
@@ -106,18 +111,23 @@ class View:
 
     def put(self, row: Any) -> None:
         """Write a changed row."""
-        self.put_[self._set.kind(row), self._set.key_of(row)] = row
+        self.put_[self._set.locate(row)] = row
 
     def add(self, row: Any) -> None:
-        """Write a new row."""
-        at = (self._set.kind(row), self._set.key_of(row))
-        self.put_[at] = self.added[at] = row
+        """Write a new row; in the place of one that this decision removed it is a changed one."""
+        at = self._set.locate(row)
+        self.put_[at] = row
+        if at in self.removed:
+            self.removed.discard(at)
+        else:
+            self.added[at] = row
 
     def remove(self, row: Any) -> None:
         """Delete a row."""
-        at = (self._set.kind(row), self._set.key_of(row))
+        at = self._set.locate(row)
         self.put_.pop(at, None)
-        self.removed.add(at)
+        if self.added.pop(at, None) is None:
+            self.removed.add(at)
 
     def appended(self, tenant_id: str, execution_id: str) -> list[NewEvent]:
         """The events that this batch has appended to an execution's log so far."""

@@ -24,7 +24,8 @@ class Parked:
 class Wakes:
     """Waiters by topic (the part of a channel before the first `/`), woken in the order in which they came.
 
-    A channel `work/<tenant>/<queue>` wakes one waiter for each time it was woken; any other channel wakes all its waiters.
+    A channel `work/<tenant>/…` wakes one waiter for each time it was woken; any other channel wakes all its waiters, and
+    `work/<tenant>/*` everybody in the tenant's line.
     """
 
     def __init__(self, want: Callable[[frozenset[str]], None] = lambda topics: None) -> None:
@@ -34,8 +35,9 @@ class Wakes:
 
     def heard(self, channel: str, count: int) -> None:
         """Commits woke `channel` `count` times (`*`: look again, all of you)."""
-        if channel == ALL:
-            for parked in [one for waiting in self._parked.values() for one in waiting]:
+        if channel == ALL or channel.endswith("/" + ALL):
+            lines = self._parked.values() if channel == ALL else [self._parked.get(topic_of(channel), {})]
+            for parked in [one for line in lines for one in line]:
                 self._wake(parked)
             return
         for parked in list(self._parked.get(topic_of(channel), ())):

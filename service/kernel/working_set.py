@@ -5,7 +5,10 @@ update carries the values it was decided on; if the store touched fewer rows tha
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
+
+from msgspec.structs import astuple, replace
 
 from backends.errors import Conflict
 from backends.protocol import Tx
@@ -14,47 +17,67 @@ from service.kernel.view import Missing, NewEvent, RowKey, View
 
 Listener = Callable[[View, Any], None]
 ABSENT = object()
-EVENT_COLUMNS = NewEvent.__struct_fields__
+LASTING_MAX = 100_000
 
 
 class Schema:
     """All tables of all capabilities, indexed for the working set; built once at start-up."""
 
-    def __init__(self, tables: Iterable[Table], listeners: Mapping[type, Sequence[Listener]], columns: Callable[[str], tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        tables: Iterable[Table],
+        listeners: Mapping[type, Sequence[Listener]],
+        columns: Callable[[str], tuple[str, ...]],
+    ) -> None:
         self.tables: dict[type, Table] = {}
         self.order: list[Table] = sorted(tables, key=lambda table: (table.rank, table.load))
         self.groups: dict[str, tuple[Table, Group]] = {}
         self.paths: dict[str, tuple[Table, Callable[[Key], Key]]] = {}
         self.listeners = listeners
-        self.kinds: dict[type, type] = {}
+        self._lasting: dict[RowKey, tuple[Any, int]] = {}
+        self._located: dict[type, tuple[type, Callable[[Any], Key]]] = {}
         for table in self.order:
             self.tables[table.row] = table
+            self._located[table.row] = (table.row, table.keyed())
             self.groups |= {group.name: (table, group) for group in table.groups}
             self.paths |= {name: (table, path) for name, path in table.paths.items()}
-        written = [name for table in self.order for name in (table.insert, table.update, table.delete) if name]
+        kinds = ("insert", "update", "delete", "narrow")
+        written = [name for table in self.order for kind in kinds if (name := getattr(table, kind))]
         self.writers = {name: Writer(columns(name)) for name in written}
+        self.blanks = {table.row: Blank(table.blank) for table in self.order if table.blank}
 
-    def kind(self, row: Any) -> type:
-        """The row type that names `row`'s table: its class, or the one it extends."""
-        found = self.kinds.get(type(row))
+    def remember(self, at: RowKey, row: Any, until: int) -> None:
+        """Keep a row that is only ever added, so that the next batches need not read it."""
+        if len(self._lasting) >= LASTING_MAX:
+            self._lasting.clear()
+        self._lasting[at] = (row, until)
+
+    def remembered(self, at: RowKey, now: int) -> Any:
+        """A row that was read not long ago, or None."""
+        row, until = self._lasting.get(at, (None, 0))
+        return row if now < until else None
+
+    def locate(self, row: Any) -> RowKey:
+        """Where a row belongs: its table's row type (its own class, or the one it extends) and its key."""
+        found = self._located.get(type(row))
         if found is None:
-            found = next(base for base in type(row).__mro__ if base in self.tables)
-            self.kinds[type(row)] = found
-        return found
+            found = next(self._located[base] for base in type(row).__mro__ if base in self.tables)
+            self._located[type(row)] = found
+        return found[0], found[1](row)
 
 
 class WorkingSet:
     """One batch's rows. `None` is remembered too: that a row does not exist was asked and answered."""
 
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
-        self.tables, self.groups, self.listeners, self.kind = schema.tables, schema.groups, schema.listeners, schema.kind
+    def __init__(self, schema: Schema, now: int) -> None:
+        self.schema, self._now = schema, now
+        self.groups, self.listeners, self.locate = schema.groups, schema.listeners, schema.locate
         self._rows: dict[RowKey, Any] = {}
         self._loaded: dict[RowKey, Any] = {}
         self._members: dict[tuple[str, Key], list[RowKey]] = {}
-        self._changed: dict[RowKey, None] = {}
-        self._new: dict[RowKey, None] = {}
-        self._removed: dict[RowKey, None] = {}
+        self._changed: dict[type, dict[RowKey, None]] = {}
+        self._new: dict[type, dict[RowKey, Any]] = {}
+        self._removed: dict[type, dict[RowKey, None]] = {}
         self.events: list[NewEvent] = []
         self.wakes: list[str] = []
 
@@ -65,12 +88,9 @@ class WorkingSet:
             raise Missing(at)
         return row
 
-    def knows(self, at: RowKey) -> bool:
-        """Whether a key was asked for or written."""
-        return at in self._rows
-
-    def key_of(self, row: Any) -> Key:
-        return self.tables[self.kind(row)].key_of(row)
+    def knows(self, wanted: Wanted) -> bool:
+        """Whether a row was asked for or written, or a group loaded."""
+        return wanted in self._rows or wanted in self._members
 
     def group(self, name: str, key: Key) -> list[RowKey]:
         """The keys of a group's rows, and of rows of its table written earlier in this batch."""
@@ -78,32 +98,35 @@ class WorkingSet:
         if members is None:
             raise Missing((name, key))
         row = self.groups[name][0].row
-        return members + [at for at in (*self._new, *self._changed) if at[0] is row]
+        return [*members, *self._new.get(row, ()), *self._changed.get(row, ())]
 
     async def load(self, tx: Tx, wanted: Iterable[Wanted]) -> None:
         """Load what is wanted and not yet here, one statement a table (and one a group), in order."""
         points, groups = self._sorted_out(wanted)
         for table in self.schema.order:
             if asked := points.get(table.row):
-                self.take(table, await tx.all(table.load, rows=sorted(asked, key=null_first)))
+                self.take(table, await tx.all(table.load, rows=list(asked)))
             for group in table.groups:
                 if keys := groups.get(group.name):
-                    await self._load_group(tx, table, group, sorted(keys))
+                    await self._load_group(tx, table, group, list(keys))
 
-    def _sorted_out(self, wanted: Iterable[Wanted]) -> tuple[dict[type, set[Key]], dict[str, set[Key]]]:
-        points: dict[type, set[Key]] = {}
-        groups: dict[str, set[Key]] = {}
+    def _sorted_out(self, wanted: Iterable[Wanted]) -> tuple[dict[type, dict[Key, None]], dict[str, dict[Key, None]]]:
+        points: dict[type, dict[Key, None]] = {}
+        groups: dict[str, dict[Key, None]] = {}
         for what, key in wanted:
             if isinstance(what, type):
                 if (what, key) not in self._rows:
-                    self._rows[what, key] = None
-                    points.setdefault(what, set()).add(key + (None,) * self.tables[what].wide)
+                    self._rows[what, key] = self.schema.remembered((what, key), self._now)
+                    if self._rows[what, key] is not None:
+                        continue
+                    wide = self.schema.tables[what].wide
+                    points.setdefault(what, {})[key + (None,) * wide if wide else key] = None
             elif what in self.groups:
                 if (what, key) not in self._members:
-                    groups.setdefault(what, set()).add(key)
+                    groups.setdefault(what, {})[key] = None
             else:
                 table, path = self.schema.paths[what]
-                points.setdefault(table.row, set()).add(path(key))
+                points.setdefault(table.row, {})[path(key)] = None
         return points, groups
 
     async def _load_group(self, tx: Tx, table: Table, group: Group, keys: list[Key]) -> None:
@@ -116,58 +139,89 @@ class WorkingSet:
 
     def take(self, table: Table, rows: Iterable[Sequence[Any]]) -> list[RowKey]:
         """Accept rows from the store; one that is here already stays as the batch has it."""
-        keys = []
+        keys, make, locate = [], table.row, self.locate
         for values in rows:
-            row = table.row(*values)
-            at = (table.row, table.key_of(row))
-            if at not in self._loaded and at not in self._new:
+            row = make(*values)
+            at = locate(row)
+            if at not in self._loaded:
                 self._loaded[at] = self._rows[at] = row
+                if table.lasting_ms:
+                    self.schema.remember(at, row, self._now + table.lasting_ms)
             keys.append(at)
         return keys
 
     def keep(self, view: View) -> None:
         """Accept a decision: its overlay becomes what the next decision sees."""
+        rows = self._rows
         for at, row in view.put_.items():
-            self._rows[at] = row
+            rows[at] = row
             if at in view.added:
-                self._new[at] = None
-            elif at not in self._new:
-                self._changed[at] = None
+                self._new.setdefault(at[0], {})[at] = self._loaded[at] = row
+            else:
+                self._changed.setdefault(at[0], {})[at] = None
         for at in view.removed:
-            self._rows[at] = None
-            self._changed.pop(at, None)
-            if self._new.pop(at, ABSENT) is ABSENT:
-                self._removed[at] = None
+            rows[at] = None
+            self._changed.get(at[0], {}).pop(at, None)
+            if self._new.get(at[0], {}).pop(at, ABSENT) is ABSENT:
+                self._removed.setdefault(at[0], {})[at] = None
         self.events += view.events
         self.wakes += view.wakes
 
     async def flush(self, tx: Tx) -> None:
         """Write everything, each table once; raise `Conflict` if a guard held a row back."""
         for table in self.schema.order:
-            await self._write(tx, table.delete, table, self._removed)
-            await self._write(tx, table.insert, table, self._new)
-            await self._write(tx, table.update, table, self._changed)
+            kind = table.row
+            if removed := self._removed.get(kind):
+                await self._write(tx, table.delete, removed, self._loaded)
+            if new := self._new.get(kind):
+                await self._insert(tx, table, new)
+            if changed := self._changed.get(kind):
+                await self._update(tx, table, changed)
         if self.events:
-            await tx.many("insert_events", [tuple(getattr(e, c) for c in EVENT_COLUMNS) for e in self.events])
-        for channel in {f"tail/{event.tenant_id}/{event.execution_id}" for event in self.events}:
-            tx.wake(channel)
+            await tx.many("insert_events", [astuple(event) for event in self.events])
+            for tail in {(event.tenant_id, event.execution_id) for event in self.events}:
+                tx.wake(f"tail/{tail[0]}/{tail[1]}")
         for channel in self.wakes:
             tx.wake(channel)
 
-    async def _write(self, tx: Tx, statement: str | None, table: Table, keys: Iterable[RowKey]) -> None:
-        mine = sorted(at[1] for at in keys if at[0] is table.row)
-        if not mine or statement is None:
+    async def _insert(self, tx: Tx, table: Table, new: Mapping[RowKey, Any]) -> None:
+        """New rows, in the order of their keys: two batches that insert the same ids wait in one line, not crosswise."""
+        await self._write(tx, table.insert, sorted(new, key=by_key), new)
+        if (blank := self.schema.blanks.get(table.row)) is not None:
+            for at in [at for at, row in new.items() if blank.differs(row)]:
+                self._loaded[at] = replace(new[at], **table.blank)
+                self._changed.setdefault(table.row, {})[at] = None
+
+    async def _update(self, tx: Tx, table: Table, changed: Iterable[RowKey]) -> None:
+        """Changed rows; those that changed little, by the shorter statement."""
+        if table.narrow is None:
+            return await self._write(tx, table.update, changed, self._rows)
+        field, rows, loaded = table.narrow_unless, self._rows, self._loaded
+        wide = {at for at in changed if getattr(rows[at], field) != getattr(loaded[at], field)}
+        await self._write(tx, table.narrow, [at for at in changed if at not in wide], rows)
+        return await self._write(tx, table.update, sorted(wide, key=by_key), rows)
+
+    async def _write(self, tx: Tx, statement: str | None, keys: Iterable[RowKey], of: Mapping[RowKey, Any]) -> None:
+        if statement is None:
             return
-        writer, rows = self.schema.writers[statement], []
-        for key in mine:
-            at = (table.row, key)
-            loaded = self._loaded.get(at)
-            row = loaded if keys is self._removed else self._rows[at]
-            rows.append(writer.fresh(row) if loaded is None else writer.changed(row, loaded))
-        if await tx.many(statement, rows) != len(rows):
+        writer, loaded = self.schema.writers[statement], self._loaded
+        rows = [writer.changed(of[at], loaded.get(at)) for at in keys]
+        if rows and await tx.many(statement, rows) != len(rows):
             raise Conflict(f"{statement}: the rows were not as they were read")
 
 
-def null_first(key: Key) -> tuple[Any, ...]:
-    """A sort key for tuples that hold NULLs."""
-    return tuple((value is not None, value) for value in key)
+class Blank:
+    """Tells whether a new row has anything in the columns that its insert leaves out."""
+
+    def __init__(self, blank: Mapping[str, Any]) -> None:
+        self._get = attrgetter(*blank)
+        self._blank = tuple(blank.values())
+
+    def differs(self, row: Any) -> bool:
+        """Whether `row` must also be updated."""
+        return self._get(row) != self._blank  # type: ignore[no-any-return]
+
+
+def by_key(at: RowKey) -> Key:
+    """The key part of a row's place."""
+    return at[1]

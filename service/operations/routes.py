@@ -104,6 +104,6 @@ ENDPOINTS = [
     Endpoint("GET", "/healthz", "health", PUBLIC, "Does the process answer?", healthz, reply=Health, writes=False),
     Endpoint("GET", "/readyz", "ready", PUBLIC, "Does the store answer?", readyz, reply=Health, writes=False, errors=("store/unavailable", "server/draining")),
     Endpoint("GET", "/version", "version", PUBLIC, "What runs here?", version, reply=Version, writes=False),
-    Endpoint("GET", "/v1/audit", "listAudit", "audit.read", "The audit log", audit, reply=Page, writes=False, query=(LIMIT, CURSOR)),
-    Endpoint("GET", "/v1/jobs/{id}", "getJob", "work.operate", "One job", job, reply=ShownJob, writes=False, errors=("not-found",)),
+    Endpoint("GET", "/v1/audit", "listAudit", "audit.read", "The audit log", audit, reply=Page, item=ShownEntry, writes=False, query=(LIMIT, CURSOR)),
+    Endpoint("GET", "/v1/jobs/{id}", "getJob", "job.read", "One job", job, reply=ShownJob, writes=False, errors=("not-found",)),
 ]  # fmt: skip

@@ -96,7 +96,7 @@ ENDPOINTS = [
     ),
     Endpoint("GET", "/v1/tenants/{id}", "getTenant", "tenant.read", "One tenant", get, reply=ShownTenant, writes=False, errors=("not-found",)),
     Endpoint(
-        "GET", "/v1/tenants", "listTenants", "tenant.manage", "All tenants", list_all, reply=Page, writes=False,
+        "GET", "/v1/tenants", "listTenants", "tenant.manage", "All tenants", list_all, reply=Page, item=ShownTenant, writes=False,
         query=(LIMIT, CURSOR, Query("status", Literal["active", "suspended", "archived", "deleting"], None, "Only this status.")),
     ),
     Endpoint(

@@ -7,7 +7,9 @@ it in their own transaction, other requests just before they are served.
 """
 
 import asyncio
+import contextlib
 import hashlib
+import re
 import secrets
 import time
 from collections import OrderedDict
@@ -17,11 +19,11 @@ from typing import Any
 import msgspec
 
 from backends.protocol import Row, StateBackend, Tx
-from service.errors import StateError
+from service.errors import StateError, not_found
 from service.kernel.principal import SYSTEM, Principal, Standing
 from service.kernel.rate import Rates
 from service.kernel.run import Kernel, refuse_if_out
-from service.kernel.standing import standings_of
+from service.kernel.standing import NOBODY, standings_of
 from service.tokens.model import Token, UseToken
 from service.tokens.secret import Presented, parse
 from service.tokens.verify import Verifier
@@ -29,6 +31,10 @@ from service.tokens.verify import Verifier
 PROVEN_MAX = 10_000
 PROVEN_IDLE_S = 300.0
 USED_EVERY_MS = 300_000
+LIMITS_MAX, LIMITS_MS = 10_000, 1_000
+TENANT_ID = re.compile(rb"[a-z0-9-]{1,63}")
+SUPPORT = "support"
+"""The role of a system administrator who names a tenant: it only reads."""
 
 
 class Proven(msgspec.Struct):
@@ -48,6 +54,7 @@ class Directory:
         self._proven: OrderedDict[bytes, Proven] = OrderedDict()
         self._failures_per_minute = failures_per_minute
         self._failures: dict[str, tuple[int, int]] = {}
+        self._limits: dict[str, tuple[int | None, int]] = {}
         self._asking: list[tuple[Principal, asyncio.Future[Standing]]] = []
         self._used: dict[tuple[str, str], int] = {}
         self._noted: dict[str, int] = {}
@@ -66,7 +73,6 @@ class Directory:
         else:
             who = await self._prove(scope, given)
             self._remember(digest, Proven(who, now))
-        self._note_use(who)
         who = named_tenant(who, headers)
         if not who.may(endpoint.permit):
             raise StateError(
@@ -75,8 +81,8 @@ class Directory:
                 permission=endpoint.permit,
                 role=who.role,
             )
-        if not endpoint.writes:
-            await self.check(who)
+        await (self._count(who) if endpoint.writes else self.check(who))
+        self._note_use(who)
         return who
 
     def _remember(self, digest: bytes, proven: Proven) -> None:
@@ -87,10 +93,29 @@ class Directory:
 
     async def check(self, who: Principal) -> Standing:
         """The caller's standing as of now; refuses a token that has ended and a tenant past its rate."""
-        standing = await self._standing(who)
-        refuse_if_out(who, standing, self.backend.now())
-        self.rates.take(who.tenant_id, standing.limit("requests_per_second"), self.backend.now())
+        standing = await self.stands(who)
+        self.rates.take(who.tenant_id, self._limits[who.tenant_id][0], self.backend.now())
         return standing
+
+    async def stands(self, who: Principal) -> Standing:
+        """The caller's standing as of now, not counted as a request; refuses a token that has ended."""
+        standing, now = await self._standing(who), self.backend.now()
+        if standing is NOBODY and who.role == SUPPORT:
+            raise not_found("tenant", who.tenant_id)
+        refuse_if_out(who, standing, now)
+        if len(self._limits) > LIMITS_MAX:
+            self._limits.clear()
+        self._limits[who.tenant_id] = standing.limit("requests_per_second"), now
+        return standing
+
+    async def _count(self, who: Principal) -> None:
+        """Count a request whose standing its own transaction will read, by a limit that is at most a second old."""
+        now = self.backend.now()
+        known = self._limits.get(who.tenant_id)
+        if known is None or now - known[1] >= LIMITS_MS:
+            await self.stands(who)
+            known = self._limits[who.tenant_id]
+        self.rates.take(who.tenant_id, known[0], now)
 
     async def _standing(self, who: Principal) -> Standing:
         """Read it; callers that ask in the same turn of the loop share a statement."""
@@ -133,7 +158,7 @@ class Directory:
             self._count_failure(source)
             raise StateError("auth/invalid", "The token is not one of ours; check that it was copied whole.")
         who = principal_of(token)
-        await self.check(who)
+        await self.stands(who)
         if token.replaces is not None and token.last_used_at is None:
             await self.kernel.run(who, UseToken(token.tenant_id, token.id, self.backend.now()))
         return who
@@ -158,13 +183,13 @@ class Directory:
 
     def _refuse_guessing(self, source: str) -> None:
         minute, count = self._failures.get(source, (0, 0))
-        now = int(time.monotonic() // 60)
+        now, passed = divmod(self.backend.now() // 1000, 60)
         if minute == now and count >= self._failures_per_minute:
-            wait = 60 - int(time.monotonic() % 60)
+            wait = 60 - passed
             raise StateError("auth/throttled", "Too many tokens that are not ours came from here; wait.", retry_after=wait)
 
     def _count_failure(self, source: str) -> None:
-        now = int(time.monotonic() // 60)
+        now = self.backend.now() // 60_000
         minute, count = self._failures.get(source, (now, 0))
         if len(self._failures) > 10_000:
             self._failures.clear()
@@ -184,7 +209,8 @@ class Directory:
         used, self._used = self._used, {}
         for (tenant_id, token_id), at in used.items():
             who = Principal(tenant_id, "system")
-            await self.kernel.run(who, UseToken(tenant_id, token_id, at))
+            with contextlib.suppress(StateError):  # the token went with its tenant; the others are still to be noted
+                await self.kernel.run(who, UseToken(tenant_id, token_id, at))
 
 
 def bearer(given: bytes) -> Presented:
@@ -210,9 +236,11 @@ def named_tenant(who: Principal, headers: Mapping[bytes, bytes]) -> Principal:
     if named is None:
         return who
     reason = headers.get(b"holdfast-reason", b"").decode("latin-1").strip()
-    if who.tenant_id != SYSTEM or who.role != "admin" or not reason:
+    if who.tenant_id != SYSTEM or who.role != "admin" or not reason or not reason.isprintable():
         raise StateError(
             "auth/forbidden",
             "Only a system administrator may name a tenant, in Holdfast-Tenant, and must say why in Holdfast-Reason.",
         )
-    return Principal(named.decode("latin-1"), "support", who.token_id, SYSTEM, (), who.expires_at, reason)
+    if not TENANT_ID.fullmatch(named):
+        raise StateError("request/malformed", "Holdfast-Tenant must be a tenant's id: 1–63 of a–z 0–9 -.")
+    return Principal(named.decode(), SUPPORT, who.token_id, SYSTEM, (), who.expires_at, reason)

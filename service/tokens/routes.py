@@ -45,6 +45,8 @@ def target(who: Principal, body: MintBody) -> str:
     """The tenant that the new token is of; 403 for minting sideways or upwards."""
     if who.tenant_id == SYSTEM:
         if body.role in SYSTEM_ROLES:
+            if body.tenant_id is not None:
+                raise StateError("auth/forbidden", f"The role {body.role!r} is the system's; it belongs to no tenant.")
             return SYSTEM
         return body.tenant_id or "default"
     if body.tenant_id not in (None, who.tenant_id) or body.role in SYSTEM_ROLES:
@@ -143,7 +145,7 @@ ENDPOINTS = [
         body=MintBody, created=True, no_store=True, errors=("auth/forbidden", "limit/tokens", "auth/busy"),
     ),
     Endpoint(
-        "GET", "/v1/tokens", "listTokens", "token.manage", "List tokens", list_all, reply=Page, writes=False,
+        "GET", "/v1/tokens", "listTokens", "token.manage", "List tokens", list_all, reply=Page, item=ShownToken, writes=False,
         query=(LIMIT, CURSOR, OF_TENANT, WITHIN),
     ),
     Endpoint("GET", "/v1/tokens/self", "getOwnToken", "token.self", "The token of this request", get_self, reply=ShownToken, writes=False),

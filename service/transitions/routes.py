@@ -18,6 +18,6 @@ ENDPOINTS = [
     ),
     Endpoint(
         "POST", "/v1/transitions:batch", "transitionBatch", "execution.transition", "Up to 1,000 transitions, each atomic by itself",
-        batch(Transition), reply=Batch, body=list[Transition],
+        batch(Transition), reply=Batch, item=Transitioned, body=list[Transition],
     ),
 ]  # fmt: skip

@@ -23,8 +23,8 @@ TENANT, ID, EXECUTION, PRIORITY, READY_AT = (
 
 
 def alike(command: ClaimWork, who: Principal) -> Any:
-    """Claims of one tenant for the same queues with the same capabilities choose together."""
-    return who.tenant_id, tuple(sorted(command.queues)), tuple(sorted(command.capabilities))
+    """Claims of one tenant for the same queues with the same capabilities and rights choose together."""
+    return who.tenant_id, tuple(sorted(command.queues)), tuple(sorted(command.capabilities)), who.queues
 
 
 async def choose_ready(
@@ -35,6 +35,8 @@ async def choose_ready(
     want = sum(command.max_items for command in commands)
     found: list[Row] = []
     for queue, requires in await shelves(tx, tenant, first):
+        if not whos[0].may_use(queue):  # `a*` may be asked for by a token for `a?`; it gets no more than that
+            continue
         found += await tx.all(
             "ready_on_shelf", tenant_id=tenant, queue=queue, requires=requires, now=tx.now, limit=want + len(taken)
         )

@@ -231,7 +231,7 @@ ENDPOINTS = [
     ),
     Endpoint(
         "POST", "/v1/work-items:batch", "enqueueWorkItems", "work.enqueue", "Enqueue up to 1,000 work items",
-        batch(EnqueueWork), reply=Batch, body=list[EnqueueWork],
+        batch(EnqueueWork), reply=Batch, item=Enqueued, body=list[EnqueueWork],
     ),
     Endpoint(
         "POST", "/v1/work-items:claim", "claimWork", "work.claim", "Claim work under a lease", claim, reply=Claims,
@@ -239,10 +239,10 @@ ENDPOINTS = [
     ),
     Endpoint(
         "POST", "/v1/work-items:complete", "completeWorkItems", "work.claim", "Complete up to 1,000 work items",
-        batch(CompleteWork), reply=Batch, body=list[CompleteWork],
+        batch(CompleteWork), reply=Batch, item=Settled, body=list[CompleteWork],
     ),
     Endpoint(
-        "GET", "/v1/work-items", "listWorkItems", "read", "List work items", list_items, reply=Page, writes=False,
+        "GET", "/v1/work-items", "listWorkItems", "read", "List work items", list_items, reply=Page, item=ShownItem, writes=False,
         query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, Query("status", Shelves, None, "Only this status.")),
         errors=("request/filter", "request/cursor"),
     ),
@@ -267,11 +267,11 @@ ENDPOINTS = [
         command(ReleaseWork, id="id"), reply=Settled, body=ReleaseWork, errors=SETTLE_ERRORS,
     ),
     Endpoint(
-        "POST", "/v1/work-items/{id}/dead-letter", "deadLetterWork", "work.claim", "Give an item up for good",
+        "POST", "/v1/work-items/{id}/dead-letter", "deadLetterWork", "work.dead_letter", "Give an item up for good",
         command(DeadLetterWork, id="id"), reply=Settled, body=DeadLetterWork, errors=(*SETTLE_ERRORS, "work/terminal"),
     ),
     Endpoint(
-        "POST", "/v1/leases:renew", "renewLeases", "work.claim", "Keep up to 1,000 leases", batch(RenewLease), reply=Batch,
+        "POST", "/v1/leases:renew", "renewLeases", "work.claim", "Keep up to 1,000 leases", batch(RenewLease), reply=Batch, item=Renewed,
         body=list[RenewLease],
     ),
     Endpoint(
@@ -279,7 +279,7 @@ ENDPOINTS = [
         command(ReclaimLeases), reply=Reclaimed, body=ReclaimLeases,
     ),
     Endpoint(
-        "GET", "/v1/dead-letters", "listDeadLetters", "read", "List dead letters", list_dead, reply=Page, writes=False,
+        "GET", "/v1/dead-letters", "listDeadLetters", "read", "List dead letters", list_dead, reply=Page, item=ShownItem, writes=False,
         query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, Query("error_type", str, None, "Only those whose last error has this type.")),
         errors=("request/filter", "request/cursor"),
     ),
@@ -296,7 +296,7 @@ ENDPOINTS = [
         "DELETE", "/v1/dead-letters/{id}", "discardDeadLetter", "work.operate", "Put a dead letter away", discard,
         reply=Settled, errors=("not-found", "dead-letter/settled"),
     ),
-    Endpoint("GET", "/v1/queues", "listQueues", "read", "How every queue stands", queues, reply=Page, query=(LIMIT, CURSOR), writes=False),
+    Endpoint("GET", "/v1/queues", "listQueues", "read", "How every queue stands", queues, reply=Page, item=QueueStats, query=(LIMIT, CURSOR), writes=False),
     Endpoint(
         "POST", "/v1/queues/{name}/pause", "pauseQueue", "work.operate", "Stop handing out a queue's items", pausing(True),
         reply=Queue, body=PauseQueue,

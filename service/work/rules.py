@@ -9,7 +9,7 @@ from service.executions.model import ENDED, OF_ITEM, Execution, ExecutionEnding
 from service.kernel.command import Rule
 from service.kernel.events import append
 from service.kernel.json import fingerprint
-from service.kernel.limits import refuse_past, usage_keys, use
+from service.kernel.limits import came_back, refuse_past, usage_keys, use
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, shown, stored
 from service.kernel.tables import Wanted
@@ -52,9 +52,9 @@ DEFAULT_RETRY = Retry()
 MAX_ATTEMPTS = 3
 
 
-def channel(tenant_id: str, queue: str) -> str:
-    """Where claims of a queue wait."""
-    return f"work/{tenant_id}/{queue}"
+def there_is(view: View, item: WorkItem) -> None:
+    """Wake a claim that waits for such an item: of its queue, with the capabilities that it requires."""
+    view.wake(f"work/{item.tenant_id}/{item.queue}/{item.requires}")
 
 
 def execution_of(view: View, item: WorkItem) -> Execution | None:
@@ -125,7 +125,7 @@ def enqueue(view: View, asked: Enqueue, execution: Execution | None, first_id: s
             execution = append(view, execution, "work.enqueued", body, node_id=item.node_id, work_item_id=item.id)
         sequence = execution.sequence
     if item.status == "ready":
-        view.wake(channel(item.tenant_id, item.queue))
+        there_is(view, item)
     return Enqueued(item.id, shown_status(item.status), item.ready_at, True, sequence)
 
 
@@ -333,13 +333,13 @@ def release(view: View, command: ReleaseWork) -> Settled:
 
 def dead_letter(view: View, command: DeadLetterWork) -> Settled:
     """Given up for good, by its holder or by an operator."""
+    if not view.who.may("work.operate" if command.epoch is None else "work.claim"):
+        raise StateError("auth/forbidden", "A holder dead-letters with its epoch; without one an operator's role is needed.")
     item, said = need(view, command.id), fingerprint("dead", encoded(command.error))
     if item.status == "dead" and item.settle_digest == said and item.settle_reply:
         return told(item)
     if command.epoch is not None:
         item = held(item, command.epoch)
-    elif not view.who.may("work.operate"):
-        raise StateError("auth/forbidden", "A holder dead-letters with its epoch; without one an operator's role is needed.")
     elif item.status not in OPEN:
         raise StateError(
             "work/terminal", f"The work item {item.id!r} is {item.status}.", current_status=shown_status(item.status)
@@ -439,10 +439,10 @@ def again(
         token_id=None,
     )
     view.put(item)
-    use(view, "ready_work_items", 0)
+    came_back(view, "ready_work_items")
     note(view, item, kind, SettledBody(item.attempt, error=shown(error) or msgspec.UNSET, ready_at=ready_at))
-    if item.status == "ready":
-        view.wake(channel(item.tenant_id, item.queue))
+    if item.status == "ready" or item.concurrency_key is not None:
+        there_is(view, item)
     return answer(view, item, outcome, said, ready_at)
 
 
@@ -524,7 +524,7 @@ def promote(view: View, _command: PromoteDue) -> int:
     due = [item for item in view.pick(WorkItem) if item.status == "delayed" and item.ready_at <= view.now]
     for item in due:
         view.put(msgspec.structs.replace(item, status="ready"))
-        view.wake(channel(item.tenant_id, item.queue))
+        there_is(view, item)
     return len(due)
 
 
@@ -587,7 +587,7 @@ def pause(view: View, command: PauseQueue) -> Queue:
         new = msgspec.structs.replace(before, paused_at=paused_at, note=command.note)
         view.put(new)
     if not command.paused:
-        view.wake("*")
+        view.wake(f"work/{view.tenant_id}/*")
     return new
 
 

@@ -14,6 +14,10 @@ def of_dedup_key(item: WorkItem) -> Key | None:
     return (item.tenant_id, item.dedup_key) if item.dedup_key and item.status in OPEN else None
 
 
+NEVER_LEASED = (
+    "worker_id", "token_id", "lease_ms", "expires_at", "progress", "errors", "error_type", "settle_digest", "settle_reply",
+    "cancel_requested_at", "settled_at", "result",
+)  # fmt: skip
 TABLES = [
     Table(
         WorkItem,
@@ -22,11 +26,12 @@ TABLES = [
         "load_work_items",
         "insert_work_items",
         "update_work_items",
+        blank={"attempt": 0, "epoch": 0} | dict.fromkeys(NEVER_LEASED),
         groups=(
             Group(OPEN_ITEMS, "open_items_of_executions", of_execution),
             Group(BY_DEDUP, "open_items_by_dedup_key", of_dedup_key),
         ),
     ),
-    Table(Shelf, ("tenant_id", "queue", "requires"), 40, "load_shelves", "insert_shelves"),
+    Table(Shelf, ("tenant_id", "queue", "requires"), 40, "load_shelves", "insert_shelves", lasting_ms=60_000),
     Table(Queue, ("tenant_id", "name"), 41, "load_queues", "insert_queues", "update_queues"),
 ]

@@ -1,0 +1,52 @@
+"""What the cases send: bodies of a plausible size, the same in every run."""
+
+from typing import Any
+
+QUEUE = "bench"
+LEASE_MS = 3_600_000  # no lease runs out while a pass lasts
+INPUT = {"customer": "c-123456", "amount": 12345, "items": ["a" * 40, "b" * 40], "note": "x" * 60}
+RESULT = {"ok": True, "value": "y" * 80}
+EVENT = {"node": "charge", "took_ms": 1834, "detail": "z" * 80}
+
+EXECUTIONS = "/v1/executions"
+ITEMS = "/v1/work-items"
+CLAIM = "/v1/work-items:claim"
+
+
+def start(queue: str = QUEUE) -> dict[str, Any]:
+    """An execution with its first work item."""
+    return {"workflow_id": "order", "input": INPUT, "start": {"queue": queue, "payload": INPUT}}
+
+
+def item(queue: str = QUEUE) -> dict[str, Any]:
+    """A work item of its own."""
+    return {"queue": queue, "payload": INPUT}
+
+
+def claim(queue: str = QUEUE, most: int = 1, wait_ms: int = 0) -> dict[str, Any]:
+    """A claim of up to `most` items."""
+    return {"worker_id": "w1", "queues": [queue], "max_items": most, "lease_ms": LEASE_MS, "wait_ms": wait_ms}
+
+
+def complete(epoch: int) -> dict[str, Any]:
+    """A settled item."""
+    return {"epoch": epoch, "result": RESULT}
+
+
+def append() -> dict[str, Any]:
+    """One event."""
+    return {"events": [{"kind": "node.progress", "body": EVENT}]}
+
+
+def transition(item_id: str, epoch: int, *, light: bool = False) -> dict[str, Any]:
+    """Settle and append; unless `light`, also write state and enqueue what comes next."""
+    changes: list[dict[str, Any]] = [
+        {"type": "settle", "outcome": "completed", "result": RESULT},
+        {"type": "append", "kind": "node.completed", "body": EVENT},
+    ]
+    if not light:
+        changes += [
+            {"type": "merge_state", "patch": {"charge": {"status": "done", "amount": 12345}, "step": 2}},
+            {"type": "enqueue", "queue": "next", "node_id": "ship", "payload": INPUT},
+        ]
+    return {"lease": {"work_item_id": item_id, "epoch": epoch}, "changes": changes}
