@@ -4,8 +4,10 @@ Promises: a transaction is retried after 40001 and 40P01 (it left no trace); a c
 `Unavailable`, during COMMIT `OutcomeUnknown`; time is the database's.
 
 The odd things: BEGIN and COMMIT are plain messages (asyncpg's transaction object costs more than the statement); the pool
-runs no reset query, because nothing here sets session state; sequential scans and hash joins are switched off for our
-sessions, because a plan made while a table was empty would otherwise be kept when it is not.
+runs no reset query, because nothing here sets session state. Postgres keeps the plan of a prepared statement until the
+table is analyzed, a minute late at best, and on an empty table one index is as good as another: so plans that read whole
+tables are switched off for our sessions, and each connection plans anew every second (measured: without it, loading 32
+executions takes 200 ms once 40,000 have come to a table that was empty).
 """
 
 import asyncio
@@ -25,14 +27,16 @@ from backends.statements import Statement, load
 
 T = TypeVar("T")
 ATTEMPTS = 8
+PLANS_SECONDS = 1.0
 PING_SECONDS = 5.0
-LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
+LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
         asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
         asyncpg.ReadOnlySQLTransactionError, asyncio.TimeoutError)  # fmt: skip
 RACES = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 FULL = (asyncpg.DiskFullError,)
 SESSION = {
-    "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
+    "enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+    "enable_material": "off", "jit": "off",
     "idle_in_transaction_session_timeout": "30000", "application_name": "holdfast",
 }  # fmt: skip
 
@@ -88,6 +92,7 @@ class PostgresBackend:
         self._statements = load("postgres")
         self._listener = Listener(lambda: asyncpg.connect(dsn, timeout=5))
         self._offset = 0.0
+        self._planned: dict[int, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -120,6 +125,7 @@ class PostgresBackend:
         except LOST as error:
             raise Unavailable("Postgres cannot be reached") from error
         try:
+            await self._plan_anew(db)
             yield db
         except BaseException as error:
             if isinstance(error, asyncpg.InterfaceError) and not db.is_closed():
@@ -131,6 +137,16 @@ class PostgresBackend:
             raise
         finally:
             await self._pool.release(db)
+
+    async def _plan_anew(self, db: Any) -> None:
+        """Throw a connection's plans away once they are a second old."""
+        pid, now = db.get_server_pid(), time.monotonic()
+        if now - self._planned.get(pid, -PLANS_SECONDS) < PLANS_SECONDS:
+            return
+        if len(self._planned) > 1_000:
+            self._planned.clear()  # of connections that are gone
+        self._planned[pid] = now
+        await db.execute("DISCARD PLANS")
 
     async def write(self, work: Work[T]) -> T:
         for attempt in range(1, ATTEMPTS + 1):

@@ -242,7 +242,10 @@ def process_clock() -> int:
 
 def take_lock(path: Path) -> IO[str]:
     """Hold `<file>.lock` for this process: SQLite before 3.51.3 can corrupt a WAL that two processes write."""
-    lock = path.with_name(path.name + ".lock").open("w")
+    try:
+        lock = path.with_name(path.name + ".lock").open("w")
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be locked: {error.strerror}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -257,4 +260,10 @@ async def connect(
     """Open (and create) the file. A second process on it is refused with `Unavailable`."""
     if not path.parent.is_dir():
         raise Unavailable(f"the folder {path.parent} does not exist")
-    return SqliteBackend(path, synchronous, clock, take_lock(path) if lock else None)
+    held = take_lock(path) if lock else None
+    try:
+        return SqliteBackend(path, synchronous, clock, held)
+    except sqlite3.Error as error:
+        if held is not None:
+            held.close()
+        raise Unavailable(f"{path} cannot be opened: {error}") from error

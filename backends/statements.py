@@ -19,6 +19,8 @@ from typing import Any
 
 import msgspec
 
+from backends import erasure
+
 NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)(\[\])?")
 ROWS = re.compile(r"WITH rows\(([^)]*)\)\s+AS \(:rows\)")
 LOCK = re.compile(r"\s*FOR (?:UPDATE|KEY SHARE)( OF \w+)?( SKIP LOCKED)?")
@@ -111,7 +113,7 @@ def texts() -> dict[str, dict[str, str]]:
                 text = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip()
                 if found.setdefault(name, {}).setdefault(engine or "", text) is not text:
                     raise ValueError(f"statement {name!r} is defined twice, the second time in {source.name}")
-    return found
+    return found | {name: {"": text} for name, text in erasure.texts().items()}
 
 
 @lru_cache(maxsize=2)

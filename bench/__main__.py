@@ -2,7 +2,10 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -27,7 +30,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
     parser.add_argument("--full", action="store_true", help="also claim from a million ready items")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
-    parser.add_argument("--write", action="store_true", help="write the tables into bench/README.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write the tables into bench/README.md, if no request failed"
+    )
     return parser.parse_args()
 
 
@@ -36,30 +41,35 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def measure(engine: Engine, chosen: argparse.Namespace, found: Report) -> None:
-    """Everything that was asked for, on one engine."""
-    wanted = set(chosen.only or NAMES)
+def steps(
+    engine: Engine, chosen: argparse.Namespace, found: Report
+) -> Iterator[tuple[str, list[Any], Callable[[], Any]]]:
+    """What was asked for: its name, the list that its figures join, and how to get them."""
     for case in CASES:
-        if case.name in wanted:
-            found.results.append(passes.case(case, engine, found.plan))
-            one = found.results[-1]
-            say(
-                f"{engine.name}: {one.name} {one.rate:,.0f}/s"
-                + (f"; {one.errors} ERRORS: {one.said}" if one.errors else "")
-            )
-    if "depth" in wanted:
-        say(f"{engine.name}: depth")
-        found.claims += depth.measure(engine, depth.FULL_DEPTHS if chosen.full else depth.DEPTHS, chosen.connections)
-    if "wake" in wanted:
-        say(f"{engine.name}: wake")
-        found.wakes.append(wake.measure(engine))
-    if "memory" in wanted:
-        say(f"{engine.name}: memory")
-        found.idle.append(memory.measure(engine))
+        yield case.name, found.results, partial(passes.case, case, engine, found.plan)
+    depths = depth.FULL_DEPTHS if chosen.full else depth.DEPTHS
+    yield "depth", found.claims, partial(depth.measure, engine, depths, chosen.connections)
+    yield "wake", found.wakes, partial(wake.measure, engine)
+    yield "memory", found.idle, partial(memory.measure, engine)
+
+
+def measure(engine: Engine, chosen: argparse.Namespace, found: Report) -> None:
+    """Everything that was asked for, on one engine; what fails is told, and the rest goes on."""
+    for name, figures, step in steps(engine, chosen, found):
+        if chosen.only and name not in chosen.only:
+            continue
+        try:
+            got = step()
+        except Exception as error:
+            found.failures.append(f"{engine.name} {name}: {type(error).__name__}: {error}")
+            say(found.failures[-1])
+            continue
+        figures += got if isinstance(got, list) else [got]
+        say(f"{engine.name} {name}: {report.brief(figures[-1])}")
 
 
 def main() -> int:
-    """Measure, print, and say by the exit status whether any request went wrong; a missed goal is only shown."""
+    """Measure, print, and say by the exit status whether anything went wrong; a missed goal is only shown."""
     chosen = options()
     client = chosen.client if chosen.client != "auto" else ("wrk" if wrk.there() else "python")
     plan = Plan(chosen.seconds, chosen.passes, chosen.connections, client)
@@ -71,9 +81,10 @@ def main() -> int:
     print(report.text(found))
     if chosen.json:
         chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
-    if chosen.write:
+    wrong = found.failures or any(one.errors for one in (*found.results, *found.claims, *found.wakes))
+    if chosen.write and not wrong:
         report.write(found)
-    return 1 if any(one.errors for one in (*found.results, *found.claims, *found.wakes)) else 0
+    return 1 if wrong else 0
 
 
 sys.exit(main())

@@ -26,8 +26,8 @@ class Goal(msgspec.Struct, frozen=True):
 class Case(msgspec.Struct, frozen=True):
     """One kind of request. `make(target, n)` gives at least `n` requests, having stocked what they use up.
 
-    `per` is the number of commands a request holds; `again` lets the requests be sent over and over; `expect` is what every
-    answer must hold (that text, that many times), where the client looks into answers.
+    `per` is the number of commands a request holds; `again` lets the requests be sent over and over; `expect` is what
+    every answer must hold (that text, that many times), where the client looks into answers.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """What a claim costs as the backlog grows: the same short rounds of claims against stores of different depths, in turn.
 
-Every depth has a store and a server of its own; between rounds the queue gets back what was taken. The depths take turns, so
-that a machine that changes its speed changes it for all of them.
+Every depth has a store and a server of its own; between rounds the queue gets back what was taken. The depths take
+turns, so that a machine that changes its speed changes it for all of them.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ FULL_DEPTHS = (*DEPTHS, 1_000_000)
 
 
 class Claimed(msgspec.Struct):
-    """Claims at one depth: items a second and CPU µs a claim, medians over the rounds; `ratio` is to the first depth."""
+    """Claims at one depth: items a second and CPU µs a claim, over the rounds; `ratio` is to the first depth."""
 
     engine: str
     depth: int

@@ -12,7 +12,7 @@ from bench import postgres
 
 
 class Engine(msgspec.Struct):
-    """An engine. `store()` gives the URL of an empty store that is gone at the end; `postmaster` is the database's process."""
+    """An engine. `store()` gives the URL of an empty store, gone at the end; `postmaster` is the database's process."""
 
     name: str
     store: Callable[[], AbstractContextManager[str]]
@@ -39,6 +39,6 @@ def opened(name: str) -> Iterator[Engine]:
 
     with postgres.server() as url:
         facts = asyncio.run(postgres.facts(url))
-        said = f"Postgres {facts['server_version']}, fsync {facts['fsync']}, synchronous_commit {facts['synchronous_commit']}"
+        said = f"Postgres {facts['server_version']}, " + ", ".join(f"{name}={facts[name]}" for name in postgres.DURABLE)
         pid = int(facts["postmaster"]) if facts["postmaster"] else None
         yield Engine("postgres", lambda: postgres.database(url), said, pid)

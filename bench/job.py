@@ -45,7 +45,7 @@ class Job(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct):
     """What was answered: how many, in what time (seconds), how fast (milliseconds), how many of them wrongly.
 
-    `bodies` are the answers of a job that was asked to keep them; `ran_out` says that the requests ended before the time.
+    `bodies` are the answers of a job that was asked to keep them; `ran_out`: the requests ended before the time.
     """
 
     requests: int

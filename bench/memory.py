@@ -1,6 +1,7 @@
 """What an idle instance holds: resident memory once requests are accepted and a moment has passed.
 
-The instance is started as an operator would, with `python -m service serve`; without that command, with the function beneath.
+The instance is started as an operator would, with `python -m service serve`; where that command is missing, with the
+function beneath it.
 """
 
 import contextlib
@@ -63,4 +64,6 @@ def wait_until_served(process: "subprocess.Popen[bytes]", port: int) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    raise RuntimeError(f"the instance was not up after {PATIENCE_SECONDS} s; it ended with {process.poll()}")
+    ended = process.poll()
+    said = f"was not up after {PATIENCE_SECONDS} s" if ended is None else f"ended with {ended} at start-up"
+    raise RuntimeError(f"the instance {said}")

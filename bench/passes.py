@@ -1,7 +1,7 @@
 """Passes: a case is run several times on a store of its own, each time beside a short pass of the floor.
 
-The machine's speed drifts (and others may use it), so a ratio compares a pass with the floor measured just before it; what is
-reported is the median over the passes.
+The machine's speed drifts (and others may use it), so a ratio compares a pass with the floor measured just before it;
+what is reported is the median over the passes.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Pass(msgspec.Struct):
-    """One pass: the outcome, CPU µs per request of the server and of the database, cores that strangers used meanwhile."""
+    """One pass: the outcome, CPU µs per request of server and database, cores that strangers used meanwhile."""
 
     outcome: Outcome
     server_us: float
@@ -119,7 +119,9 @@ def case(case: Case, engine: Engine, plan: Plan) -> Result:
 def result(case: Case, engine: Engine, plan: Plan, passes: list[Pass]) -> Result:
     """The medians."""
     rates = [one.outcome.rate * case.per for one in passes]
-    ratios = [rate / one.floor for rate, one in zip(rates, passes, strict=True) if one.floor]
+    # The floor is measured on many connections: it says nothing about one alone.
+    beside = [] if case.connections == 1 else [one.floor for one in passes]
+    ratios = [rate / floor for rate, floor in zip(rates, beside, strict=False) if floor]
     databases = [one.database_us / case.per for one in passes if one.database_us is not None]
     return Result(
         engine=engine.name,

@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 
 VARIABLE = "HOLDFAST_BENCH_POSTGRES_URL"
+DURABLE = ("fsync", "synchronous_commit")
 
 
 @contextlib.contextmanager
@@ -61,8 +62,7 @@ async def facts(url: str) -> dict[str, str]:
     """Version and durability of a server, and the process id of the session that asked."""
     db = await asyncpg.connect(url)
     try:
-        names = ("server_version", "fsync", "synchronous_commit")
-        found = {name: str(await db.fetchval(f"SHOW {name}")) for name in names}
+        found = {name: str(await db.fetchval(f"SHOW {name}")) for name in ("server_version", *DURABLE)}
         backend = int(await db.fetchval("SELECT pg_backend_pid()"))
         return found | {"postmaster": str(postmaster(backend) or "")}
     finally:

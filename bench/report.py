@@ -41,6 +41,7 @@ class Report(msgspec.Struct):
     claims: list[Claimed] = []
     wakes: list[Wake] = []
     idle: list[Idle] = []
+    failures: list[str] = []
     at: str = ""
 
 
@@ -100,7 +101,7 @@ def text(report: Report) -> str:
         lines = [COLUMNS, *rows(report, engine)]
         widths = [max(len(line[at]) for line in lines) for at in range(len(COLUMNS))]
         parts.append(f"\n{version}\n" + "\n".join(aligned(line, widths) for line in lines))
-    return "\n".join(parts)
+    return "\n".join([*parts, *(f"FAILED {failure}" for failure in report.failures)])
 
 
 def aligned(line: Sequence[str], widths: Sequence[int]) -> str:
@@ -112,12 +113,23 @@ def aligned(line: Sequence[str], widths: Sequence[int]) -> str:
     ).rstrip()
 
 
+def brief(one: Result | Claimed | Wake | Idle) -> str:
+    """One line while the run goes on."""
+    if isinstance(one, Idle):
+        return f"{one.mib:.0f} MiB, {one.started}"
+    said = f"p50 {one.p50:.2f}, p99 {one.p99:.2f} ms" if isinstance(one, Wake) else f"{one.rate:,.0f}/s"
+    if isinstance(one, Result) and one.ratio is not None:
+        said += f", {one.ratio:.2f} of the floor"
+    return said + (f", {one.errors} ERRORS {getattr(one, 'said', '')}" if one.errors else "")
+
+
 def heading(report: Report) -> str:
     """Machine, time and manner."""
     m, plan = report.machine, report.plan
     return (
-        f"{report.at}: {m['cores']} cores, {m['cpu']}, {m['memory']}, Python {m['python']}; medians of {plan.passes} passes of "
-        f"{plan.seconds:g} s, {plan.connections} connections, client {plan.client}, client and database on the same cores."
+        f"{report.at}: {m['cores']} cores, {m['cpu']}, {m['memory']}, Python {m['python']}; medians of {plan.passes} "
+        f"passes of {plan.seconds:g} s, {plan.connections} connections, client {plan.client}, client and database on "
+        "the same cores."
     )
 
 

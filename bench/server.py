@@ -1,11 +1,11 @@
 """The server under test, in a process of its own: the whole application, plus one endpoint that runs no command.
 
-The floor endpoint authenticates, permits, reads and decodes a start like the real one and answers like it; only the store is
-left out. It exists in this process alone: the product carries nothing for the bench.
+The floor endpoint authenticates, permits, reads and decodes a start like the real one and answers like it; only the
+store is left out. It exists in this process alone: the product carries nothing for the bench.
 """
 
-import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -56,16 +56,9 @@ def child(raw: str) -> None:
     from service.settings import Settings
     from service.tokens.bootstrap import bootstrap
 
-    tasks: list[asyncio.Task[None]] = []
-
-    async def announce(services: Any, port: int) -> None:
-        import os
-
+    async def ready(services: Any, port: int) -> None:
         token = await bootstrap(services, tenant_id=TENANT, role="owner", name="bench")
         print(msgspec.json.encode(Running(os.getpid(), port, token)).decode(), flush=True)
-
-    def ready(services: Any, port: int) -> None:
-        tasks.append(asyncio.get_running_loop().create_task(announce(services, port)))
 
     main.application = lambda services: build(services, [*capabilities.endpoints(), floor_endpoint()])
     main.run(msgspec.json.decode(raw, type=Settings), ready)

@@ -1,8 +1,9 @@
-"""The client for many connections: Debian's `wrk`, a few microseconds of CPU a request, fed from a file by a Lua script.
+"""The client for many connections: Debian's `wrk`, fed from a file by a Lua script.
 
-One thread is enough for 64 connections, and on two cores a second one would only take the server's. `wrk` counts answers
-above 399 as errors and does not look into bodies: a job with an `expect` belongs to `load` if every answer must be checked.
-Its percentiles are corrected for stalls (a stall counts as the requests that it held up), as `wrk` always does.
+It costs a few microseconds of CPU a request. One thread is enough for 64 connections, and on two cores a second one
+would only take the server's. `wrk` counts answers above 399 as errors and does not look into bodies: where a 200 may
+hold a refusal, the job belongs to `load`. As always with `wrk`, its percentiles are corrected for stalls: one counts as
+all the requests that it held up.
 """
 
 import json
@@ -67,7 +68,7 @@ def there() -> bool:
 
 
 def run(job: Job) -> Outcome:
-    """Run the job for a whole number of seconds (`job.seconds`, rounded up); what is under way at the end is not counted."""
+    """Run the job for a whole number of seconds (rounded up); what is under way at the end is not counted."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
         requests, script = Path(folder, "requests"), Path(folder, "job.lua")
         with requests.open("wb") as out:

@@ -240,6 +240,9 @@ CREATE INDEX work_dead ON work_items (tenant_id, settled_at, id) WHERE status = 
 CREATE INDEX work_of_execution ON work_items (tenant_id, execution_id, id) WHERE execution_id IS NOT NULL;
 CREATE UNIQUE INDEX work_dedup ON work_items (tenant_id, dedup_key)
   WHERE dedup_key IS NOT NULL AND status IN ('ready', 'delayed', 'leased');
+-- At most one lease a concurrency key: of two processes that claim at once, the store refuses one.
+CREATE UNIQUE INDEX work_concurrency ON work_items (tenant_id, concurrency_key)
+  WHERE concurrency_key IS NOT NULL AND status = 'leased';
 
 CREATE TABLE jobs (
   tenant_id TEXT NOT NULL,

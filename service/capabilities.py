@@ -1,7 +1,7 @@
 """The capabilities, in order: ground, spine, guests. The only registry.
 
-Each is a package of `service` that may bring `store.TABLES`, `rules.RULES`, `rules.LISTENERS` and `routes.ENDPOINTS`. The
-order is the order in which listeners hear a fact.
+Each is a package of `service` that may bring `store.TABLES`, `rules.RULES`, `rules.LISTENERS`, `routes.ENDPOINTS` and
+`examples.EXAMPLES`. The order is the order in which listeners hear a fact.
 """
 
 from collections.abc import Iterator, Sequence

@@ -52,6 +52,8 @@ CODES: dict[str, tuple[int, str]] = {
     "work/conflict": (409, "The work item exists with other contents"),
     "work/terminal": (409, "The work item has ended"),
     "dead-letter/settled": (409, "The dead letter was dealt with"),
+    "job/ended": (409, "The job has ended"),
+    "job/final": (409, "The job cannot be stopped"),
     "token/conflict": (409, "The token cannot change so"),
     "idempotency/mismatch": (422, "The Idempotency-Key was used for another request"),
     "limit/running-executions": (409, "The limit of running executions is reached"),

@@ -1,7 +1,7 @@
 """Logging: lines to stderr, for people (text) or for programs (JSON), with no secret of a token in them.
 
-Libraries' records take the same way as our own, from warnings up: below that they tell what statements carry. Tracebacks
-are plain text without local variables, which could hold secrets. Masking comes last, when everything is text.
+Libraries' records take the same way as our own, from warnings up: below that they tell what statements carry.
+Tracebacks are plain text without local variables, which could hold secrets. Masking comes last, when all is text.
 """
 
 import logging

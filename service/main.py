@@ -86,8 +86,10 @@ async def cursor_key(backend: StateBackend) -> bytes:
 async def running(
     settings: Settings, clock: Callable[[], int] | None = None, *, migrate: bool = True
 ) -> AsyncIterator[Services]:
-    """A composed service over its store, sweeping if the settings say so; closed at the end. Without `migrate` the schema
-    must fit already."""
+    """A composed service over its store, sweeping if the settings say so; closed at the end.
+
+    Without `migrate` the schema must fit already.
+    """
     backend = await open_store(settings, clock)
     try:
         await (backend.migrate() if migrate else backend.check())
@@ -111,7 +113,7 @@ def application(services: Services) -> ASGIApp:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which on its way out first sends long polls home, so that draining takes no longer than the work in hand.
+    """uvicorn, which on its way out first sends long polls home: draining takes no longer than the work in hand.
 
     A signal that it obeyed is not raised again afterwards: the store is closed in peace and the exit code is 0.
     """

@@ -90,6 +90,14 @@ SELECT f.tenant_id, f.execution_id, f.family, f.name, f.text_value, f.number_val
                AND f.name = r.name
  ORDER BY f.tenant_id, f.execution_id, f.family, f.name;
 
+-- name: facets_of_executions
+-- All labels and attributes of executions, under the locks of their rows.
+WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
+SELECT f.tenant_id, f.execution_id, f.family, f.name, f.text_value, f.number_value
+  FROM rows r
+  JOIN facets f ON f.tenant_id = r.tenant_id AND f.execution_id = r.execution_id
+ ORDER BY f.tenant_id, f.execution_id, f.family, f.name;
+
 -- name: insert_facets
 -- New labels and attributes.
 WITH rows(tenant_id TEXT, execution_id TEXT, family TEXT, name TEXT, text_value TEXT, number_value BIGINT) AS (:rows)
@@ -140,7 +148,17 @@ SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_
 
 -- name: list_executions_updated
 -- By last change, newest first. Every change is an event, so the feed is the order: an execution stands where its last
--- event does, and no index has to move with every transition.
+-- event does, and no index has to move with every transition. On SQLite position alone is the order: see `read_feed`.
+SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence, e.open_items,
+       e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, v.commit_id, v.position
+  FROM events v
+  JOIN executions e ON e.tenant_id = v.tenant_id AND e.id = v.execution_id AND e.sequence = v.sequence
+ WHERE v.tenant_id = :tenant_id AND v.commit_id = 0 AND v.position < :position AND {where}
+ ORDER BY v.position DESC
+ LIMIT :limit;
+
+-- name: list_executions_updated @postgres
+-- The same, by transaction and position.
 SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence, e.open_items,
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, v.commit_id, v.position
   FROM events v

@@ -72,6 +72,16 @@ SELECT v.sequence, v.kind, v.body, v.at, v.actor, v.node_id, v.work_item_id, v.c
 SELECT e.sequence, e.status FROM executions e WHERE e.tenant_id = :tenant_id AND e.id = :execution_id;
 
 -- name: read_feed
+-- A page of a tenant's events in commit order. SQLite commits in order: `position` alone is the order, every `commit_id` is
+-- 0, and only an equality lets its index reach the position without walking all that stands before it.
+SELECT v.commit_id, v.position, v.execution_id, v.sequence, v.kind, v.body, v.at, v.actor, v.node_id, v.work_item_id,
+       v.causation_id
+  FROM events v
+ WHERE v.tenant_id = :tenant_id AND v.commit_id = 0 AND v.position > :position AND {where}
+ ORDER BY v.position
+ LIMIT :limit;
+
+-- name: read_feed @postgres
 -- A page of a tenant's events in commit order, below the horizon.
 SELECT v.commit_id, v.position, v.execution_id, v.sequence, v.kind, v.body, v.at, v.actor, v.node_id, v.work_item_id,
        v.causation_id

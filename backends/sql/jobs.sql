@@ -25,9 +25,10 @@ UPDATE jobs
    AND jobs.status = rows.was_status;
 
 -- name: due_jobs
--- Jobs of any tenant whose next page is due.
-SELECT j.tenant_id, j.id, j.kind FROM jobs j
- WHERE j.status = 'running' AND j.due_at <= :now
+-- Jobs of one kind, of any tenant, whose next page is due.
+SELECT j.tenant_id, j.id, j.kind, j.status, j.detail, j.total, j.done, j.due_at, j.created_at, j.updated_at
+  FROM jobs j
+ WHERE j.status = 'running' AND j.due_at <= :now AND j.kind = :kind
  ORDER BY j.due_at, j.tenant_id, j.id
  LIMIT :limit;
 

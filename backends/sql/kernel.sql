@@ -1,7 +1,9 @@
 -- name: load_standings
--- For each caller: its tenant's status and limits, its token's end. One read for a whole batch.
+-- For each caller: its tenant's status and limits, its token's end. One read for a whole batch. A token without a row went
+-- with its tenant: it is as good as revoked, also when there is a new tenant of that name.
 WITH rows(tenant_id TEXT, token_tenant TEXT, token_id TEXT) AS (:rows)
-SELECT r.tenant_id, r.token_tenant, r.token_id, t.status, t.limits, k.revoked_at, k.expires_at
+SELECT r.tenant_id, r.token_tenant, r.token_id, t.status, t.limits,
+       CASE WHEN r.token_id <> '' AND k.id IS NULL THEN 0 ELSE k.revoked_at END, k.expires_at
   FROM rows r
   JOIN tenants t ON t.tenant_id = r.tenant_id
   LEFT JOIN tokens k ON k.tenant_id = r.token_tenant AND k.id = r.token_id;

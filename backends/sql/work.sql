@@ -62,7 +62,8 @@ UPDATE work_items
    AND work_items.status = rows.was_status;
 
 -- name: ready_on_shelf
--- The head of one shelf: what is ready, and what was put off until now or before. Two index walks, each cut at the limit.
+-- The head of one shelf: what is ready, and what was put off until now or before. Two index walks, each cut at the limit,
+-- that step over items whose concurrency key is leased, or busy in this batch.
 SELECT * FROM (
   SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
          w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
@@ -70,6 +71,10 @@ SELECT * FROM (
          w.cancel_requested_at, w.created_at, w.settled_at, w.payload
     FROM work_items w
    WHERE w.tenant_id = :tenant_id AND w.queue = :queue AND w.requires = :requires AND w.status = 'ready'
+     AND (w.concurrency_key IS NULL OR (NOT w.concurrency_key IN :busy[] AND NOT EXISTS (
+            SELECT 1 FROM work_items k
+             WHERE k.tenant_id = :tenant_id AND k.concurrency_key = w.concurrency_key
+               AND k.concurrency_key IS NOT NULL AND k.status = 'leased')))
    ORDER BY w.priority DESC, w.ready_at, w.id
    LIMIT :limit FOR UPDATE SKIP LOCKED) AS ready
 UNION ALL
@@ -81,6 +86,10 @@ SELECT * FROM (
     FROM work_items w
    WHERE w.tenant_id = :tenant_id AND w.queue = :queue AND w.requires = :requires AND w.status = 'delayed'
      AND w.ready_at <= :now
+     AND (w.concurrency_key IS NULL OR (NOT w.concurrency_key IN :busy[] AND NOT EXISTS (
+            SELECT 1 FROM work_items k
+             WHERE k.tenant_id = :tenant_id AND k.concurrency_key = w.concurrency_key
+               AND k.concurrency_key IS NOT NULL AND k.status = 'leased')))
    ORDER BY w.priority DESC, w.ready_at, w.id
    LIMIT :limit FOR UPDATE SKIP LOCKED) AS due;
 
@@ -136,8 +145,10 @@ UPDATE queues SET paused_at = rows.paused_at, note = rows.note
  WHERE queues.tenant_id = rows.tenant_id AND queues.name = rows.name;
 
 -- name: expired_leases
--- Leases of any tenant that ran out, the longest first. Ids only, no lock: the decision looks again under the lock.
-SELECT w.tenant_id, w.id, w.execution_id
+-- Leases of any tenant that ran out, the longest first, and the execution that ends with an item out of attempts. Ids
+-- only, no lock: the decision looks again under the lock.
+SELECT w.tenant_id, w.id, w.execution_id,
+       CASE WHEN w.drives = 'execution' AND w.attempt >= w.max_attempts THEN w.execution_id END
   FROM work_items w
  WHERE w.status = 'leased' AND w.expires_at <= :now
  ORDER BY w.expires_at, w.tenant_id, w.id
@@ -179,20 +190,45 @@ SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_a
  ORDER BY w.settled_at, w.id
  LIMIT :limit;
 
--- name: list_queues
--- How each queue stands, by name. Counted over the indexes of what is open.
-SELECT n.queue,
-       (SELECT count(*) FROM work_items w WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'ready'),
-       (SELECT count(*) FROM work_items w WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'leased'),
-       (SELECT count(*) FROM work_items w WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'delayed'),
-       (SELECT count(*) FROM work_items w WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'dead'),
-       (SELECT min(w.ready_at) FROM work_items w
-         WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'ready'),
-       (SELECT count(*) FROM work_items w
-         WHERE w.tenant_id = n.tenant_id AND w.queue = n.queue AND w.status = 'completed' AND w.settled_at >= :since),
-       q.paused_at, q.note
-  FROM (SELECT DISTINCT s.tenant_id, s.queue FROM shelves s WHERE s.tenant_id = :tenant_id AND s.queue > :after) AS n
-  LEFT JOIN queues q ON q.tenant_id = n.tenant_id AND q.name = n.queue
- WHERE {where}
- ORDER BY n.queue
+-- name: count_dead_letters
+-- How many dead letters match a filter.
+SELECT count(*)
+  FROM work_items w
+ WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND {where};
+
+-- name: dead_letters_to_redrive
+-- The next dead letters of a redrive: those that had died when it began, after a position.
+SELECT w.settled_at, w.id, w.dedup_key
+  FROM work_items w
+ WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND (w.settled_at, w.id) > (:at, :after)
+   AND w.settled_at <= :until AND {where}
+ ORDER BY w.settled_at, w.id
  LIMIT :limit;
+
+-- name: list_queues
+-- How each queue stands, by name: whatever is open or dead is counted once, each status over its own index.
+SELECT n.queue, COALESCE(max(c.ready), 0), COALESCE(max(c.leased), 0), COALESCE(max(c.later), 0), COALESCE(max(c.dead), 0),
+       max(c.oldest), max(n.paused_at), max(n.note)
+  FROM (SELECT s.queue, q.paused_at, q.note
+          FROM (SELECT h.tenant_id, h.queue FROM shelves h WHERE h.tenant_id = :tenant_id AND h.queue > :after
+                 UNION
+                SELECT p.tenant_id, p.name FROM queues p WHERE p.tenant_id = :tenant_id AND p.name > :after) AS s
+          LEFT JOIN queues q ON q.tenant_id = :tenant_id AND q.name = s.queue
+         WHERE {where}
+         ORDER BY s.queue
+         LIMIT :limit) AS n
+  LEFT JOIN (
+       SELECT w.queue, count(*) AS ready, 0 AS leased, 0 AS later, 0 AS dead, min(w.ready_at) AS oldest
+         FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'ready' AND w.queue > :after GROUP BY w.queue
+        UNION ALL
+       SELECT w.queue, 0, count(*), 0, 0, NULL
+         FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'leased' AND w.queue > :after GROUP BY w.queue
+        UNION ALL
+       SELECT w.queue, 0, 0, count(*), 0, NULL
+         FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'delayed' AND w.queue > :after GROUP BY w.queue
+        UNION ALL
+       SELECT w.queue, 0, 0, 0, count(*), NULL
+         FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND w.queue > :after GROUP BY w.queue
+       ) AS c ON c.queue = n.queue
+ GROUP BY n.queue
+ ORDER BY n.queue;

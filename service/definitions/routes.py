@@ -1,5 +1,6 @@
 """Definitions over HTTP."""
 
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -12,8 +13,9 @@ from service.executions.rules import SNAPSHOT_EVENTS
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query
 from service.http.lists import Page, listed, where
 from service.kernel.filters import Field, Vocabulary
+from service.kernel.ids import NAME_PATTERN
 from service.kernel.json import check, digest
-from service.work.model import Retry
+from service.work.model import DELAY_MS_MAX, Retry
 
 VOCABULARY = Vocabulary(
     fields=(
@@ -87,9 +89,12 @@ async def store(call: Call) -> Stored:
 
 
 def refuse_names(workflow_id: str, version: str) -> None:
-    """The path's names must be usable as names."""
-    if len(workflow_id) > 128 or len(version) > 64 or version == "latest":
-        raise StateError("request/malformed", "A workflow id has up to 128 characters, a version up to 64; `latest` is taken.")
+    """The path's names must be those that a start can name."""
+    if re.fullmatch(NAME_PATTERN, workflow_id) is None or len(version) > 64 or version == "latest":
+        raise StateError(
+            "request/malformed",
+            "A workflow id is 1–128 of A–Z a–z 0–9 _ . : -, a version any 1–64 characters; `latest` is taken.",
+        )
 
 
 def refuse_invalid(found: list[tuple[str, str]]) -> None:
@@ -100,13 +105,15 @@ def refuse_invalid(found: list[tuple[str, str]]) -> None:
 
 
 def start_node(found: dict[str, Any]) -> StartNode:
-    """What the first work item of a run needs to know."""
+    """What the first work item of a run needs to know. A kind that is no name for a queue stands in the default one."""
     node = found["start_node"]
-    policy = policy_of(found, node)
+    policy, kind = policy_of(found, node), kind_of(found, node) or ""
+    queue = kind if re.fullmatch(NAME_PATTERN, kind) else "default"
     if policy is None:
-        return StartNode(node, kind_of(found, node) or "default")
-    retry = Retry(policy.backoff, policy.initial_delay_ms, 2.0, policy.max_delay_ms, policy.jitter)
-    return StartNode(node, kind_of(found, node) or "default", policy.max_attempts, retry)
+        return StartNode(node, queue)
+    longest = min(policy.max_delay_ms, DELAY_MS_MAX)
+    retry = Retry(policy.backoff, policy.initial_delay_ms, 2.0, longest, policy.jitter)
+    return StartNode(node, queue, policy.max_attempts, retry)
 
 
 async def validate(call: Call) -> Validity:
@@ -127,7 +134,12 @@ async def get(call: Call) -> ShownDefinition:
     row = await call.services.backend.read(read)
     if row is None:
         raise not_found("definition", "/".join(call.path.values()))
-    return ShownDefinition(*row[:4], bool(row[4]), row[5], row[6], msgspec.Raw(row[7]))
+    return ShownDefinition(row[0], row[1], row[2], row[3], bool(row[4]), row[5], row[6], msgspec.Raw(row[7]))
+
+
+def in_list(row: Row) -> ListedDefinition:
+    """A row of a list."""
+    return ListedDefinition(row[0], row[1], row[2], row[3], bool(row[4]), row[5], row[6])
 
 
 async def list_all(call: Call) -> Page:
@@ -135,7 +147,7 @@ async def list_all(call: Call) -> Page:
     condition = where(call.query["filter"], VOCABULARY, workflow_id=call.query["workflow_id"])
     return await listed(
         call, "list_definitions", (2**62, "", ""), ("at", "workflow_id", "version"),
-        lambda row: ListedDefinition(*row[:4], bool(row[4]), *row[5:7]), lambda row: (row[5], row[0], row[1]),
+        in_list, lambda row: (row[5], row[0], row[1]),
         where=condition, tenant_id=call.who.tenant_id,
     )  # fmt: skip
 

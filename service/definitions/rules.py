@@ -80,7 +80,7 @@ def delete_keys(command: DeleteDefinition, who: Principal, _standing: Standing) 
 
 
 def delete(view: View, command: DeleteDefinition) -> Deleted:
-    """Refused while an execution that has not ended is pinned to the version."""
+    """Refused while an execution is pinned to the version, whether or not it has ended: its history names it."""
     key = (view.tenant_id, command.workflow_id, command.version)
     definition = view.get(Definition, *key)
     if definition is None:

@@ -26,12 +26,14 @@ Status = Literal[
     "pending", "running", "paused", "completed", "failed", "cancelled", "terminated", "timed_out", "limit_exceeded"
 ]
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Value = str | int | bool | None
+Value = Annotated[str, msgspec.Meta(max_length=512)] | int | bool | None
 Labels = Annotated[dict[Name, Annotated[str, msgspec.Meta(max_length=256)]], msgspec.Meta(max_length=64)]
 Attributes = Annotated[dict[Name, Value], msgspec.Meta(max_length=64)]
 
 OF_ITEM = "execution_of_item"
 """The execution that a work item belongs to, asked for by (tenant, item)."""
+FACETS = "facets_of_execution"
+"""The labels and attributes of an execution, asked for by (tenant, execution)."""
 
 
 class Execution(msgspec.Struct, frozen=True):

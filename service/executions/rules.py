@@ -1,14 +1,15 @@
 """How executions start, move and end: pure decisions over the rows of a batch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from service.definitions.model import Definition, start_node_of
-from service.errors import StateError, not_found
+from service.errors import StateError, invalid, not_found
 from service.executions.model import (
     ENDED,
     EVENT_OF,
+    FACETS,
     STATUS,
     AppendState,
     Attributed,
@@ -111,6 +112,7 @@ def start(view: View, command: StartExecution) -> Started:
     refuse_past(view, "payload_bytes", len(command.input))
     refuse_past(view, "state_bytes", len(command.state))
     use(view, "running_executions")
+    attributes = {name: value for name, value in command.attributes.items() if value is not None}
     if command.parent_id is not None:
         need(view, command.parent_id)
     execution = NewExecution(
@@ -133,18 +135,27 @@ def start(view: View, command: StartExecution) -> Started:
         updated_at=view.now,
         completed_at=None,
         labels=encoded(command.labels) if command.labels else None,
-        attributes=encoded(command.attributes) if command.attributes else None,
+        attributes=encoded(attributes) if attributes else None,
     )
     if command.state:
         view.add(State(view.tenant_id, execution.id, bytes(command.state), 1))
-    add_facets(view, execution.id, command.labels, command.attributes)
-    item_id = first_item_id(view, command)
-    body = started_body(command, execution, item_id)
+    add_facets(view, execution.id, command.labels, attributes)
+    first = None if command.start is None else first_item(command.start, definition)
+    item_id = None if first is None else first_item_id(command) or view.new_id()
     view.add(execution)
-    execution = append(view, execution, "execution.started", body)
-    if command.start is not None:
-        enqueue(view, first_item(command.start, definition), execution, item_id)
+    execution = append(view, execution, "execution.started", started_body(command, execution, first, item_id))
+    if first is not None:
+        enqueue_first(view, first, execution, item_id)
     return Started(execution.id, execution.status, execution.version, 1, True, item_id)
+
+
+def enqueue_first(view: View, first: Enqueue, execution: Execution, item_id: str | None) -> None:
+    """The first item, which `execution.started` has told of; no item of another's may stand for it."""
+    if not enqueue(view, first, execution, item_id).created:
+        raise StateError(
+            "work/conflict",
+            f"An open work item has the dedup key {first.dedup_key!r} already; start without it, or with another.",
+        )
 
 
 def same_start(before: Execution, command: StartExecution) -> Started:
@@ -156,17 +167,15 @@ def same_start(before: Execution, command: StartExecution) -> Started:
             current_status=before.status,
             current_sequence=before.sequence,
         )
-    item = fingerprint(before.id, "first") if command.start is not None else None
-    return Started(before.id, before.status, before.version, before.sequence, False, item)
+    return Started(before.id, before.status, before.version, before.sequence, False, first_item_id(command))
 
 
-def first_item_id(view: View, command: StartExecution) -> str | None:
-    """The first item's id; it follows from a chosen execution id, so that a repeated start can name it."""
+def first_item_id(command: StartExecution) -> str | None:
+    """The first item's id as far as the start says: chosen, or following from a chosen execution id, so that a repeated
+    start can name it."""
     if command.start is None:
         return None
-    if command.execution_id is None:
-        return command.start.id or view.new_id()
-    return command.start.id or fingerprint(command.execution_id, "first")
+    return command.start.id or (command.execution_id and fingerprint(command.execution_id, "first"))
 
 
 def first_item(asked: Enqueue, definition: Definition | None) -> Enqueue:
@@ -184,7 +193,7 @@ def first_item(asked: Enqueue, definition: Definition | None) -> Enqueue:
 
 
 class StartedBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Body of `execution.started`: everything that replay needs."""
+    """Body of `execution.started`: everything that replay needs, and what the first item is, if there is one."""
 
     workflow_id: str
     version: str | None = None
@@ -194,9 +203,13 @@ class StartedBody(msgspec.Struct, frozen=True, omit_defaults=True):
     parent_id: str | None = None
     work_item_id: str | None = None
     node_id: str | None = None
+    queue: str | None = None
+    namespace: str = "main"
+    labels: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    attributes: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-def started_body(command: StartExecution, execution: Execution, item_id: str | None) -> bytes:
+def started_body(command: StartExecution, execution: NewExecution, first: Enqueue | None, item_id: str | None) -> bytes:
     """The input lives here and nowhere else; the execution's row does not repeat it."""
     return encoded(
         StartedBody(
@@ -207,7 +220,11 @@ def started_body(command: StartExecution, execution: Execution, item_id: str | N
             command.state if command.state else msgspec.UNSET,
             command.parent_id,
             item_id,
-            command.start.node_id if command.start else None,
+            first.node_id if first else None,
+            first.queue if first else None,
+            execution.namespace,
+            shown(execution.labels) or msgspec.UNSET,
+            shown(execution.attributes) or msgspec.UNSET,
         )
     )
 
@@ -270,6 +287,7 @@ def move(
     """The execution in its new status, with the event that says so."""
     old = execution.status
     STATUS.step(old, status)
+    refuse_outcome(view, status, result, error)
     if status in ENDED:
         if execution.open_items:
             view.tell(ExecutionEnding(execution.tenant_id, execution.id, status))
@@ -284,20 +302,29 @@ def move(
         result=result,
         error=error,
     )
-    execution = append(view, execution, EVENT_OF.get(status, "execution.status_changed"), encoded(body))
+    kind = EVENT_OF.get(status, "execution.status_changed")
+    execution = append(view, execution, kind, encoded(body), closing=status in ENDED)
     if status in ENDED:
         view.tell(ExecutionFinished(execution, status, result, error))
     return execution
 
 
+def refuse_outcome(view: View, status: str, result: bytes | None, error: bytes | None) -> None:
+    """A result and an error belong to an ending, and are held to the limit of payloads."""
+    for name, value in (("result", result), ("error", error)):
+        if value is not None and status not in ENDED:
+            raise invalid([(f"/{name}", f"an execution has one only once it has ended; {status!r} is no end")])
+        refuse_past(view, "payload_bytes", len(value or b""))
+
+
 def settle_with_item(view: View, fact: WorkSettled) -> None:
-    """An item that drives its execution ends it."""
+    """An item that drives its execution ends it; a pending or paused one runs again for that moment, if it must."""
     item = fact.item
     if item.drives != "execution" or item.execution_id is None or fact.outcome == "cancelled":
         return
     execution = view.get(Execution, item.tenant_id, item.execution_id)
     if execution is not None and execution.status not in ENDED:
-        if execution.status == "pending":
+        if fact.outcome not in STATUS.table[execution.status]:
             execution = move(view, execution, "running")
         move(view, execution, fact.outcome, fact.result, fact.error)
 
@@ -337,8 +364,13 @@ def replace_state(view: View, command: ReplaceState) -> Changed:
 def merge_state(view: View, command: MergeState) -> Changed:
     """The document with a merge patch applied."""
     execution = need_open(view, command.execution_id, command.expected_sequence)
-    merged = merge_patch(msgspec.json.decode(state_of(view, execution)), msgspec.json.decode(command.patch))
-    return changed(write_state(view, execution, "state.merged", command.patch, encoded(merged)))
+    return changed(merged_state(view, execution, command.patch))
+
+
+def merged_state(view: View, execution: Execution, patch: bytes) -> Execution:
+    """The execution with a merge patch (RFC 7396) applied to its state."""
+    document = merge_patch(msgspec.json.decode(state_of(view, execution)), msgspec.json.decode(patch))
+    return write_state(view, execution, "state.merged", patch, encoded(document))
 
 
 class AppendBody(msgspec.Struct, frozen=True):
@@ -372,22 +404,19 @@ def facet(tenant: str, execution: str, family: str, name: str, value: Value) -> 
     return Facet(tenant, execution, family, name, text, number)
 
 
-def add_facets(view: View, execution_id: str, labels: Labels, attributes: Attributes) -> None:
+def add_facets(view: View, execution_id: str, labels: Labels, attributes: Mapping[str, Value]) -> None:
     """Rows for a new execution's labels and attributes."""
-    for family, values in (("label", labels), ("attr", attributes)):
+    families: tuple[tuple[str, Mapping[str, Value]], ...] = (("label", labels), ("attr", attributes))
+    for family, values in families:
         for name, value in values.items():
             if value is not None:
                 view.add(facet(view.tenant_id, execution_id, family, name, value))
 
 
 def attribute_keys(command: SetAttributes, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The execution, its attributes, and a row for each name."""
-    tenant, execution = who.tenant_id, command.execution_id
-    yield Execution, (tenant, execution)
-    yield Attributed, (tenant, execution)
-    for family, names in (("label", command.labels), ("attr", command.attributes)):
-        for name in names:
-            yield Facet, (tenant, execution, family, name)
+    """The execution, its attributes, and a row for each of them."""
+    for what in (Execution, Attributed, FACETS):
+        yield what, (who.tenant_id, command.execution_id)
 
 
 class AttributesBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -403,9 +432,10 @@ def set_attributes(view: View, command: SetAttributes) -> Changed:
     before = view.get(Attributed, execution.tenant_id, execution.id)
     if before is None:
         raise not_found("execution", execution.id)
+    view.expect((FACETS, (execution.tenant_id, execution.id)))
     for family, values in (("label", command.labels), ("attr", command.attributes)):
         for name, value in values.items():
-            write_facet(view, execution.id, family, name, value)
+            write_facet(view, execution, family, name, value)
     labels, attributes = merged(before.labels, command.labels), merged(before.attributes, command.attributes)
     view.put(msgspec.structs.replace(before, labels=labels, attributes=attributes))
     body = encoded(AttributesBody(command.attributes, command.labels))
@@ -417,14 +447,15 @@ def merged(before: bytes | None, patch: object) -> bytes:
     return encoded(merge_patch(msgspec.json.decode(before or b"{}"), patch))
 
 
-def write_facet(view: View, execution_id: str, family: str, name: str, value: Value) -> None:
+def write_facet(view: View, execution: Execution, family: str, name: str, value: Value) -> None:
     """Add, change or remove one facet row."""
-    before = view.get(Facet, view.tenant_id, execution_id, family, name)
+    key = (execution.tenant_id, execution.id, family, name)
+    before = view.get(Facet, *key) if view.has(Facet, *key) else None
     if value is None:
         if before is not None:
             view.remove(before)
         return
-    new = facet(view.tenant_id, execution_id, family, name, value)
+    new = facet(execution.tenant_id, execution.id, family, name, value)
     if before is None:
         view.add(new)
     else:

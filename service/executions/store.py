@@ -1,7 +1,7 @@
 """The tables of executions, and how they are read for an answer."""
 
-from service.executions.model import OF_ITEM, Attributed, Execution, Facet, State
-from service.kernel.tables import Table
+from service.executions.model import FACETS, OF_ITEM, Attributed, Execution, Facet, State
+from service.kernel.tables import Group, Table
 
 TABLES = [
     Table(
@@ -27,5 +27,6 @@ TABLES = [
         "insert_facets",
         "update_facets",
         "delete_facets",
+        groups=(Group(FACETS, "facets_of_executions", lambda row: (row.tenant_id, row.execution_id)),),
     ),
 ]

@@ -10,7 +10,7 @@ from service.errors import StateError, not_found
 from service.executions.model import ENDED
 from service.history.fold import fold
 from service.history.model import Appended, AppendEvents, Fold, LoggedEvent, SnapshotWritten, WriteSnapshot
-from service.http.answer import encode
+from service.http.answer import document, encode
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command
 from service.http.lists import ALL, Page, listed
 from service.kernel.filters import Field, Vocabulary, compile
@@ -67,7 +67,7 @@ class ShownSnapshot(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """Whether replay from the start agrees with the stored state, the newest snapshot, and the status."""
+    """Whether replay from the start agrees with the stored state, the status and every snapshot that is kept."""
 
     execution_id: str
     sequence: int
@@ -104,9 +104,9 @@ async def page_of(call: Call, after: int, limit: int) -> list[Row]:
 
 
 async def events(call: Call) -> Events:
-    """A page of the log."""
-    last, _ = await head(call)
+    """A page of the log. The page is read before the end, so that the end is never behind the page."""
     rows = await page_of(call, call.query["after"], call.query["limit"])
+    last, _ = await head(call)
     more = bool(rows) and rows[-1][0] < last
     return Events([show(row) for row in rows], last, rows[-1][0] if more else None)
 
@@ -120,9 +120,16 @@ async def latest(call: Call) -> Latest:
 async def tail(call: Call) -> Any:
     """The log as server-sent events: what is there, then what comes; ends with the execution."""
     await head(call)
-    said = call.headers.get(b"last-event-id", b"")
-    after = int(said) if said.isdigit() else call.query["after"]
-    return Tail(call, after)
+    said = call.headers.get(b"last-event-id")
+    return Tail(call, last_event_id(said) if said else call.query["after"])
+
+
+def last_event_id(said: bytes) -> int:
+    """The sequence that a client saw last."""
+    try:
+        return msgspec.convert(said.decode("latin-1"), After, strict=False)
+    except msgspec.ValidationError:
+        raise StateError("request/malformed", "The Last-Event-ID is a sequence: a whole number.") from None
 
 
 class Tail:
@@ -160,17 +167,27 @@ class Tail:
                     continue
                 if status in ENDED:
                     return
-                await call.services.tokens.check(call.who)
-                if not await place.rest(CHECK_SECONDS):
-                    goodbye = b"event: goodbye\nretry: 1000\ndata: {}\n\n"
+                said = await self._refused()
+                if said is not None or not await place.rest(CHECK_SECONDS):
+                    goodbye = b"event: goodbye\nretry: 1000\ndata: %s\n\n" % (said or b"{}")
                     await send({"type": "http.response.body", "body": goodbye, "more_body": True})
                     return
                 await send({"type": "http.response.body", "body": b": here\n\n", "more_body": True})
 
 
+    async def _refused(self) -> bytes | None:
+        """Why the caller may not go on reading, or None: a token that was revoked meanwhile ends the stream."""
+        try:
+            await self.call.services.tokens.check(self.call.who)
+        except StateError as refusal:
+            return encode(document(refusal))
+        return None
+
+
 def frame(row: Row) -> bytes:
-    """One server-sent event."""
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (row[0], row[1].encode(), encode(show(row)))
+    """One server-sent event. A body with line breaks between its parts becomes as many lines of data."""
+    data = b"\ndata: ".join(encode(show(row)).splitlines())
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (row[0], row[1].encode(), data)
 
 
 async def feed(call: Call) -> Page:
@@ -211,21 +228,16 @@ async def write_snapshot(call: Call) -> SnapshotWritten:
 
 async def latest_snapshot(call: Call) -> ShownSnapshot:
     """The newest snapshot."""
-    row = await newest(call, 2**62)
-    if row is None:
-        raise not_found("snapshot of execution", call.path["id"])
-    return ShownSnapshot(row[0], row[2], msgspec.Raw(row[1]))
-
-
-async def newest(call: Call, sequence: int) -> Row | None:
-    """The newest snapshot at or below a sequence."""
 
     async def read(tx: Tx) -> Row | None:
         return await tx.one(
-            "read_snapshot_latest", tenant_id=call.who.tenant_id, execution_id=call.path["id"], sequence=sequence
+            "read_snapshot_latest", tenant_id=call.who.tenant_id, execution_id=call.path["id"], sequence=2**62
         )
 
-    return await call.services.backend.read(read)
+    row = await call.services.backend.read(read)
+    if row is None:
+        raise not_found("snapshot of execution", call.path["id"])
+    return ShownSnapshot(row[0], row[2], msgspec.Raw(row[1]))
 
 
 async def snapshots(call: Call) -> Page:
@@ -241,24 +253,25 @@ async def verify(call: Call) -> Verified:
     """Replay the whole log and compare with what is stored."""
     tenant, execution = call.who.tenant_id, call.path["id"]
 
-    async def read(tx: Tx) -> tuple[Row | None, list[Row], Row | None]:
+    async def read(tx: Tx) -> tuple[Row | None, list[Row], list[Row]]:
         stored = await tx.one("read_execution", tenant_id=tenant, id=execution)
-        log, after = [], 0
+        log: list[Row] = []
+        after = 0
         while page := await tx.all("read_events", tenant_id=tenant, execution_id=execution, after=after, limit=1000):
             log += page
             after = page[-1][0]
-        last = await tx.one("read_snapshot_latest", tenant_id=tenant, execution_id=execution, sequence=2**62)
-        return stored, log, last
+        kept = await tx.all("read_snapshots", tenant_id=tenant, execution_id=execution, after=0, limit=1000)
+        return stored, log, kept
 
-    stored, log, last = await call.services.backend.read(read, scan=True)
+    stored, log, kept = await call.services.backend.read(read, scan=True)
     if stored is None:
         raise not_found("execution", execution)
     logged = [LoggedEvent(tenant, execution, row[0], row[1], row[2], row[5], row[6]) for row in log]
-    return compare(execution, stored, logged, last)
+    return compare(execution, stored, logged, kept)
 
 
-def compare(execution: str, stored: Row, log: list[LoggedEvent], last: Row | None) -> Verified:
-    """What replay adds up to against the columns and the newest snapshot."""
+def compare(execution: str, stored: Row, log: list[LoggedEvent], kept: list[Row]) -> Verified:
+    """What replay adds up to against the columns and the snapshots that are kept."""
     replayed, wrong = fold(log), []
     if [event.sequence for event in log] != list(range(1, stored[8] + 1)):
         wrong.append("the log is not dense from 1 to the execution's sequence")
@@ -266,10 +279,10 @@ def compare(execution: str, stored: Row, log: list[LoggedEvent], last: Row | Non
         wrong.append(f"status: replay says {replayed.status!r}, the execution {stored[4]!r}")
     if replayed.state != msgspec.json.decode(stored[18] or b"{}"):
         wrong.append("state: replay and the stored document differ")
-    if last is not None:
-        at = msgspec.json.decode(last[1], type=Fold)
-        if fold(log[: at.sequence]) != at:
-            wrong.append(f"snapshot at {at.sequence}: replay and the snapshot differ")
+    for row in kept:
+        at = msgspec.json.decode(row[1], type=Fold)
+        if at.sequence != row[0] or fold(log[: at.sequence]) != at:
+            wrong.append(f"snapshot at {row[0]}: replay and the snapshot differ")
     return Verified(execution, stored[8], not wrong, wrong)
 
 

@@ -1,7 +1,7 @@
 """The server: every endpoint behind one lean path of authenticate, permit, read, handle, answer.
 
-Litestar routes; nothing of it stands between a request and its handler. What the framework itself refuses (no such route, no
-such method) becomes a problem document like everything else.
+Litestar routes; nothing of it stands between a request and its handler. What the framework itself refuses (no such
+route, no such method) becomes a problem document like everything else.
 """
 
 import asyncio
@@ -54,7 +54,8 @@ def build(services: Services, endpoints: Sequence[Endpoint]) -> ASGIApp:
     async def edge(scope: Any, receive: Receive, send: Send) -> None:
         """The router remembers the paths that it has seen, so one that is too long must not get there."""
         if len(scope.get("path", "")) > PATH_MAX:
-            await problem(StateError("request/too-long", f"A path may have {PATH_MAX} characters."))(scope, receive, send)
+            refusal = StateError("request/too-long", f"A path may have {PATH_MAX} characters.", limit=PATH_MAX)
+            await problem(refusal)(scope, receive, send)
         else:
             await app(scope, receive, send)
 
@@ -111,7 +112,7 @@ async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: R
         path = scope["path_params"]
         if path:
             check_path(scope, path)
-        reply = await endpoint.handle(Call(services, endpoint, who, path, query, headers, body))
+        reply = await endpoint.handle(Call(services, endpoint, who, path, query, headers, body, receive))
         return as_answer(endpoint, reply)
     except StateError as refusal:
         return problem(refusal)
@@ -192,5 +193,3 @@ def check_path(scope: Scope, path: Mapping[str, str]) -> None:
     for name, value in path.items():
         if not value or "\0" in value or "\ufffd" in value or len(value) > 256:
             raise StateError("request/malformed", f"The path's {name!r} cannot be read.")
-
-

@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import msgspec
 
+from backends.protocol import Row, Tx
 from service.errors import StateError
-from service.http.answer import document
-from service.http.endpoint import Call, Handle, decode, idempotency_key
+from service.http.answer import JSON, Answer, document, encode
+from service.http.endpoint import REPLAYED, Call, Handle, decode, idempotency_key
 from service.kernel.command import Replayed, Request
+from service.kernel.idempotency import mismatch
 from service.kernel.json import fingerprint
 
 BATCH_MAX = 1_000
@@ -42,10 +44,12 @@ def batch(kind: type, prepare: Prepare | None = None) -> Handle:
         commands = decode(decoder, call.body)
         if prepare is not None:
             commands = [await tried(prepare, call, one) for one in commands]
-        placed = [place(call, request) for request in requests(call, commands)]
-        outcomes = await asyncio.gather(*placed, return_exceptions=True)
+        asked = requests(call, commands)
+        await refuse_reused(call, asked)
+        outcomes = await asyncio.gather(*(place(call, request) for request in asked), return_exceptions=True)
         refuse_ended(outcomes)
-        return Batch([entry(outcome) for outcome in outcomes])
+        made = Batch([entry(outcome) for outcome in outcomes])
+        return Answer(200, encode(made), (JSON, REPLAYED)) if replayed(outcomes) else made
 
     return handle
 
@@ -79,6 +83,26 @@ def requests(call: Call, commands: list[Any]) -> list[Request | StateError]:
         one if isinstance(one, StateError) else Request(call.who, one, text and f"{text}#{index}", said)
         for index, one in enumerate(commands)
     ]
+
+
+async def refuse_reused(call: Call, asked: list[Request | StateError]) -> None:
+    """422 for the whole request, before anything of it is run, when its key was used for another one."""
+    keyed = {one.idempotency_key: one for one in asked if isinstance(one, Request) and one.idempotency_key}
+    if not keyed:
+        return
+
+    async def read(tx: Tx) -> list[Row]:
+        return await tx.all("load_idempotency_keys", rows=[(call.who.tenant_id, key) for key in keyed])
+
+    for row in await call.services.backend.read(read):
+        if row[2] != keyed[row[1]].fingerprint:
+            raise mismatch(row[1].rpartition("#")[0])
+
+
+def replayed(outcomes: list[Any]) -> bool:
+    """Whether all that was done was done by an earlier request with the same key."""
+    done = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    return bool(done) and all(isinstance(outcome, Replayed) for outcome in done)
 
 
 def refuse_ended(outcomes: list[Any]) -> None:

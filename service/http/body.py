@@ -1,7 +1,7 @@
 """The body of a request: whole, in time, not too large, and JSON by its own word.
 
-The odd thing: when the body is there already, as it nearly always is, no clock is set. The reader is stepped once by hand;
-only if it has to wait is it awaited under a timeout.
+The odd thing: when the body is there already, as it nearly always is, no clock is set. The reader is stepped once by
+hand; only if it has to wait is it awaited under a timeout.
 """
 
 import asyncio

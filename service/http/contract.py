@@ -15,7 +15,7 @@ from service.http.app import LIMIT_TYPE
 from service.http.batch import Batch
 from service.http.endpoint import PUBLIC, Endpoint, Query
 from service.http.examples import Example, examples
-from service.http.refusals import HEADERS, PROBLEM, Refusals, codes, keyed
+from service.http.refusals import HEADERS, PROBLEM, Refusals, keyed
 from service.http.schemas import Schema, Schemas
 from service.kernel.principal import PERMITS
 from service.tokens.secret import PATTERN
@@ -31,6 +31,9 @@ append-only events, snapshots, leased work and dead letters, for many tenants, o
 * **Opaque JSON** (input, state, payload, result) is stored and answered byte for byte.
 """
 TOKEN = f"A token, sent as `Authorization: Bearer hold…`. Its format, for secret scanners: `{PATTERN}`."
+BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "holdfast", "description": TOKEN}
+PATH_TYPES: dict[str, Schema] = {"sequence": {"type": "integer", "minimum": 0}}
+TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 256}
 PATH_MEANINGS = {
     "workflow_id": "The workflow's id.",
     "version": "The version; `latest` reads the one stored last.",
@@ -111,7 +114,7 @@ def document() -> dict[str, Any]:
             "schemas": dict(sorted(schemas.items())),
             "responses": dict(sorted(refusals.components.items())),
             "headers": HEADERS,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "holdfast", "description": TOKEN}},
+            "securitySchemes": {"bearer": BEARER},
         },
     }  # fmt: skip
 
@@ -160,12 +163,16 @@ def description(endpoint: Endpoint) -> str:
 def parameters(endpoint: Endpoint, kinds: Kinds) -> Iterator[Schema]:
     """Path, query and headers."""
     for name in re.findall(r"{(\w+)}", endpoint.path):
-        schema = {"type": "integer", "minimum": 0} if name == "sequence" else {"type": "string", "minLength": 1, "maxLength": 256}
-        yield {"name": name, "in": "path", "required": True, "description": of_path(endpoint.path, name), "schema": schema}
+        yield parameter("path", name, of_path(endpoint.path, name), PATH_TYPES.get(name, TEXT))
     for query in endpoint.query:
-        yield {"name": query.name, "in": "query", "required": False, "description": query.meaning, "schema": of_query(query, kinds)}
+        yield parameter("query", query.name, query.meaning, of_query(query, kinds))
     for header in headers(endpoint):
-        yield {"name": header.name, "in": "header", "required": False, "description": header.meaning, "schema": header.schema}
+        yield parameter("header", header.name, header.meaning, header.schema)
+
+
+def parameter(where: str, name: str, meaning: str, schema: Schema) -> Schema:
+    """One parameter; only the path's are required."""
+    return {"name": name, "in": where, "required": where == "path", "description": meaning, "schema": schema}
 
 
 def of_path(path: str, name: str) -> str:
@@ -204,7 +211,7 @@ def request_body(endpoint: Endpoint, kinds: Kinds, example: Example | None) -> S
 
 
 def successes(endpoint: Endpoint, kinds: Kinds, example: Example | None) -> Schema:
-    """The answers that are no refusals: for an operation that creates 201, and 200 if its reply can say that it did not."""
+    """The answers that are no refusals: 201 where something is made, and 200 if the reply can say that it was not."""
     fields = getattr(endpoint.reply, "__struct_fields__", ())
     statuses = [endpoint.status] if not endpoint.created else [201]
     if endpoint.created and "created" in fields:
@@ -214,8 +221,8 @@ def successes(endpoint: Endpoint, kinds: Kinds, example: Example | None) -> Sche
 
 def success(endpoint: Endpoint, status: int, kinds: Kinds, example: Example | None) -> Schema:
     """One of them."""
-    schema = {"type": "string"} if endpoint.reply is None else kinds.place(kinds.schemas.reply(endpoint.reply, endpoint.item))
-    content: Schema = {"schema": schema}
+    kind = str if endpoint.reply is None else kinds.schemas.reply(endpoint.reply, endpoint.item)
+    content: Schema = {"schema": kinds.place(kind)}
     if example is not None and example.reply is not None:
         content["example"] = at_status(example.reply, endpoint, status)
     said: Schema = {"description": said_of(endpoint, status)}

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
+from litestar.types import Receive
 
 from backends.protocol import StateBackend
 from service.errors import StateError, invalid
@@ -20,6 +21,8 @@ from service.kernel.wake import Wakes
 
 PUBLIC = "public"
 """The permit of endpoints that need no token."""
+REPLAYED = (b"idempotent-replayed", b"true")
+"""The header of an answer that was stored by an earlier request."""
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -50,7 +53,7 @@ class Services(msgspec.Struct):
 class Call:
     """One request: who asks, the path's parts, the query, the body. `headers` are lower-case bytes."""
 
-    __slots__ = ("body", "endpoint", "headers", "path", "query", "services", "who")
+    __slots__ = ("_receive", "body", "endpoint", "headers", "path", "query", "services", "who")
 
     def __init__(
         self,
@@ -61,16 +64,23 @@ class Call:
         query: dict[str, Any],
         headers: Mapping[bytes, bytes],
         body: bytes,
+        receive: Receive,
     ) -> None:
         self.services, self.endpoint, self.who, self.path = services, endpoint, who, path
-        self.query, self.headers, self.body = query, headers, body
+        self.query, self.headers, self.body, self._receive = query, headers, body, receive
+
+    async def gone(self) -> None:
+        """Return once the caller has hung up; for a handler that waits. The body has been read before."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def run(self, command: Any) -> Any:
         """Run a command, under the request's Idempotency-Key if it has one."""
         key = self.headers.get(b"idempotency-key")
         if key is None:
             return await self.services.kernel.submit(Request(self.who, command))
-        said = fingerprint(self.endpoint.operation, repr(sorted(self.path.items())), self.body)
+        asked = repr((sorted(self.path.items()), sorted(self.query.items())))
+        said = fingerprint(self.endpoint.operation, asked, self.body)
         return await self.services.kernel.submit(
             Request(self.who, command, idempotency_key(key), said, self.endpoint.status_of)
         )
@@ -161,6 +171,6 @@ def fill(made: Any, field: str, value: str) -> None:
 def answered(endpoint: Endpoint, reply: Any) -> Any:
     """A stored answer as it was sent the first time."""
     if isinstance(reply, Replayed):
-        headers = [JSON, (b"idempotent-replayed", b"true"), *([NO_STORE] if endpoint.no_store else [])]
+        headers = [JSON, REPLAYED, *([NO_STORE] if endpoint.no_store else [])]
         return Answer(reply.status, reply.body, headers)
     return reply

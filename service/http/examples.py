@@ -1,4 +1,4 @@
-"""Examples for the contract: each capability lists in its `examples.EXAMPLES` what its operations are sent and answer."""
+"""Examples for the contract: each capability lists, in `examples.EXAMPLES`, what its operations are sent and answer."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The refusals of an operation, as its contract lists them: those it declares, and those that any operation may answer."""
+"""The refusals of an operation, as the contract lists them: those it declares, and those that any may answer."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -8,16 +8,17 @@ from service.errors import CODES
 from service.http.endpoint import PUBLIC, Endpoint
 
 PHRASES = {
-    400: "Malformed", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 412: "VersionMoved",
-    413: "TooLarge", 415: "NotJson", 422: "Refused", 429: "TooFast", 500: "Failed", 503: "Away", 507: "Full",
+    400: "Malformed", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 408: "TooSlow", 409: "Conflict",
+    412: "VersionMoved", 413: "TooLarge", 414: "TooLong", 415: "NotJson", 422: "Refused", 429: "TooFast",
+    431: "HeadersTooLarge", 500: "Failed", 503: "Away", 507: "Full",
 }  # fmt: skip
-ANY = ("request/malformed", "store/unavailable", "server/busy", "server/error")
+ANY = ("request/malformed", "request/too-long", "request/headers", "store/unavailable", "server/busy", "server/error")
 TOKEN = (
-    "auth/malformed", "auth/missing", "auth/invalid", "auth/expired", "auth/revoked", "auth/forbidden", "auth/throttled",
-    "auth/busy", "server/draining", "limit/requests-per-second",
+    "auth/malformed", "auth/missing", "auth/invalid", "auth/expired", "auth/revoked", "auth/forbidden",
+    "auth/throttled", "auth/busy", "server/draining", "limit/requests-per-second",
 )  # fmt: skip
 WRITE = ("tenant/suspended", "tenant/archived", "store/outcome-unknown", "store/full")
-BODY = ("request/json", "request/too-large", "request/media-type", "request/invalid")
+BODY = ("request/json", "request/timeout", "request/too-large", "request/media-type", "request/invalid")
 
 
 def codes(endpoint: Endpoint) -> list[str]:
@@ -50,9 +51,9 @@ class Refusals:
         for endpoint in endpoints:
             for group in by_status(codes(endpoint)).values():
                 uses[tuple(group)] += 1
-        for group in (group for group, count in uses.items() if count > 3):
-            name = self._free(PHRASES[CODES[group[0]][0]])
-            self._names[group], self.components[name] = name, response(group)
+        for shared in (group for group, count in uses.items() if count > 3):
+            name = self._free(PHRASES.get(CODES[shared[0]][0], "Other"))
+            self._names[shared], self.components[name] = name, response(shared)
 
     def _free(self, name: str) -> str:
         """`name`, or with the first number that is not taken."""
@@ -102,7 +103,7 @@ def sample(code: str) -> dict[str, Any]:
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
-    "description": "A refusal (RFC 9457): what a person needs in `detail`, what a program needs in `code` and further fields.",
+    "description": "A refusal (RFC 9457): `detail` for people, `code` and further fields for programs.",
     "required": ["type", "title", "status", "detail", "code"],
     "properties": {
         "type": {"type": "string", "format": "uri-reference", "description": "Where the code is explained."},

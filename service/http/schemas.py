@@ -1,8 +1,8 @@
 """JSON Schemas of Structs as they are on the wire, under names that clients can be generated from.
 
-msgspec describes types; it does not know what this service leaves out of a body (what the path says), that a reply always
-has all its fields, or what opaque JSON is. So each Struct is described through a twin: a Struct of the same name with exactly
-the fields that are sent. Unions without tags, which msgspec will not decode, are described as well.
+msgspec describes types; it does not know what this service leaves out of a body (what the path says), that a reply
+always has all its fields, or what opaque JSON is. So each Struct is described through a twin: a Struct of the same name
+with exactly the fields that are sent. Unions without tags, which msgspec will not decode, are described as well.
 """
 
 from collections.abc import Sequence
@@ -39,6 +39,14 @@ def named_by_path(field: FieldInfo) -> bool:
     return field.type is str and field.default == PATH
 
 
+def form_of(kind: type[msgspec.Struct], mode: Mode) -> Mode:
+    """The form to describe a Struct in: of several that come to the same, one."""
+    filled = {field.name for field in fields(kind) if named_by_path(field)}
+    if mode == "entry" and filled <= set(NEVER_SENT):
+        mode = "body"
+    return "nested" if mode == "body" and not filled else mode
+
+
 class Schemas:
     """Collects types and describes them all at once; a Struct is a component under its own name."""
 
@@ -67,7 +75,8 @@ class Schemas:
         if kind is Any:
             return OPAQUE
         if get_origin(kind) is list:
-            return Annotated[list[self.twin(get_args(kind)[0], "entry")], Meta(min_length=1, max_length=BATCH_MAX)]  # type: ignore[misc]
+            entry: Any = self.twin(get_args(kind)[0], "entry")
+            return Annotated[list[entry], Meta(min_length=1, max_length=BATCH_MAX)]
         return self.twin(kind, "body")
 
     def twin(self, kind: Any, mode: Mode) -> Any:
@@ -77,7 +86,7 @@ class Schemas:
         if kind is msgspec.Raw:
             return OPAQUE
         if origin is Annotated:
-            return Annotated[(self.twin(args[0], mode), *args[1:])]  # type: ignore[return-value]
+            return Annotated[(self.twin(args[0], mode), *args[1:])]
         if origin in (Union, UnionType):
             return self._union([self.twin(arm, inner) for arm in args])
         if origin in (list, dict, tuple, set, frozenset):
@@ -95,11 +104,12 @@ class Schemas:
         return Union[tuple(arms)]  # noqa: UP007 (made at run time)
 
     def _struct(self, kind: type[msgspec.Struct], mode: Mode) -> type:
-        fills = [field for field in fields(kind) if named_by_path(field) and (mode == "body" or field.name not in NEVER_SENT)]
-        form = "nested" if mode in ("body", "entry") and not fills else mode
+        form = form_of(kind, mode)
         if (kind, form) not in self._twins:
             config = kind.__struct_config__
-            sent = [self._field(field, form, config.omit_defaults) for field in fields(kind) if self._is_sent(field, form)]
+            sent = [
+                self._field(field, form, config.omit_defaults) for field in fields(kind) if self._is_sent(field, form)
+            ]
             self._twins[kind, form] = msgspec.defstruct(
                 self._name(kind, form), sent, kw_only=True, tag_field=config.tag_field, tag=config.tag,
                 omit_defaults=config.omit_defaults, forbid_unknown_fields=config.forbid_unknown_fields,
@@ -118,7 +128,8 @@ class Schemas:
         if field.type is msgspec.Raw and field.default is not NODEFAULT:
             return field.name, kind, msgspec.field(name=field.encode_name, default_factory=lambda: None)
         if mode == "entry" and named_by_path(field):
-            return field.name, Annotated[str, Meta(min_length=1)], msgspec.field(name=field.encode_name, default=msgspec.UNSET)
+            kind = Annotated[str, Meta(min_length=1)]
+            return field.name, kind, msgspec.field(name=field.encode_name, default_factory=lambda: None)
         options = {"default": field.default, "default_factory": field.default_factory}
         if mode == "reply" and not said_only_if_set:
             options = {}

@@ -34,16 +34,21 @@ def recall(view: View, request: Request) -> Replayed | None:
     if found is None:
         return None
     if found.fingerprint != request.fingerprint:
-        raise StateError(
-            "idempotency/mismatch",
-            f"The Idempotency-Key {request.idempotency_key!r} was used for another request; use a new key for this one.",
-        )
+        raise mismatch(request.idempotency_key)
     return Replayed(found.status, found.body)
 
 
+def mismatch(key: str) -> StateError:
+    """422 for a key that was used for something else."""
+    return StateError(
+        "idempotency/mismatch", f"The Idempotency-Key {key!r} was used for another request; use a new key for this one."
+    )
+
+
 def remember(view: View, request: Request, reply: object) -> None:
-    """Store the answer. A reply may offer `for_storage()`, without what must never be stored."""
-    if request.idempotency_key is None:
+    """Store the answer. A reply may offer `for_storage()`, without what must never be stored; one that says
+    `nothing_happened` (an empty claim) is not stored, so that the same request may look again."""
+    if request.idempotency_key is None or getattr(reply, "nothing_happened", False):
         return
     kept = getattr(reply, "for_storage", lambda: reply)()
     status = request.status_of(reply) if request.status_of else 200

@@ -1,15 +1,18 @@
-"""Identifiers: UUIDv7, so that ids made later sort later, and the shapes that callers may choose."""
+"""Identifiers: UUIDv7, so that ids made later sort later, and the shapes that callers may choose.
+
+The patterns end in `$(?!\\n)` because Python's `$` alone lets a newline follow.
+"""
 
 import random
 from typing import Annotated
 
 import msgspec
 
-ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$"
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$(?!\n)"
 Id = Annotated[str, msgspec.Meta(pattern=ID_PATTERN, description="1–128 of A–Z a–z 0–9 . _ ~ -, no leading punctuation")]
-NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$"
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$(?!\n)"
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, description="1–128 of A–Z a–z 0–9 _ . : -")]
-Glob = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_*?][A-Za-z0-9_.:*?-]{0,127}$")]
+Glob = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_*?][A-Za-z0-9_.:*?-]{0,127}$(?!\n)")]
 
 
 generator = random.Random()  # seeds itself from the system

@@ -5,7 +5,11 @@ A page is one transaction that moves the job's row with it: a process that dies 
 
 import msgspec
 
+from backends.protocol import Row, StateBackend, Tx
 from service.kernel.tables import Table
+
+PAGES_A_ROUND = 20
+"""Pages of one kind in one round of sweeps, so that a long job does not keep leases from being taken back."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -21,6 +25,21 @@ class Job(msgspec.Struct, frozen=True):
     due_at: int
     created_at: int
     updated_at: int
+
+
+class CancelJob(msgspec.Struct, frozen=True):
+    """Stop a job after the page that is under way; what is done stays done."""
+
+    id: str
+
+
+async def due(backend: StateBackend, kind: str) -> list[Job]:
+    """The jobs of a kind whose next page is due, of all tenants, the longest waiting first."""
+
+    async def read(tx: Tx) -> list[Row]:
+        return await tx.all("due_jobs", now=tx.now, kind=kind, limit=PAGES_A_ROUND)
+
+    return [Job(*row) for row in await backend.read(read)]
 
 
 TABLES = [Table(Job, ("tenant_id", "id"), 80, "load_jobs", "insert_jobs", "update_jobs")]

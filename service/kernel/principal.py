@@ -23,6 +23,7 @@ PERMITS: dict[str, frozenset[str]] = {
         "work.operate": "owner operator",
         "work.dead_letter": "owner operator developer worker",
         "job.read": "owner operator admin",
+        "job.operate": "owner operator admin",
         "waitpoint.answer": "owner operator reviewer",
         "token.manage": "owner admin",
         "token.self": "owner operator developer worker reviewer viewer auditor admin scheduler",

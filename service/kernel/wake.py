@@ -6,9 +6,10 @@ hint was lost on the way from another process.
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 LOOK_SECONDS = 2.0
-ALL = "*"
+ALL, ONE_EACH = "*", "work/"
 
 
 class Parked:
@@ -18,7 +19,7 @@ class Parked:
 
     def __init__(self, accepts: Callable[[str], bool]) -> None:
         self.accepts = accepts
-        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.woken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
 
 class Wakes:
@@ -38,19 +39,19 @@ class Wakes:
         if channel == ALL or channel.endswith("/" + ALL):
             lines = self._parked.values() if channel == ALL else [self._parked.get(topic_of(channel), {})]
             for parked in [one for line in lines for one in line]:
-                self._wake(parked)
+                self._wake(parked, ALL)
             return
         for parked in list(self._parked.get(topic_of(channel), ())):
             if not parked.woken.done() and parked.accepts(channel):
-                self._wake(parked)
+                self._wake(parked, channel)
                 count -= 1
-                if not count and channel.startswith("work/"):
+                if not count and channel.startswith(ONE_EACH):
                     return
 
     @staticmethod
-    def _wake(parked: Parked) -> None:
+    def _wake(parked: Parked, channel: str) -> None:
         if not parked.woken.done():
-            parked.woken.set_result(None)
+            parked.woken.set_result(channel)
 
     def park(self, topic: str, accepts: Callable[[str], bool]) -> "Place":
         """Take a place before looking, so that nothing committed in between is missed."""
@@ -64,12 +65,14 @@ class Wakes:
             self._want(frozenset(self._parked))
 
     def leave(self, topic: str, parked: Parked) -> None:
-        """Leave the line."""
+        """Leave the line; a wake-up that came too late for the one who leaves goes to the next."""
         line = self._parked[topic]
         del line[parked]
         if not line:
             del self._parked[topic]
             self._want(frozenset(self._parked))
+        elif parked.woken.done() and parked.woken.result().startswith(ONE_EACH):
+            self.heard(parked.woken.result(), 1)
 
     def close(self) -> None:
         """Send every waiter home: the server is draining."""
@@ -90,12 +93,15 @@ class Place:
     def __exit__(self, *_: object) -> None:
         self._wakes.leave(self._topic, self._parked)
 
-    async def rest(self, seconds: float) -> bool:
-        """Wait for a wake-up, or until it is time to look anyway; False when the server is closing."""
+    async def rest(self, seconds: float, until: "asyncio.Future[None] | None" = None) -> bool:
+        """Wait for a wake-up, or until it is time to look anyway; False when the server is closing or `until` is done."""
         if self._wakes.closing:
             return False
         parked = self._parked
-        await asyncio.wait([parked.woken], timeout=min(seconds, LOOK_SECONDS))
+        either: list[asyncio.Future[Any]] = [parked.woken] if until is None else [parked.woken, until]
+        await asyncio.wait(either, timeout=min(seconds, LOOK_SECONDS), return_when=asyncio.FIRST_COMPLETED)
+        if until is not None and until.done():
+            return False
         if parked.woken.done():
             parked.woken = asyncio.get_running_loop().create_future()
         return not self._wakes.closing

@@ -8,8 +8,9 @@ from service.errors import StateError, not_found
 from service.http.endpoint import CURSOR, LIMIT, PUBLIC, Call, Endpoint
 from service.http.lists import Page, listed
 from service.kernel.audit import AuditEntry
-from service.kernel.jobs import Job
+from service.kernel.jobs import CancelJob, Job
 from service.kernel.raw import shown
+from service.operations.model import ShownJob, show
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -36,19 +37,6 @@ class ShownEntry(msgspec.Struct, frozen=True):
     target: str
     detail: msgspec.Raw | None
     hash: str
-
-
-class ShownJob(msgspec.Struct, frozen=True):
-    """A job and how far it is."""
-
-    id: str
-    kind: str
-    status: str
-    detail: msgspec.Raw
-    total: int
-    done: int
-    created_at: int
-    updated_at: int
 
 
 async def healthz(_call: Call) -> Health:
@@ -93,11 +81,12 @@ async def job(call: Call) -> ShownJob:
     row = await call.services.backend.read(read)
     if row is None:
         raise not_found("job", call.path["id"])
-    found = Job(*row)
-    return ShownJob(
-        found.id, found.kind, found.status, msgspec.Raw(found.detail), found.total, found.done, found.created_at,
-        found.updated_at,
-    )  # fmt: skip
+    return show(Job(*row))
+
+
+async def cancel(call: Call) -> ShownJob:
+    """Stop a job."""
+    return await call.run(CancelJob(call.path["id"]))  # type: ignore[no-any-return]
 
 
 ENDPOINTS = [
@@ -106,4 +95,5 @@ ENDPOINTS = [
     Endpoint("GET", "/version", "version", PUBLIC, "What runs here?", version, reply=Version, writes=False),
     Endpoint("GET", "/v1/audit", "listAudit", "audit.read", "The audit log", audit, reply=Page, item=ShownEntry, writes=False, query=(LIMIT, CURSOR)),
     Endpoint("GET", "/v1/jobs/{id}", "getJob", "job.read", "One job", job, reply=ShownJob, writes=False, errors=("not-found",)),
+    Endpoint("POST", "/v1/jobs/{id}/cancel", "cancelJob", "job.operate", "Stop a job", cancel, reply=ShownJob, errors=("not-found", "job/ended", "job/final")),
 ]  # fmt: skip

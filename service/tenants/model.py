@@ -7,7 +7,7 @@ import msgspec
 from service.kernel.command import PATH
 from service.kernel.raw import ABSENT
 
-TenantId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,63}$", description="1–63 of a–z 0–9 -")]
+TenantId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,63}$(?!\n)", description="1–63 of a–z 0–9 -")]
 TenantStatus = Literal["active", "suspended", "archived"]
 Most = Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None
 
@@ -62,6 +62,12 @@ class DeleteTenant(msgspec.Struct, frozen=True):
     """Begin to delete a tenant: it is closed at once, a job takes its rows away."""
 
     id: str
+
+
+class Erasing(msgspec.Struct, frozen=True):
+    """What the job that deletes a tenant knows."""
+
+    tenant_id: str
 
 
 class ShownTenant(msgspec.Struct, frozen=True):

@@ -67,7 +67,7 @@ async def update(call: Call) -> ShownTenant:
     match = call.headers.get(b"if-match")
     if match is not None:
         text = match.strip(b' "')
-        if not text.isdigit():
+        if not text.isdigit() or len(text) > 15:
             raise StateError("request/malformed", "If-Match is the tenant's version, such as \"3\".")
         made = msgspec.structs.replace(made, expected_version=int(text))
     return await call.run(made)  # type: ignore[no-any-return]

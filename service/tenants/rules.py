@@ -12,7 +12,7 @@ from service.kernel.principal import SYSTEM, Principal, Standing
 from service.kernel.raw import encoded, shown, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.tenants.model import CreateTenant, DeleteTenant, Limits, ShownTenant, Tenant, UpdateTenant
+from service.tenants.model import CreateTenant, DeleteTenant, Erasing, Limits, ShownTenant, Tenant, UpdateTenant
 
 DELETE_JOB = "tenant.delete"
 
@@ -74,7 +74,7 @@ def delete(view: View, command: DeleteTenant) -> ShownTenant:
         return answer(before)
     tenant = msgspec.structs.replace(before, status="deleting", version=before.version + 1, updated_at=view.now)
     view.put(tenant)
-    job = Job(SYSTEM, view.new_id(), DELETE_JOB, "running", encoded({"tenant_id": command.id}), 0, 0, view.now, view.now, view.now)
+    job = Job(SYSTEM, view.new_id(), DELETE_JOB, "running", encoded(Erasing(command.id)), 0, 0, view.now, view.now, view.now)
     view.add(job)
     audit(view, "tenant.deleting", tenant.tenant_id, None, SYSTEM)
     return msgspec.structs.replace(answer(tenant), job_id=job.id)

@@ -1,11 +1,14 @@
 """The first token of a store: minted by the service itself, shown once, to whoever has the store in hand."""
 
+import uuid
 from typing import Any
 
 from backends.protocol import Row, Tx
 from service.kernel.principal import SYSTEM, internal
 from service.tokens.model import MintToken
 from service.tokens.secret import Presented, mint, reject_tag
+
+TURN_MS = 10_000
 
 
 async def has_admin(services: Any) -> bool:
@@ -16,6 +19,26 @@ async def has_admin(services: Any) -> bool:
 
     row = await services.backend.read(read)
     return bool(row and row[0])
+
+
+async def first_admin(services: Any, given: tuple[str, Presented] | None = None) -> str | None:
+    """The full text of the first system administrator's token, minted now (or stored, if it was `given`).
+
+    None where there is one already. Of several processes that start at once on one store, one gets the token.
+    """
+    if await has_admin(services) or not await take_turn(services) or await has_admin(services):
+        return None
+    return await bootstrap(services, given=given)
+
+
+async def take_turn(services: Any) -> bool:
+    """Whether this process is the one to mint the first token; the turn passes on if it dies over it."""
+
+    async def take(tx: Tx) -> int:
+        holder, end = uuid.uuid4().hex, tx.now + TURN_MS
+        return await tx.run("take_sweep", tenant_id=SYSTEM, name="bootstrap", holder=holder, now=tx.now, expires_at=end)
+
+    return bool(await services.backend.write(take) == 1)
 
 
 async def bootstrap(

@@ -1,9 +1,9 @@
 """Who a request comes from: from the Authorization header to a `Principal`.
 
-The order of work: shape and CRC (no I/O) → the row by its public id → reject tag → match cache or argon2 → kind, end, role →
-tenant. A token's tenant, role, queues and verifier never change, so a proven header is remembered (under a key of this
-process) as the principal it proved; whether it is revoked, expired or its tenant suspended is never remembered: writes read
-it in their own transaction, other requests just before they are served.
+The order of work: shape and CRC (no I/O) → the row by its public id → reject tag → match cache or argon2 → kind, end,
+role → tenant. A token's tenant, role, queues and verifier never change, so a proven header is remembered (under a key of
+this process) as the principal it proved; whether it is revoked, expired or its tenant suspended is never remembered:
+writes read it in their own transaction, other requests just before they are served.
 """
 
 import asyncio
@@ -186,7 +186,9 @@ class Directory:
         now, passed = divmod(self.backend.now() // 1000, 60)
         if minute == now and count >= self._failures_per_minute:
             wait = 60 - passed
-            raise StateError("auth/throttled", "Too many tokens that are not ours came from here; wait.", retry_after=wait)
+            raise StateError(
+                "auth/throttled", "Too many tokens that are not ours came from here; wait.", retry_after=wait
+            )
 
     def _count_failure(self, source: str) -> None:
         now = self.backend.now() // 60_000

@@ -1,6 +1,6 @@
 """The changes that a transition may hold, and its answer."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -57,7 +57,7 @@ class EnqueueNext(Enqueue, frozen=True, forbid_unknown_fields=True, tag_field="t
 class Settle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="settle"):
     """Settle the leased item. `retry: false` makes a failure final."""
 
-    outcome: Annotated[str, msgspec.Meta(pattern="^(completed|failed|released)$")]
+    outcome: Literal["completed", "failed", "released"]
     result: msgspec.Raw = ABSENT
     error: WorkError | None = None
     retry: bool = True
@@ -97,7 +97,7 @@ class Transition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Made(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one change made: the sequences it appended, the item it enqueued, how the item was settled."""
+    """What one change made: the sequences of its events (first to last), the item it enqueued, how the item was settled."""
 
     type: str
     first_sequence: int | None = None

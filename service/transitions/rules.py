@@ -1,15 +1,18 @@
 """How a transition is decided: its changes one after another over the same overlay."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
 from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
-from service.executions.model import OF_ITEM, Execution, SetAttributes, State
-from service.history.rules import append_one, due_snapshot, snapshot
+from service.executions.model import FACETS, OF_ITEM, Attributed, Execution, SetAttributes, State
+from service.history.model import LATEST, TAIL
+from service.history.rules import append_one, refuse_ours, snapshot
 from service.kernel.command import Rule
-from service.kernel.json import fingerprint, merge_patch
+from service.kernel.json import fingerprint
+from service.kernel.limits import refuse_past
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, stored
 from service.kernel.tables import Wanted
@@ -19,7 +22,6 @@ from service.transitions.model import (
     AppendTo,
     CancelItems,
     EnqueueNext,
-    Lease,
     Made,
     Merge,
     MoveStatus,
@@ -31,9 +33,17 @@ from service.transitions.model import (
     Transitioned,
 )
 from service.work import rules as work
-from service.work.model import OPEN_ITEMS, WorkError, WorkItem
+from service.work.model import OPEN_ITEMS, Settled, WorkError, WorkItem
 
-STATEFUL = (Replace, Merge, AppendTo)
+ALSO: dict[type, tuple[object, ...]] = {
+    Replace: (State,),
+    Merge: (State,),
+    AppendTo: (State,),
+    PatchAttributes: (Attributed, FACETS),
+    CancelItems: (OPEN_ITEMS,),
+    TakeSnapshot: (LATEST, TAIL),
+}
+"""What a change needs of the execution beyond its head, asked for by (tenant, execution)."""
 
 
 class Target(msgspec.Struct):
@@ -46,7 +56,7 @@ class Target(msgspec.Struct):
 
 
 def keys(command: Transition, who: Principal, standing: Standing) -> Iterable[Wanted]:
-    """The item, its execution, the state if it is written, and what each enqueue needs."""
+    """The item, its execution, and what each change needs; under a lease alone some of it is only known later."""
     tenant = who.tenant_id
     if command.lease is not None:
         yield WorkItem, (tenant, command.lease.work_item_id)
@@ -56,24 +66,31 @@ def keys(command: Transition, who: Principal, standing: Standing) -> Iterable[Wa
     for change in command.changes:
         if isinstance(change, EnqueueNext):
             yield from work.enqueue_keys(change, who, standing)
-        elif isinstance(change, STATEFUL) and command.execution_id:
-            yield State, (tenant, command.execution_id)
+        elif command.execution_id:
+            for what in ALSO.get(type(change), ()):
+                yield what, (tenant, command.execution_id)
 
 
 def transition(view: View, command: Transition) -> Transitioned:
     """All changes or none. The same transition under the same lease, made again, answers as the first time."""
     said = fingerprint("transition", encoded(command.changes)) if command.lease else ""
-    if (before := told_before(view, command.lease, said)) is not None:
+    if (before := told_before(view, command, said)) is not None:
         return before
     target = aim(view, command, said)
     executions.need_open(view, target.execution_id, command.expected_sequence)
-    made = [APPLY[type(change)](view, target, change) for change in command.changes]
+    made = [apply(view, target, change) for change in command.changes]
     execution = executions.need(view, target.execution_id)
-    if execution.completed_at is None:
-        execution = due_snapshot(view, execution)
     reply = Transitioned(execution.id, execution.status, execution.sequence, made)
     remember(view, target, reply)
     return reply
+
+
+def apply(view: View, target: Target, change: object) -> Made:
+    """One change, and the sequences of the events that it made."""
+    before = executions.need(view, target.execution_id).sequence
+    made = APPLY[type(change)](view, target, change)
+    last = executions.need(view, target.execution_id).sequence
+    return made if last == before else msgspec.structs.replace(made, first_sequence=before + 1, last_sequence=last)
 
 
 def aim(view: View, command: Transition, said: str) -> Target:
@@ -92,23 +109,27 @@ def aim(view: View, command: Transition, said: str) -> Target:
     return Target(item.execution_id, item.id, item.epoch, said)
 
 
-def told_before(view: View, lease: Lease | None, said: str) -> Transitioned | None:
-    """The first answer to a transition that settled its item and is repeated."""
-    if lease is None:
+def told_before(view: View, command: Transition, said: str) -> Transitioned | None:
+    """The first answer to a transition that settled its item, or ended it with the execution, and is repeated."""
+    lease = command.lease
+    if lease is None or not view.who.may("work.claim"):
         return None
-    item = view.get(WorkItem, view.tenant_id, lease.work_item_id)
-    if item is None or item.epoch != lease.epoch or item.status == "leased" or item.settle_digest != said:
+    item = work.need(view, lease.work_item_id)
+    mine = item.epoch == lease.epoch + (item.status == "cancelled")  # to cancel took the fence away
+    if not mine or item.status == "leased" or item.settle_digest != said:
         return None
+    if command.execution_id not in ("", item.execution_id):
+        raise not_found("execution", command.execution_id)
     return msgspec.json.decode(item.settle_reply or b"", type=Transitioned)
 
 
 def remember(view: View, target: Target, reply: Transitioned) -> None:
-    """Keep the answer with the item, if the transition settled it."""
+    """Keep the answer with the item, if the transition settled it or ended it with the execution."""
     if target.item_id is None:
         return
     item = view.get(WorkItem, view.tenant_id, target.item_id)
-    if item is not None and item.settle_digest == target.said:
-        view.put(msgspec.structs.replace(item, settle_reply=encoded(reply)))
+    if item is not None and (item.settle_digest == target.said or item.status == "cancelled"):
+        view.put(msgspec.structs.replace(item, settle_digest=target.said, settle_reply=encoded(reply)))
 
 
 def current(view: View, target: Target) -> Execution:
@@ -117,50 +138,51 @@ def current(view: View, target: Target) -> Execution:
 
 
 def _append(view: View, target: Target, change: Append) -> Made:
-    execution = append_one(view, current(view, target), change)
-    return Made("append", execution.sequence, execution.sequence)
+    refuse_ours([change], "/changes")
+    append_one(view, current(view, target), change)
+    return Made("append")
 
 
 def _set_status(view: View, target: Target, change: MoveStatus) -> Made:
     execution, result, error = current(view, target), stored(change.result), stored(change.error)
     executions.refuse_operating(view, execution, change.status)
-    execution = executions.move(view, execution, change.status, result, error)
-    return Made("set_status", execution.sequence, execution.sequence)
+    executions.move(view, execution, change.status, result, error)
+    return Made("set_status")
 
 
 def _replace(view: View, target: Target, change: Replace) -> Made:
     state = bytes(change.state)
-    execution = executions.write_state(view, current(view, target), "state.replaced", state, state)
-    return Made("replace_state", execution.sequence, execution.sequence)
+    executions.write_state(view, current(view, target), "state.replaced", state, state)
+    return Made("replace_state")
 
 
 def _merge(view: View, target: Target, change: Merge) -> Made:
-    execution = current(view, target)
-    merged = merge_patch(msgspec.json.decode(executions.state_of(view, execution)), msgspec.json.decode(change.patch))
-    execution = executions.write_state(view, execution, "state.merged", bytes(change.patch), encoded(merged))
-    return Made("merge_state", execution.sequence, execution.sequence)
+    executions.merged_state(view, current(view, target), bytes(change.patch))
+    return Made("merge_state")
 
 
 def _append_to(view: View, target: Target, change: AppendTo) -> Made:
-    execution = executions.appended_state(view, current(view, target), change.path, change.value)
-    return Made("append_state", execution.sequence, execution.sequence)
+    executions.appended_state(view, current(view, target), change.path, change.value)
+    return Made("append_state")
 
 
 def _enqueue(view: View, target: Target, change: EnqueueNext) -> Made:
     found = work.enqueue(view, change, current(view, target))
-    return Made("enqueue", found.sequence, found.sequence, found.id, found.created, ready_at=found.ready_at)
+    return Made("enqueue", work_item_id=found.id, created=found.created, ready_at=found.ready_at)
 
 
 def _settle(view: View, target: Target, change: Settle) -> Made:
     if target.item_id is None:
         raise invalid([("/changes", "a settle needs a lease; give {work_item_id, epoch}")])
+    current(view, target)
     item = work.held(work.need(view, target.item_id), target.epoch)
     end = settled(view, item, change, target.said)
-    return Made("settle", end.sequence, end.sequence, item.id, None, end.outcome, end.ready_at)
+    return Made("settle", work_item_id=item.id, outcome=end.outcome, ready_at=end.ready_at)
 
 
-def settled(view: View, item: WorkItem, change: Settle, said: str) -> "work.Settled":
+def settled(view: View, item: WorkItem, change: Settle, said: str) -> Settled:
     """The one rule of settling, reached from a transition."""
+    refuse_past(view, "payload_bytes", len(change.result))
     if change.outcome == "completed":
         return work.finish(view, item, "completed", said, result=stored(change.result))
     if change.outcome == "released":
@@ -185,17 +207,17 @@ def matches(item: WorkItem, change: CancelItems) -> bool:
 
 
 def _snapshot(view: View, target: Target, _change: TakeSnapshot) -> Made:
-    execution = snapshot(view, current(view, target))
-    return Made("snapshot", execution.sequence, execution.sequence)
+    snapshot(view, current(view, target))
+    return Made("snapshot")
 
 
 def _attributes(view: View, target: Target, change: PatchAttributes) -> Made:
     command = SetAttributes(change.attributes, change.labels, None, target.execution_id)
-    end = executions.set_attributes(view, command)
-    return Made("set_attributes", end.sequence, end.sequence)
+    executions.set_attributes(view, command)
+    return Made("set_attributes")
 
 
-APPLY: dict[type, Callable[[View, Target, "object"], Made]] = {
+APPLY: dict[type, Callable[[View, Target, Any], Made]] = {
     Append: _append,
     MoveStatus: _set_status,
     Replace: _replace,
@@ -206,5 +228,5 @@ APPLY: dict[type, Callable[[View, Target, "object"], Made]] = {
     CancelItems: _cancel,
     TakeSnapshot: _snapshot,
     PatchAttributes: _attributes,
-}  # type: ignore[dict-item]
+}
 RULES = [Rule(Transition, transition, keys)]

@@ -3,6 +3,9 @@
 A claim looks shelf by shelf. A shelf is a queue and one set of required capabilities, so its head is always something the
 claimer can do, and the index gives it in order: the cost does not grow with what lies behind. Items put off for later stand
 on an index of their own, so a thousand future items of high priority never hide a ready one.
+
+Of the items with one concurrency key at most one is leased. A claim steps over the items of a key that is busy, so those
+hide nothing, but each costs a look; a unique index holds two processes to it that claim at the same moment.
 """
 
 from collections.abc import Sequence
@@ -14,12 +17,15 @@ from service.executions.model import Execution
 from service.kernel.command import Chooser
 from service.kernel.principal import Principal
 from service.kernel.tables import Key, Wanted
-from service.work.model import ClaimWork, PromoteDue, ReclaimLeases, WorkItem
+from service.work.model import OPEN_ITEMS, ClaimWork, PromoteDue, ReclaimLeases, WorkItem
 
 FIELDS = WorkItem.__struct_fields__
-TENANT, ID, EXECUTION, PRIORITY, READY_AT = (
-    FIELDS.index(name) for name in ("tenant_id", "id", "execution_id", "priority", "ready_at")
+TENANT, ID, PRIORITY, READY_AT, KEY = (
+    FIELDS.index(name) for name in ("tenant_id", "id", "priority", "ready_at", "concurrency_key")
 )
+BUSY = "concurrency_key"
+"""Marks, among what was taken in this batch, a concurrency key: (`BUSY`, tenant, key)."""
+LOOKS = 8
 
 
 def alike(command: ClaimWork, who: Principal) -> Any:
@@ -31,21 +37,53 @@ async def choose_ready(
     tx: Tx, commands: Sequence[ClaimWork], whos: Sequence[Principal], taken: set[Key]
 ) -> list[list[Row]]:
     """The best items over all shelves, dealt to the claims in the order in which they came."""
-    tenant, first = whos[0].tenant_id, commands[0]
-    want = sum(command.max_items for command in commands)
-    found: list[Row] = []
-    for queue, requires in await shelves(tx, tenant, first):
-        if not whos[0].may_use(queue):  # `a*` may be asked for by a token for `a?`; it gets no more than that
-            continue
-        found += await tx.all(
-            "ready_on_shelf", tenant_id=tenant, queue=queue, requires=requires, now=tx.now, limit=want + len(taken)
-        )
-    best = sorted((row for row in found if (row[TENANT], row[ID]) not in taken), key=order)
-    dealt, start = [], 0
+    who, want = whos[0], sum(command.max_items for command in commands)
+    asked = await shelves(tx, who, commands[0])
+    busy = {key[2] for key in taken if key[0] == BUSY and key[1] == who.tenant_id}
+    best: dict[str, Row] = {}
+    for _ in range(LOOKS):
+        found = [row for row in await heads(tx, who.tenant_id, asked, busy, want + len(taken)) if key_of(row) not in taken]
+        fresh = one_a_key(sorted(found, key=order))
+        best |= {row[ID]: row for row in fresh}
+        busy |= {row[KEY] for row in fresh if row[KEY] is not None}
+        if len(fresh) == len(found) or len(best) >= want:
+            break
+    chosen = sorted(best.values(), key=order)[:want]
+    taken |= {(BUSY, who.tenant_id, row[KEY]) for row in chosen if row[KEY] is not None}
+    return dealt(chosen, commands)
+
+
+def dealt(rows: Sequence[Row], commands: Sequence[ClaimWork]) -> list[list[Row]]:
+    """To each claim as many as it asked for, in order."""
+    hands, start = [], 0
     for command in commands:
-        dealt.append(best[start : start + command.max_items])
+        hands.append(list(rows[start : start + command.max_items]))
         start += command.max_items
-    return dealt
+    return hands
+
+
+async def heads(tx: Tx, tenant_id: str, asked: Sequence[tuple[str, str]], busy: set[str], limit: int) -> list[Row]:
+    """The head of each shelf, without items whose concurrency key is busy, in the store or in this batch."""
+    found: list[Row] = []
+    for queue, requires in asked:
+        found += await tx.all(
+            "ready_on_shelf", tenant_id=tenant_id, queue=queue, requires=requires, now=tx.now, busy=list(busy), limit=limit
+        )
+    return found
+
+
+def one_a_key(rows: Sequence[Row]) -> list[Row]:
+    """The rows without those that come after another one with the same concurrency key."""
+    first: dict[str, str] = {}
+    for row in rows:
+        if row[KEY] is not None:
+            first.setdefault(row[KEY], row[ID])
+    return [row for row in rows if row[KEY] is None or first[row[KEY]] == row[ID]]
+
+
+def key_of(row: Row) -> Key:
+    """The key of an item's row."""
+    return row[TENANT], row[ID]
 
 
 def order(row: Row) -> tuple[int, int, str]:
@@ -53,17 +91,23 @@ def order(row: Row) -> tuple[int, int, str]:
     return -row[PRIORITY], row[READY_AT], row[ID]
 
 
-async def shelves(tx: Tx, tenant_id: str, command: ClaimWork) -> list[tuple[str, str]]:
-    """The shelves of the asked queues that are not paused and need nothing that is not offered."""
+async def shelves(tx: Tx, who: Principal, command: ClaimWork) -> list[tuple[str, str]]:
+    """The shelves of the asked queues that are not paused, that need nothing that is not offered, and that the token may
+    use: `a*` may be asked for by a token for `a?`, which gets no more than that."""
+    tenant_id = who.tenant_id
     plain = [name for name in command.queues if not is_glob(name)]
     globs = [name for name in command.queues if is_glob(name)]
     rows = await tx.all("shelves_of_queues", tenant_id=tenant_id, names=plain) if plain else []
     if globs:
         every = await tx.all("shelves_of_tenant", tenant_id=tenant_id)
         rows = [*rows, *(row for row in every if any(fnmatchcase(row[0], glob) for glob in globs))]
-    offered = set(command.capabilities)
-    fit = {(row[0], row[1]) for row in rows if not row[1] or set(row[1].split(",")) <= offered}
-    return sorted(fit)
+    offered = frozenset(command.capabilities)
+    return sorted({(row[0], row[1]) for row in rows if fits(row[1], offered) and who.may_use(row[0])})
+
+
+def fits(requires: str, offered: frozenset[str]) -> bool:
+    """Whether a shelf needs nothing that is not offered."""
+    return not requires or offered.issuperset(requires.split(","))
 
 
 def is_glob(name: str) -> bool:
@@ -93,9 +137,11 @@ async def choose_due(
 
 
 def item_and_execution(values: Row) -> list[Wanted]:
-    """The chosen item and its execution."""
-    wanted: list[Wanted] = [(WorkItem, (values[0], values[1]))]
-    return wanted if values[2] is None else [*wanted, (Execution, (values[0], values[2]))]
+    """The chosen item, its execution and, if that will end with it, what is open in it."""
+    tenant, item, execution, ending = values
+    wanted: list[Wanted] = [(WorkItem, (tenant, item))]
+    wanted += [] if execution is None else [(Execution, (tenant, execution))]
+    return wanted if ending is None else [*wanted, (OPEN_ITEMS, (tenant, ending))]
 
 
 READY = Chooser(WorkItem, alike, choose_ready)

@@ -17,7 +17,10 @@ Priority = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Capabilities = Annotated[list[Name], msgspec.Meta(max_length=32)]
 ErrorType = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 LEASE_MS = 30_000
-ERRORS_KEPT = 100
+DELAY_MS_MAX = 604_800_000
+ERRORS_KEPT, ERRORS_BYTES = 100, 262_144
+
+REDRIVE_JOB = "work.redrive"
 
 OPEN_ITEMS = "open_items"
 """The items of an execution that have not ended, asked for by (tenant, execution)."""
@@ -32,7 +35,7 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backoff: Literal["fixed", "linear", "exponential"] = "exponential"
     initial_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] = 1_000
     coefficient: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
-    max_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=604_800_000)] = 300_000
+    max_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=DELAY_MS_MAX)] = 300_000
     jitter: bool = True
     non_retryable: Annotated[list[ErrorType], msgspec.Meta(max_length=64)] = []
 
@@ -166,6 +169,11 @@ class Claims(msgspec.Struct, frozen=True):
 
     items: list[Claimed]
 
+    @property
+    def nothing_happened(self) -> bool:
+        """An empty claim changed nothing."""
+        return not self.items
+
 
 class RenewLease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Keep a lease: it then ends at now + `lease_ms` (default: as claimed). `progress` is kept and handed to the next holder."""
@@ -237,6 +245,63 @@ class RequeueDead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payload: msgspec.Raw = ABSENT
     delay_ms: Annotated[int, msgspec.Meta(ge=0, le=31_536_000_000)] = 0
     id: str = PATH
+
+
+class RedriveDead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Requeue every dead letter that matches, as a job; with `dry_run`, only count them."""
+
+    filter: Annotated[str, msgspec.Meta(min_length=1, max_length=2_000)] | None = None
+    queue: Name | None = None
+    error_type: ErrorType | None = None
+    rate_per_second: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
+    dry_run: bool = False
+
+
+class Redriving(msgspec.Struct, frozen=True):
+    """How many dead letters matched, and the job that requeues them; none for a dry run."""
+
+    count: int
+    job_id: str | None
+    created: bool
+
+
+class Redrive(msgspec.Struct, frozen=True):
+    """What the job knows: which dead letters it takes (those that were dead at `until`), the last one that it looked at,
+    and what became of them."""
+
+    filter: str | None
+    queue: str | None
+    error_type: str | None
+    rate_per_second: int | None
+    until: int = 0
+    at: int = 0
+    after: str = ""
+    requeued: int = 0
+    skipped: int = 0
+
+
+class StartRedrive(msgspec.Struct, frozen=True):
+    """Begin to redrive the `total` dead letters that match."""
+
+    detail: Redrive
+    total: int
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A dead letter of a page."""
+
+    settled_at: int
+    id: str
+    dedup_key: str | None
+
+
+class RedrivePage(msgspec.Struct, frozen=True):
+    """One page of a redrive, read from `position` (time, id) on; `last` if nothing follows it."""
+
+    job_id: str
+    position: tuple[int, str]
+    letters: tuple[Letter, ...]
+    last: bool
 
 
 class DiscardDead(msgspec.Struct, frozen=True):

@@ -1,19 +1,21 @@
 """Work over HTTP."""
 
 import asyncio
+import re
+from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import StateError, not_found
+from service.errors import not_found
 from service.http.batch import Batch, batch
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
 from service.http.lists import Page, listed, where
-from service.kernel.filters import Field, Vocabulary
+from service.kernel.principal import Principal
 from service.kernel.raw import shown
-from service.kernel.wake import topic_of
-from service.work.claims import is_glob
+from service.work.claims import fits
 from service.work.model import (
     Claims,
     ClaimWork,
@@ -27,31 +29,23 @@ from service.work.model import (
     Queue,
     Reclaimed,
     ReclaimLeases,
+    Redrive,
+    RedriveDead,
+    Redriving,
     ReleaseWork,
     Renewed,
     RenewLease,
     RequeueDead,
     Settled,
+    StartRedrive,
 )
-from service.work.rules import channel, shown_status
+from service.work.redrive import count
+from service.work.rules import not_yours, shown_status
+from service.work.vocabulary import VOCABULARY
 
 CLAIM = msgspec.json.Decoder(ClaimWork)
-ENQUEUE = msgspec.json.Decoder(EnqueueWork)
 PAUSE = msgspec.json.Decoder(PauseQueue)
-VOCABULARY = Vocabulary(
-    fields=(
-        Field("queue", "w.queue", "text"),
-        Field("status", "w.status", "text", frozenset({"ready", "delayed", "leased", "completed", "dead", "cancelled", "discarded"})),
-        Field("execution_id", "w.execution_id", "text"),
-        Field("node_id", "w.node_id", "text"),
-        Field("worker_id", "w.worker_id", "text"),
-        Field("priority", "w.priority", "int"),
-        Field("attempt", "w.attempt", "int"),
-        Field("created_at", "w.created_at", "time"),
-        Field("settled_at", "w.settled_at", "time"),
-        Field("ready_at", "w.ready_at", "time"),
-    )
-)
+REDRIVE = msgspec.json.Decoder(RedriveDead)
 
 
 class ShownItem(msgspec.Struct, frozen=True):
@@ -85,48 +79,49 @@ def show(row: Row) -> ShownItem:
     lease = None
     if row[13] == "leased":
         lease = {"worker_id": row[14], "epoch": row[15], "expires_at": row[16]}
-    return ShownItem(
+    return ShownItem(  # type: ignore[call-arg]  # the length of a slice is not known
         *row[:9], shown(row[9]), [name for name in row[10].split(",") if name], row[11], row[12], shown_status(row[13]),
         lease, shown(row[17]), shown(row[18]) or msgspec.Raw(b"[]"), shown(row[19]), shown(row[20]), row[21], row[22],
     )  # fmt: skip
-
-
-async def enqueue(call: Call) -> Any:
-    """Enqueue one item."""
-    made = decode(ENQUEUE, call.body)
-    refuse_queue(call, made.queue)
-    return await call.run(made)
-
-
-def refuse_queue(call: Call, queue: str) -> None:
-    """403 for a queue outside the token's globs."""
-    if not call.who.may_use(queue):
-        raise StateError("auth/queue", f"The token may not use the queue {queue!r}.", queue=queue, queues=list(call.who.queues))
 
 
 async def claim(call: Call) -> Claims:
     """Claim; with `wait_ms`, wait for something to claim."""
     made = decode(CLAIM, call.body)
     for queue in made.queues:
-        refuse_queue(call, queue)
+        if not call.who.may_use(queue):
+            raise not_yours(call.who, queue)
     if not made.wait_ms:
         return await call.run(made)  # type: ignore[no-any-return]
     return await claim_waiting(call, made)
 
 
 async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
-    """Look, park until a commit puts something on one of the queues, look again; until the time is up."""
+    """Look, park until a commit puts something on one of the queues, look again; until the time is up or the caller gone:
+    nothing is leased to a worker that no longer listens."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
-    tenant = call.who.tenant_id
-    names = {channel(tenant, queue) for queue in made.queues if not is_glob(queue)}
-    patterns = any(is_glob(queue) for queue in made.queues)
-    with call.services.wakes.park(topic_of(channel(tenant, "")), lambda told: patterns or told in names) as place:
-        while True:
-            found: Claims = await call.services.kernel.run(call.who, made)
-            left = deadline - loop.time()
-            if found.items or left <= 0 or not await place.rest(left):
-                return found
+    gone = asyncio.ensure_future(call.gone())
+    try:
+        with call.services.wakes.park(f"work/{call.who.tenant_id}", waits_for(made, call.who)) as place:
+            while True:
+                found: Claims = await call.run(made)
+                left = deadline - loop.time()
+                if not isinstance(found, Claims) or found.items or left <= 0 or not await place.rest(left, gone):
+                    return found
+    finally:
+        gone.cancel()
+
+
+def waits_for(made: ClaimWork, who: Principal) -> Callable[[str], bool]:
+    """Whether a wake-up is of a queue that the claim asks for, and of items that it can take."""
+    offered = frozenset(made.capabilities)
+
+    def accepts(told: str) -> bool:
+        _, _, queue, requires = told.split("/", 3)
+        return any(fnmatchcase(queue, glob) for glob in made.queues) and fits(requires, offered) and who.may_use(queue)
+
+    return accepts
 
 
 async def get(call: Call) -> ShownItem:
@@ -154,10 +149,8 @@ async def list_items(call: Call) -> Page:
 async def list_dead(call: Call) -> Page:
     """Dead letters, the oldest first."""
     query = call.query
-    condition = where(query["filter"], VOCABULARY, queue=query["queue"], execution_id=query["execution_id"])
-    if query["error_type"] is not None:
-        sql, params = condition
-        condition = (f"({sql} AND w.error_type = :w_error_type)", {**params, "w_error_type": query["error_type"]})
+    names = ("queue", "execution_id", "error_type")
+    condition = where(query["filter"], VOCABULARY, **{name: query[name] for name in names})
     return await listed(
         call, "list_dead_letters", (0, ""), ("at", "after"), show, lambda row: (row[22], row[0]), where=condition, scan=True,
         tenant_id=call.who.tenant_id,
@@ -172,6 +165,18 @@ async def get_dead(call: Call) -> ShownItem:
     return item
 
 
+async def redrive(call: Call) -> Any:
+    """Count the dead letters that match and, unless it is a dry run, begin to requeue them."""
+    asked = decode(REDRIVE, call.body)
+    detail = Redrive(asked.filter, asked.queue, asked.error_type, asked.rate_per_second)
+    if asked.dry_run:
+        await call.services.tokens.stands(call.who)
+    total = await count(call.services.backend, call.who.tenant_id, detail)
+    if asked.dry_run:
+        return Redriving(total, None, False)
+    return await call.run(StartRedrive(detail, total))
+
+
 async def discard(call: Call) -> Settled:
     """Put a dead letter away."""
     return await call.run(DiscardDead(call.path["id"]))  # type: ignore[no-any-return]
@@ -181,6 +186,8 @@ def pausing(paused: bool) -> Any:
     """A handler that pauses or resumes the queue of the path."""
 
     async def handle(call: Call) -> Queue:
+        if re.fullmatch(NAME_PATTERN, call.path["name"]) is None:
+            raise StateError("request/malformed", "A queue's name is 1–128 of A–Z a–z 0–9 _ . : -.")
         made = decode(PAUSE, call.body) if call.body else PauseQueue()
         fill(made, "name", call.path["name"])
         msgspec.structs.force_setattr(made, "paused", paused)
@@ -198,23 +205,20 @@ class QueueStats(msgspec.Struct, frozen=True):
     delayed: int
     dead: int
     oldest_ready_ms: int | None
-    completed_per_second: float
     paused_at: int | None
     note: str | None
 
 
 async def queues(call: Call) -> Page:
-    """Every queue of the tenant that ever had an item."""
+    """Every queue of the tenant that ever had an item or was paused."""
     now = call.services.backend.now()
 
     def stats(row: Row) -> QueueStats:
         oldest = None if row[5] is None else max(0, now - row[5])
-        return QueueStats(row[0], row[1], row[2], row[3], row[4], oldest, row[6] / 60, row[7], row[8])
+        return QueueStats(row[0], row[1], row[2], row[3], row[4], oldest, row[6], row[7])
 
-    return await listed(
-        call, "list_queues", ("",), ("after",), stats, lambda row: (row[0],), scan=True, tenant_id=call.who.tenant_id,
-        since=now - 60_000,
-    )  # fmt: skip
+    tenant = call.who.tenant_id
+    return await listed(call, "list_queues", ("",), ("after",), stats, lambda row: (row[0],), scan=True, tenant_id=tenant)
 
 
 SETTLE_ERRORS = ("not-found", "lease/stale", "lease/not-held", "lease/settled", "execution/terminal")
@@ -225,7 +229,7 @@ Shelves = Literal["ready", "delayed", "leased", "completed", "dead", "cancelled"
 
 ENDPOINTS = [
     Endpoint(
-        "POST", "/v1/work-items", "enqueueWork", "work.enqueue", "Enqueue a work item", enqueue, reply=Enqueued,
+        "POST", "/v1/work-items", "enqueueWork", "work.enqueue", "Enqueue a work item", command(EnqueueWork), reply=Enqueued,
         body=EnqueueWork, created=True,
         errors=("not-found", "execution/terminal", "work/conflict", "limit/ready-work-items", "limit/payload-bytes", "auth/queue"),
     ),
@@ -290,7 +294,11 @@ ENDPOINTS = [
     Endpoint(
         "POST", "/v1/dead-letters/{id}/requeue", "requeueDeadLetter", "work.operate", "Give a dead letter another life",
         command(RequeueDead, id="id"), reply=Settled, body=RequeueDead,
-        errors=("not-found", "dead-letter/settled", "execution/terminal", "limit/ready-work-items"),
+        errors=("not-found", "dead-letter/settled", "execution/terminal", "work/conflict", "limit/ready-work-items"),
+    ),
+    Endpoint(
+        "POST", "/v1/dead-letters:redrive", "redriveDeadLetters", "work.operate", "Requeue all dead letters that match",
+        redrive, reply=Redriving, body=RedriveDead, created=True, errors=("request/filter",),
     ),
     Endpoint(
         "DELETE", "/v1/dead-letters/{id}", "discardDeadLetter", "work.operate", "Put a dead letter away", discard,

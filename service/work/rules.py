@@ -6,20 +6,24 @@ import msgspec
 
 from service.errors import StateError, not_found
 from service.executions.model import ENDED, OF_ITEM, Execution, ExecutionEnding
+from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.events import append
+from service.kernel.jobs import Job
 from service.kernel.json import fingerprint
 from service.kernel.limits import came_back, refuse_past, usage_keys, use
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, shown, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.work.claims import EXPIRED, READY, DUE
+from service.work.claims import DUE, EXPIRED, READY
 from service.work.model import (
     BY_DEDUP,
+    ERRORS_BYTES,
     ERRORS_KEPT,
     OPEN,
     OPEN_ITEMS,
+    REDRIVE_JOB,
     Claimed,
     Claims,
     ClaimWork,
@@ -36,6 +40,9 @@ from service.work.model import (
     Reclaimed,
     ReclaimedItem,
     ReclaimLeases,
+    Redrive,
+    RedrivePage,
+    Redriving,
     ReleaseWork,
     Renewed,
     RenewLease,
@@ -43,6 +50,7 @@ from service.work.model import (
     Retry,
     Settled,
     Shelf,
+    StartRedrive,
     WorkError,
     WorkItem,
     WorkSettled,
@@ -50,6 +58,7 @@ from service.work.model import (
 
 DEFAULT_RETRY = Retry()
 MAX_ATTEMPTS = 3
+FULL_WAIT_MS = 5_000
 
 
 def there_is(view: View, item: WorkItem) -> None:
@@ -85,8 +94,16 @@ def enqueue_keys(asked: Enqueue, who: Principal, standing: Standing) -> Iterable
         yield Execution, (tenant, asked.execution_id)
 
 
+def not_yours(who: Principal, queue: str) -> StateError:
+    """403 for a queue outside the token's globs."""
+    said = f"The token may not use the queue {queue!r}; it may use {', '.join(who.queues)}."
+    return StateError("auth/queue", said, queue=queue, queues=list(who.queues))
+
+
 def enqueue_work(view: View, command: EnqueueWork) -> Enqueued:
-    """Enqueue one item, of an execution that has not ended or of none."""
+    """Enqueue one item, of an execution that has not ended or of none, on a queue that the token may use."""
+    if not view.who.may_use(command.queue):
+        raise not_yours(view.who, command.queue)
     if command.execution_id is None:
         return enqueue(view, command, None)
     execution = view.get(Execution, view.tenant_id, command.execution_id)
@@ -247,7 +264,7 @@ def by_item(command: RenewLease | CompleteWork, who: Principal, _standing: Stand
     yield OF_ITEM, (who.tenant_id, command.id)
 
 
-def item_alone(command: RenewLease | DiscardDead, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+def item_alone(command: RenewLease, who: Principal, _standing: Standing) -> Iterable[Wanted]:
     """The item; nothing of its execution is read or written."""
     yield WorkItem, (who.tenant_id, command.id)
 
@@ -318,7 +335,9 @@ def fail(view: View, command: FailWork) -> Settled:
     item, said = need(view, command.id), fingerprint("fail", encoded(command.error), int(command.retryable))
     if (before := told_before(item, command.epoch, said)) is not None:
         return before
-    return failed(view, held(item, command.epoch), command.error, command.retryable, said)
+    item = held(item, command.epoch)
+    refuse_past(view, "payload_bytes", len(command.error.details))
+    return failed(view, item, command.error, command.retryable, said)
 
 
 def release(view: View, command: ReleaseWork) -> Settled:
@@ -329,6 +348,14 @@ def release(view: View, command: ReleaseWork) -> Settled:
     item = held(item, command.epoch)
     item = msgspec.structs.replace(item, attempt=item.attempt - 1)
     return again(view, item, view.now + command.delay_ms, "released", "work.released", said, None)
+
+
+def dead_letter_keys(command: DeadLetterWork, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The item and its execution; what an operator does is audited."""
+    yield WorkItem, (who.tenant_id, command.id)
+    yield OF_ITEM, (who.tenant_id, command.id)
+    if command.epoch is None:
+        yield from audit_keys(who.tenant_id)
 
 
 def dead_letter(view: View, command: DeadLetterWork) -> Settled:
@@ -344,6 +371,11 @@ def dead_letter(view: View, command: DeadLetterWork) -> Settled:
         raise StateError(
             "work/terminal", f"The work item {item.id!r} is {item.status}.", current_status=shown_status(item.status)
         )
+    refuse_past(view, "payload_bytes", len(command.error.details))
+    if item.status != "leased":
+        use(view, "ready_work_items", -1)
+    if command.epoch is None:
+        audit(view, "work.dead_lettered", item.id, {"queue": item.queue, "error_type": command.error.type})
     return failed(view, item, command.error, False, said)
 
 
@@ -369,13 +401,14 @@ class SettledBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def note(view: View, item: WorkItem, kind: str, body: SettledBody, open_items: int = 0) -> Execution | None:
-    """Append an event of the item to its execution, if it has one that goes on."""
+    """Append an event of the item to its execution, if it has one that goes on. No limit of events refuses it: what was
+    enqueued may also be settled."""
     execution = execution_of(view, item)
     if execution is None or execution.status in ENDED:
         return execution
     if open_items:
         execution = msgspec.structs.replace(execution, open_items=execution.open_items + open_items)
-    return append(view, execution, kind, encoded(body), node_id=item.node_id, work_item_id=item.id)
+    return append(view, execution, kind, encoded(body), node_id=item.node_id, work_item_id=item.id, closing=True)
 
 
 def answer(view: View, item: WorkItem, outcome: str, said: str, ready_at: int | None = None) -> Settled:
@@ -406,6 +439,8 @@ def finish(
     kind, outcome = ("work.completed", "completed") if status == "completed" else ("work.dead_lettered", "failed")
     body = SettledBody(item.attempt, shown(result) or msgspec.UNSET, shown(error) or msgspec.UNSET)
     note(view, item, kind, body, -1)
+    if item.concurrency_key is not None:
+        there_is(view, item)
     view.tell(WorkSettled(item, outcome, result, error))
     return answer(view, item, "completed" if status == "completed" else "dead_lettered", said)
 
@@ -430,6 +465,8 @@ def again(
     view: View, item: WorkItem, ready_at: int, outcome: str, kind: str, said: str, error: bytes | None
 ) -> Settled:
     """Put an item back on its shelf, now or for later."""
+    if item.status == "leased":
+        came_back(view, "ready_work_items")
     item = msgspec.structs.replace(
         item,
         status="ready" if ready_at <= view.now else "delayed",
@@ -439,7 +476,6 @@ def again(
         token_id=None,
     )
     view.put(item)
-    came_back(view, "ready_work_items")
     note(view, item, kind, SettledBody(item.attempt, error=shown(error) or msgspec.UNSET, ready_at=ready_at))
     if item.status == "ready" or item.concurrency_key is not None:
         there_is(view, item)
@@ -475,10 +511,19 @@ def shown_error(error: WorkError) -> KeptError:
 
 
 def with_error(view: View, item: WorkItem, error: WorkError) -> bytes:
-    """The item's errors with one more; the latest hundred are kept."""
+    """The item's errors with one more."""
     before = msgspec.json.decode(item.errors, type=list[msgspec.Raw]) if item.errors else []
-    kept = msgspec.structs.replace(shown_error(error), attempt=item.attempt, at=view.now, worker_id=item.worker_id)
-    return encoded([*before[-ERRORS_KEPT + 1 :], msgspec.Raw(encoded(kept))])
+    last = msgspec.structs.replace(shown_error(error), attempt=item.attempt, at=view.now, worker_id=item.worker_id)
+    return encoded(latest([*before, msgspec.Raw(encoded(last))]))
+
+
+def latest(errors: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    """The latest errors, as many as are kept: a hundred, and 256 KiB, but always the last one."""
+    kept, size = len(errors) - 1, len(errors[-1])
+    while kept and len(errors) - kept < ERRORS_KEPT and size + len(errors[kept - 1]) <= ERRORS_BYTES:
+        kept -= 1
+        size += len(errors[kept])
+    return errors[kept:]
 
 
 # ── cancel ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -488,6 +533,8 @@ def cancel_item(view: View, item: WorkItem) -> None:
     """Revoke an item: a ready one is withdrawn, a leased one loses its fence at once."""
     if item.status != "leased":
         use(view, "ready_work_items", -1)
+    elif item.concurrency_key is not None:
+        there_is(view, item)
     view.put(
         msgspec.structs.replace(
             item, status="cancelled", epoch=item.epoch + 1, expires_at=None, settled_at=view.now, settle_digest=None
@@ -507,7 +554,8 @@ def close_items(view: View, fact: ExecutionEnding) -> None:
 
 def reclaim(view: View, _command: ReclaimLeases) -> Reclaimed:
     """Take back every chosen lease that has still run out: an attempt that failed with `lease_expired`."""
-    retryable, exhausted = [], []
+    retryable: list[ReclaimedItem] = []
+    exhausted: list[ReclaimedItem] = []
     for item in view.pick(WorkItem):
         if item.status != "leased" or (item.expires_at or 0) > view.now:
             continue  # renewed, settled or taken back since it was chosen
@@ -532,12 +580,12 @@ def promote(view: View, _command: PromoteDue) -> int:
 
 
 def need_dead(view: View, item_id: str) -> WorkItem:
-    """The dead letter, or 404; 409 when it was dealt with."""
+    """The dead letter, or 404; 409 when the item has failed but is no dead letter now."""
     item = need(view, item_id)
-    if item.status == "discarded" or (item.status != "dead" and item.attempt == 0 and item.errors):
+    if item.status == "discarded" or (item.status != "dead" and item.errors):
         raise StateError(
             "dead-letter/settled",
-            f"The dead letter {item_id!r} was dealt with: the item is {shown_status(item.status)}.",
+            f"There is no dead letter {item_id!r} any more, or not yet: the item is {shown_status(item.status)}.",
             current_status=shown_status(item.status),
         )
     if item.status != "dead":
@@ -545,9 +593,26 @@ def need_dead(view: View, item_id: str) -> WorkItem:
     return item
 
 
+def requeue_keys(command: RequeueDead, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The item, its execution, what the limit counts, the audit log."""
+    yield from usage_keys(who.tenant_id, standing, "ready_work_items")
+    yield WorkItem, (who.tenant_id, command.id)
+    yield OF_ITEM, (who.tenant_id, command.id)
+    yield from audit_keys(who.tenant_id)
+
+
 def requeue(view: View, command: RequeueDead) -> Settled:
     """Another life: attempts from zero, the errors kept, the payload perhaps mended."""
     item = need_dead(view, command.id)
+    refuse_reviving(view, item)
+    refuse_past(view, "payload_bytes", len(command.payload))
+    use(view, "ready_work_items")
+    audit(view, "work.requeued", item.id, {"queue": item.queue, "edited": bool(command.payload)})
+    return revived(view, item, command.delay_ms, stored(command.payload))
+
+
+def refuse_reviving(view: View, item: WorkItem) -> None:
+    """409 for a dead letter that nothing can come of: its execution has ended, or an open item has its dedup key."""
     execution = execution_of(view, item)
     if execution is not None and execution.status in ENDED:
         raise StateError(
@@ -556,24 +621,120 @@ def requeue(view: View, command: RequeueDead) -> Settled:
             current_status=execution.status,
             outcome=execution.status,
         )
-    refuse_past(view, "payload_bytes", len(command.payload))
-    use(view, "ready_work_items")
-    item = msgspec.structs.replace(item, attempt=0, settled_at=None, payload=stored(command.payload))
+    if item.dedup_key is not None and (open_items := view.group(WorkItem, BY_DEDUP, item.tenant_id, item.dedup_key)):
+        raise StateError(
+            "work/conflict",
+            f"The open work item {open_items[0].id!r} has the same dedup key; requeue this one when that one has ended.",
+            current_status=shown_status(open_items[0].status),
+        )
+
+
+def revived(view: View, item: WorkItem, delay_ms: int, payload: bytes | None) -> Settled:
+    """The dead letter back on its shelf, and its execution with one more open item."""
+    item = msgspec.structs.replace(item, attempt=0, settled_at=None, payload=payload)
+    execution = execution_of(view, item)
     if execution is not None:
         view.put(msgspec.structs.replace(execution, open_items=execution.open_items + 1))
-    return again(view, item, view.now + command.delay_ms, "requeued", "work.requeued", "", None)
+    return again(view, item, view.now + delay_ms, "requeued", "work.requeued", "", None)
 
 
 def discard(view: View, command: DiscardDead) -> Settled:
     """Put a dead letter away."""
     item = need_dead(view, command.id)
     view.put(msgspec.structs.replace(item, status="discarded"))
+    audit(view, "work.discarded", item.id, {"queue": item.queue})
     return Settled(item.id, "discarded", "discarded", item.attempt, execution_id=item.execution_id)
 
 
+def redrive_keys(command: StartRedrive | RedrivePage, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The job, the page's items with their executions and dedup keys, what the limit counts; a start is audited."""
+    tenant = who.tenant_id
+    if isinstance(command, StartRedrive):
+        yield from audit_keys(tenant)
+        return
+    yield from usage_keys(tenant, standing, "ready_work_items")
+    yield Job, (tenant, command.job_id)
+    for letter in command.letters:
+        yield WorkItem, (tenant, letter.id)
+        yield OF_ITEM, (tenant, letter.id)
+        if letter.dedup_key is not None:
+            yield BY_DEDUP, (tenant, letter.dedup_key)
+
+
+def start_redrive(view: View, command: StartRedrive) -> Redriving:
+    """The job; a sweep works it page by page. It takes what is dead now, so that an item that dies again stays dead."""
+    detail = msgspec.structs.replace(command.detail, until=view.now)
+    job = Job(view.tenant_id, view.new_id(), REDRIVE_JOB, "running", encoded(detail), command.total, 0, *[view.now] * 3)
+    view.add(job)
+    audit(view, "work.redriven", job.id, detail)
+    return Redriving(command.total, job.id, True)
+
+
+def redrive_page(view: View, command: RedrivePage) -> None:
+    """Requeue a page of dead letters and move the job past them, in one commit. What nothing can come of is skipped and
+    counted; at a limit, or in a tenant that is not active, the job waits where it is."""
+    job = view.get(Job, view.tenant_id, command.job_id)
+    if job is None or job.status != "running":
+        return
+    detail = msgspec.json.decode(job.detail, type=Redrive)
+    if (detail.at, detail.after) != command.position:
+        return  # another process has done this page
+    full = view.standing.status != "active"
+    for letter in () if full else command.letters:
+        item = view.get(WorkItem, view.tenant_id, letter.id)
+        if item is None or item.status != "dead" or hopeless(view, item):
+            detail = msgspec.structs.replace(detail, at=letter.settled_at, after=letter.id, skipped=detail.skipped + 1)
+            continue
+        if full := no_room(view):
+            break
+        revived(view, item, 0, None)
+        detail = msgspec.structs.replace(detail, at=letter.settled_at, after=letter.id, requeued=detail.requeued + 1)
+    view.put(moved_on(view, job, detail, full, command.last))
+
+
+def hopeless(view: View, item: WorkItem) -> bool:
+    """Whether nothing can come of a dead letter."""
+    try:
+        refuse_reviving(view, item)
+    except StateError:
+        return True
+    return False
+
+
+def no_room(view: View) -> bool:
+    """Whether the tenant has all the ready items that it may have; if not, one more is counted."""
+    try:
+        use(view, "ready_work_items")
+    except StateError:
+        return True
+    return False
+
+
+def moved_on(view: View, job: Job, detail: Redrive, full: bool, last: bool) -> Job:
+    """The job after a page: when its next one is due, or that it is done."""
+    done = detail.requeued + detail.skipped
+    wait = FULL_WAIT_MS if full else (done - job.done) * 1000 // detail.rate_per_second if detail.rate_per_second else 0
+    return msgspec.structs.replace(
+        job,
+        status="completed" if last and not full else "running",
+        detail=encoded(detail),
+        total=max(job.total, done),
+        done=done,
+        due_at=view.now + wait,
+        updated_at=view.now,
+    )
+
+
+def discard_keys(command: DiscardDead, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The item and the audit log."""
+    yield WorkItem, (who.tenant_id, command.id)
+    yield from audit_keys(who.tenant_id)
+
+
 def queue_key(command: PauseQueue, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The queue."""
+    """The queue and the audit log."""
     yield Queue, (who.tenant_id, command.name)
+    yield from audit_keys(who.tenant_id)
 
 
 def pause(view: View, command: PauseQueue) -> Queue:
@@ -586,6 +747,7 @@ def pause(view: View, command: PauseQueue) -> Queue:
     else:
         new = msgspec.structs.replace(before, paused_at=paused_at, note=command.note)
         view.put(new)
+    audit(view, "queue.paused" if command.paused else "queue.resumed", command.name, {"note": command.note})
     if not command.paused:
         view.wake(f"work/{view.tenant_id}/*")
     return new
@@ -598,9 +760,11 @@ RULES = [
     Rule(CompleteWork, complete, by_item),
     Rule(FailWork, fail, by_item),
     Rule(ReleaseWork, release, by_item),
-    Rule(DeadLetterWork, dead_letter, by_item),
-    Rule(RequeueDead, requeue, by_item),
-    Rule(DiscardDead, discard, item_alone),
+    Rule(DeadLetterWork, dead_letter, dead_letter_keys),
+    Rule(RequeueDead, requeue, requeue_keys),
+    Rule(DiscardDead, discard, discard_keys),
+    Rule(StartRedrive, start_redrive, redrive_keys),
+    Rule(RedrivePage, redrive_page, redrive_keys, while_suspended=True),
     Rule(PauseQueue, pause, queue_key),
     Rule(ReclaimLeases, reclaim, chooser=EXPIRED, while_suspended=True),
     Rule(PromoteDue, promote, chooser=DUE, while_suspended=True),

@@ -1,11 +1,13 @@
-"""What time does to work: leases run out, delayed items become due."""
+"""What time does to work: leases run out, delayed items become due, redrives go on."""
 
 from typing import Any
 
 from backends.protocol import Tx
+from service.kernel.jobs import PAGES_A_ROUND, due
 from service.kernel.principal import SYSTEM, internal
 from service.kernel.sweeps import Sweep
-from service.work.model import PromoteDue, ReclaimLeases
+from service.work.model import REDRIVE_JOB, PromoteDue, ReclaimLeases
+from service.work.redrive import page
 
 PAGE = 500
 
@@ -33,4 +35,13 @@ async def promote(services: Any) -> None:
             return
 
 
-SWEEPS = [Sweep("work.reclaim", 0, reclaim), Sweep("work.promote", 0, promote)]
+async def redrive(services: Any) -> None:
+    """Work on redrives that are due: a page of each in turn."""
+    pages = 0
+    while pages < PAGES_A_ROUND and (jobs := await due(services.backend, REDRIVE_JOB)):
+        for job in jobs:
+            await page(services.backend, services.kernel, job)
+        pages += len(jobs)
+
+
+SWEEPS = [Sweep("work.reclaim", 0, reclaim), Sweep("work.promote", 0, promote), Sweep("work.redrive", 0, redrive)]

@@ -75,7 +75,7 @@ class Scope:
         """Take a relation in; its alias."""
         alias = source.alias_or_name
         if isinstance(source, exp.Subquery):
-            outputs = self.reader.query(source.this, {})
+            outputs = self.reader.query(source.this, self.outer)
             self.own[alias] = frozenset(name for name, proven in outputs if proven)
             self.columns[alias] = [name for name, _ in outputs]
         elif source.name in self.reader.ctes:

@@ -1,1 +1,1 @@
-"""Pages: the contract, the API reference for people, and what each problem means. Nothing in them comes from elsewhere."""
+"""Pages: the contract, the API reference for people, and what each problem means. Nothing comes from elsewhere."""

@@ -1,6 +1,7 @@
 """The contract, the API reference and the problem types, over HTTP."""
 
 import functools
+import re
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -23,7 +24,11 @@ SECURE: tuple[Header, ...] = (
 )
 FRESH = (b"cache-control", b"no-cache")
 """May be kept, must be asked for: the page and its parts change with the version."""
-FILES = {"docs.css": b"text/css; charset=utf-8", "docs.js": b"text/javascript; charset=utf-8", "icon.svg": b"image/svg+xml"}
+FILES = {
+    "docs.css": b"text/css; charset=utf-8",
+    "docs.js": b"text/javascript; charset=utf-8",
+    "icon.svg": b"image/svg+xml",
+}
 
 
 class ProblemType(msgspec.Struct, frozen=True):
@@ -78,20 +83,30 @@ def problem_type(code: str) -> ProblemType:
     return ProblemType(f"/problems/{code}", code, status, title, REMEDIES.get(code, ""))
 
 
+def marked(text: str) -> str:
+    """Text as HTML, what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 async def problem(call: Call) -> ProblemType | Answer:
     """What a problem's code means and what to do about it: for programs, or (Accept: text/html) for people."""
     found = problem_type("/".join(call.path.values()))
     if b"text/html" not in call.headers.get(b"accept", b""):
         return found
-    words = {name: escape(str(value)) for name, value in msgspec.structs.asdict(found).items()}
+    words = {name: marked(str(value)) for name, value in msgspec.structs.asdict(found).items()}
     text = Template(page_file("problem.html").decode()).substitute(words)
     return Answer(200, text.encode(), (HTML, FRESH, (b"vary", b"accept"), *SECURE))
 
 
 ENDPOINTS = [
-    Endpoint("GET", "/openapi.json", "getContract", PUBLIC, "This document", contract, reply=dict[str, Any], writes=False),
+    Endpoint(
+        "GET", "/openapi.json", "getContract", PUBLIC, "This document", contract, reply=dict[str, Any], writes=False,
+    ),
     Endpoint("GET", "/docs", "getDocs", PUBLIC, "The API reference for people", docs, writes=False, media="text/html"),
-    Endpoint("GET", "/pages/{file}", "getPagePart", PUBLIC, "A part of a page", part, writes=False, media="text/css", errors=("request/route",)),
+    Endpoint(
+        "GET", "/pages/{file}", "getPagePart", PUBLIC, "A part of a page", part, writes=False, media="text/css",
+        errors=("request/route",),
+    ),
     Endpoint(
         "GET", "/problems/{name}", "getPlainProblem", PUBLIC, "What a problem without a group means", problem,
         reply=ProblemType, writes=False, errors=("not-found",),

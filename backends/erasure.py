@@ -1,0 +1,52 @@
+"""Statements that nobody writes by hand: those that take a tenant's rows away, one for each table of a tenant.
+
+They are derived from the text of the migrations, so a table that is added later is not forgotten. Promise: taken in the
+order of `tenant_tables`, no foreign key refuses a delete, because a table can only point at one that was made before it.
+"""
+
+import re
+from functools import lru_cache
+
+from backends import migrate
+
+TABLE = re.compile(r"CREATE TABLE (\w+) \((.*)\)$", re.S)
+DROPPED = re.compile(r"DROP TABLE (?:IF EXISTS )?(\w+)")
+KEY = re.compile(r"(?:PRIMARY KEY|UNIQUE) \((tenant_id\b[^)]*)\)")
+COUNTED_MAX = 1_000_000
+
+
+@lru_cache(maxsize=1)
+def keys() -> dict[str, list[str]]:
+    """Each table with a tenant_id, and the columns of its key, the newest table first; `tenants` itself comes last."""
+    found: dict[str, list[str]] = {}
+    for statement in (text for migration in migrate.known() for text in migration.statements("sqlite")):
+        if dropped := DROPPED.match(statement):
+            found.pop(dropped.group(1), None)
+        table = TABLE.match(statement.removesuffix(" STRICT"))
+        if table is not None and re.search(r"^\s*tenant_id\b", table.group(2), re.M):
+            key = KEY.search(table.group(2))
+            found[table.group(1)] = re.split(r",\s*", key.group(1)) if key else ["tenant_id"]
+    return dict(reversed(found.items()))
+
+
+@lru_cache(maxsize=1)
+def texts() -> dict[str, str]:
+    """`tenant_tables`, `count_tenant_rows`, and `erase_<table>` for each table."""
+    names = list(keys())
+    listed = ", ".join(f"({at}, '{name}')" for at, name in enumerate(names))
+    counts = [
+        f"(SELECT count(*) FROM (SELECT 1 FROM {name} WHERE tenant_id = :tenant_id LIMIT {COUNTED_MAX}) AS c)" for name in names
+    ]
+    return {
+        "tenant_tables": f"SELECT column2 FROM (VALUES {listed}) AS t ORDER BY column1",
+        "count_tenant_rows": f"SELECT {' + '.join(counts)}",
+        **{f"erase_{name}": erase(name, key) for name, key in keys().items()},
+    }
+
+
+def erase(table: str, key: list[str]) -> str:
+    """Delete up to `limit` rows of a tenant."""
+    columns = ", ".join(key)
+    left = columns if len(key) == 1 else f"({columns})"
+    chosen = f"SELECT {columns} FROM {table} WHERE tenant_id = :tenant_id ORDER BY {columns} LIMIT :limit"
+    return f"DELETE FROM {table} WHERE {left} IN ({chosen})"

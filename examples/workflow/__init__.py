@@ -1,0 +1,1 @@
+"""A small workflow engine over Holdfast: the logic is here, the state is there."""

@@ -1,0 +1,63 @@
+"""A server of the example's own: `python -m service serve` on a free port, stopped at the end."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from workflow.client import Client
+
+ROOT = Path(__file__).parents[2]
+TOKEN, URL = re.compile(r"holds_\w+"), re.compile(r"https?://\S+")
+
+
+class Access(NamedTuple):
+    """Where the service is, and an owner's (or developer's) token for it."""
+
+    url: str
+    token: str
+
+
+@contextlib.contextmanager
+def own_server(database_url: str | None, token: str | None) -> Iterator[Access]:
+    """Serve from `database_url`, else from a SQLite file that goes with us; with an owner's token of `default`."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-example-") as folder:
+        store = database_url or f"sqlite:///{folder}/holdfast.db"
+        command = [sys.executable, "-m", "service", "serve", "--port", "0", "--database-url", store]
+        environ = os.environ | {"PYTHONPATH": str(ROOT), "HOLDFAST__LOG_LEVEL": "warning"}
+        with subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                url, admin = listening(server)
+                yield Access(url, token or owner(url, admin))
+            finally:
+                server.terminate()
+                server.wait(30)
+
+
+def listening(server: "subprocess.Popen[str]") -> tuple[str, str | None]:
+    """The URL that the server prints once it is ready, and the first token if this store never had one."""
+    assert server.stdout is not None
+    admin = None
+    for line in server.stdout:
+        if found := TOKEN.search(line):
+            admin = found.group()
+        if found := URL.search(line):
+            return found.group(), admin
+    raise SystemExit("the server did not start; it said why above")
+
+
+def owner(url: str, admin: str | None) -> str:
+    """An owner's token, minted by the administrator of a fresh store."""
+    if admin is None:
+        raise SystemExit("the store has an administrator already: give --token with an owner's token of a tenant")
+    client = Client(url, admin)
+    try:
+        body = {"name": "example", "role": "owner", "tenant_id": "default", "expires_in_days": 1}
+        return str(client.post("/v1/tokens", body)["secret"])
+    finally:
+        client.close()

@@ -1,0 +1,34 @@
+"""`holdfast serve`."""
+
+from typing import Any
+
+from service import __version__
+from service.cli.options import Flags, settings
+from service.settings import Settings, masked
+
+
+def serve(*, flags: Flags = None) -> None:
+    """Bring the schema up to date and serve until SIGTERM or Ctrl-C.
+
+    On a store that never had one, a system admin token is printed, once. SIGTERM drains: requests under way finish,
+    waiting ones are answered, the exit code is 0.
+    """
+    from service import main
+    from service.cli.first_token import introduce
+    from service.logging import set_up
+
+    found = settings(flags).settings
+    set_up(found.log_level, found.log_format)
+
+    async def ready(services: Any, port: int) -> None:
+        await introduce(services, found)
+        store = masked("database_url", found.database_url)
+        print(f"Holdfast {__version__} serves {store} at {url(found, port)}", flush=True)
+
+    main.run(found, ready)
+
+
+def url(found: Settings, port: int) -> str:
+    """Where the service answers."""
+    host = f"[{found.host}]" if ":" in found.host else found.host
+    return f"http://{host}:{port}"

@@ -1,0 +1,136 @@
+"""`holdfast token`: over HTTP, except `bootstrap`, which needs the store in hand."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from cyclopts import App, Parameter
+
+from service.cli.options import Flags, settings
+from service.cli.refused import Refused
+from service.cli.remote import SERVER, Server, Target, print_json
+from service.settings import Settings
+
+app = App("token", help="Mint, list, rotate, revoke tokens.")
+Role = Literal["owner", "operator", "developer", "worker", "reviewer", "viewer", "auditor", "admin", "scheduler"]
+Tenant = Annotated[
+    str | None, Parameter(help="For the system's administrator: whose token; `system` for the system's own.")
+]
+Days = Annotated[int | None, Parameter(help="Life of the token; without it, the server's default.")]
+Never = Annotated[bool, Parameter(negative=(), help="The token never expires.")]
+
+
+@app.command
+def mint(
+    name: str,
+    *,
+    role: Role,
+    tenant: Tenant = None,
+    queue: Annotated[
+        list[str] | None, Parameter(help="A glob of queues that a worker may use; may be repeated.", negative=())
+    ] = None,
+    days: Days = None,
+    never_expires: Never = False,
+    server: Target = SERVER,
+) -> None:
+    """Mint a token; its secret is printed once."""
+    body: dict[str, Any] = {"name": name, "role": role, "tenant_id": tenant, "queues": queue or []}
+    body |= {"expires_in_days": days, "never_expires": never_expires}
+    minted(server, server.ask("POST", "/v1/tokens", body))
+
+
+@app.command(name="list")
+def list_tokens(*, tenant: Tenant = None, expiring_within: int | None = None, server: Target = SERVER) -> None:
+    """List tokens.
+
+    Parameters
+    ----------
+    expiring_within
+        Only those that end within so many days.
+    """
+    from service.cli.table import print_table
+
+    items = server.pages("/v1/tokens", tenant_id=tenant, expiring_within=expiring_within)
+    if server.json:
+        print_json(items)
+    else:
+        print_table(("Id", "Name", "Role", "Tenant", "Expires", "Last used", "Revoked"), map(row, items))
+
+
+def row(token: Any) -> tuple[object, ...]:
+    """A token as a line of the list."""
+    from service.cli.table import moment
+
+    ends, used, revoked = (moment(token[name]) for name in ("expires_at", "last_used_at", "revoked_at"))
+    return token["id"], token["name"], token["role"], token["tenant_id"] or "system", ends or "never", used, revoked
+
+
+@app.command
+def revoke(token_id: str, *, tenant: Tenant = None, server: Target = SERVER) -> None:
+    """End a token; the next request with it is refused."""
+    answer = server.ask("DELETE", f"/v1/tokens/{quote(token_id, safe='')}", tenant_id=tenant)
+    if server.json:
+        print_json(answer)
+    else:
+        print(f"The token {answer['id']} ({answer['name']}) is revoked.")
+
+
+@app.command
+def rotate(
+    token_id: str,
+    *,
+    tenant: Tenant = None,
+    grace_seconds: int | None = None,
+    days: Days = None,
+    server: Target = SERVER,
+) -> None:
+    """Mint a token in place of another, which ends when the new one is first used.
+
+    Parameters
+    ----------
+    grace_seconds
+        How long the old token lives if the new one is not used.
+    """
+    body = {"grace_seconds": grace_seconds, "expires_in_days": days}
+    given = {name: value for name, value in body.items() if value is not None}
+    path = f"/v1/tokens/{quote(token_id, safe='')}/rotate"
+    minted(server, server.ask("POST", path, given, tenant_id=tenant))
+
+
+@app.command
+def bootstrap(*, name: str = "bootstrap", days: Days = 90, never_expires: Never = False, flags: Flags = None) -> None:
+    """Mint a system admin token with the store in hand: no token is needed, the server need not run."""
+    import asyncio
+
+    from service.cli.first_token import show
+
+    text = asyncio.run(another(settings(flags).settings, name, None if never_expires else days))
+    show("System admin token", text)
+
+
+async def another(found: Settings, name: str, days: int | None) -> str:
+    """A new administrator's token in the store as it is; its schema must fit."""
+    import msgspec
+
+    from service.main import running
+    from service.tokens import bootstrap as tokens
+
+    async with running(msgspec.structs.replace(found, sweep=False), migrate=False) as services:
+        return await tokens.bootstrap(services, name=name, days=days)
+
+
+def minted(server: Server, answer: Any) -> None:
+    """A new token and, this once, its secret."""
+    from service.cli.first_token import show
+    from service.cli.table import moment
+
+    if server.json:
+        print_json(answer)
+        return
+    token = answer["token"]
+    if answer["secret"] is None:
+        raise Refused(f"the token {token['id']} was minted before, and its secret shown then; rotate it")
+    ends = moment(token["expires_at"])
+    whose = (
+        f"{token['role']} of {token['tenant_id'] or 'the system'}, {f'until {ends} UTC' if ends else 'without an end'}"
+    )
+    show(f"Token {token['id']} ({whose})", answer["secret"])

@@ -1,0 +1,25 @@
+"""What operators read."""
+
+import msgspec
+
+from service.kernel.jobs import Job
+
+
+class ShownJob(msgspec.Struct, frozen=True):
+    """A job and how far it is."""
+
+    id: str
+    kind: str
+    status: str
+    detail: msgspec.Raw
+    total: int
+    done: int
+    created_at: int
+    updated_at: int
+
+
+def show(job: Job) -> ShownJob:
+    """A job as it is answered."""
+    return ShownJob(
+        job.id, job.kind, job.status, msgspec.Raw(job.detail), job.total, job.done, job.created_at, job.updated_at
+    )

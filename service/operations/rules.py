@@ -1,0 +1,41 @@
+"""How jobs are stopped."""
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from service.errors import StateError, not_found
+from service.kernel.audit import audit, audit_keys
+from service.kernel.command import Rule
+from service.kernel.jobs import CancelJob, Job
+from service.kernel.principal import Principal, Standing
+from service.kernel.tables import Wanted
+from service.kernel.view import View
+from service.operations.model import ShownJob, show
+from service.tenants.rules import DELETE_JOB
+
+
+def keys(command: CancelJob, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The job and the audit log."""
+    yield Job, (who.tenant_id, command.id)
+    yield from audit_keys(who.tenant_id)
+
+
+def cancel(view: View, command: CancelJob) -> ShownJob:
+    """Stop a job where it is; one that was stopped already answers the same."""
+    job = view.get(Job, view.tenant_id, command.id)
+    if job is None:
+        raise not_found("job", command.id)
+    if job.status == "cancelled":
+        return show(job)
+    if job.status != "running":
+        raise StateError("job/ended", f"The job is {job.status}; there is nothing to stop.", current_status=job.status)
+    if job.kind == DELETE_JOB:
+        raise StateError("job/final", "A tenant that is being deleted cannot be kept: part of its rows are gone.")
+    job = replace(job, status="cancelled", updated_at=view.now)
+    view.put(job)
+    audit(view, "job.cancelled", job.id, {"kind": job.kind, "done": job.done})
+    return show(job)
+
+
+RULES = [Rule(CancelJob, cancel, keys)]

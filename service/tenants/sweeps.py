@@ -1,0 +1,91 @@
+"""What time does to a tenant that is being deleted: its rows go, page by page, and the tenant itself last.
+
+Every page looks at every table again, so a row that a transaction under way at the closing of the tenant still brought is
+found too. The tenant goes when nothing was found and so much time has passed that no such transaction can be left, and
+that no process remembers anything of it.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import astuple, replace
+
+from backends.protocol import Row, StateBackend, Tx
+from service.kernel.audit import AuditEntry, link
+from service.kernel.jobs import PAGES_A_ROUND, Job, due
+from service.kernel.principal import SYSTEM
+from service.kernel.sweeps import Sweep
+from service.tenants.model import Erasing
+from service.tenants.rules import DELETE_JOB
+
+PAGE = 500
+QUIET_MS = 60_000
+WRITTEN = ("tenant_id", "id", "status", "detail", "total", "done", "due_at", "updated_at")
+
+
+async def erase(services: Any) -> None:
+    """Work on deletions that are due: a page of each in turn."""
+    pages = 0
+    while pages < PAGES_A_ROUND and (jobs := await due(services.backend, DELETE_JOB)):
+        for job in jobs:
+            await page(services.backend, job)
+        pages += len(jobs)
+
+
+async def page(backend: StateBackend, job: Job) -> None:
+    """One page: up to `PAGE` rows of the tenant's tables, and the job moved on, in one transaction."""
+    tenant_id = msgspec.json.decode(job.detail, type=Erasing).tenant_id
+    total = job.total or await rows_of(backend, tenant_id)
+
+    async def work(tx: Tx) -> None:
+        [row] = await tx.all("load_jobs", rows=[(SYSTEM, job.id)])
+        found = Job(*row)
+        if found.status == "running":
+            moved = await move(tx, replace(found, total=total, updated_at=tx.now), tenant_id)
+            await tx.many("update_jobs", [(*(getattr(moved, name) for name in WRITTEN), found.done, found.status)])
+
+    await backend.write(work)
+
+
+async def move(tx: Tx, job: Job, tenant_id: str) -> Job:
+    """Take rows away; when there are none, and long enough, the tenant itself."""
+    gone = await take(tx, tenant_id)
+    if gone:
+        done = job.done + gone
+        return replace(job, done=done, total=max(job.total, done), due_at=tx.now)
+    if tx.now < job.created_at + QUIET_MS:
+        return replace(job, due_at=job.created_at + QUIET_MS)
+    await tx.run("erase_tenants", tenant_id=tenant_id, limit=1)
+    await log(tx, tenant_id)
+    return replace(job, status="completed", total=job.done)
+
+
+async def rows_of(backend: StateBackend, tenant_id: str) -> int:
+    """How many rows a tenant has beside its own, counted up to a million a table."""
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one("count_tenant_rows", tenant_id=tenant_id)
+
+    row = await backend.read(read, scan=True)
+    return 0 if row is None else int(row[0]) - 1
+
+
+async def take(tx: Tx, tenant_id: str) -> int:
+    """Delete a page of a tenant's rows, whatever tables they are in; how many went."""
+    left = PAGE
+    for (table,) in await tx.all("tenant_tables"):
+        if left and table != "tenants":
+            left -= await tx.run(f"erase_{table}", tenant_id=tenant_id, limit=left)
+    return PAGE - left
+
+
+async def log(tx: Tx, tenant_id: str) -> None:
+    """Say in the system's audit log that the tenant is gone."""
+    [(_, sequence, before)] = await tx.all("load_audit_heads", rows=[(SYSTEM,)])
+    entry = AuditEntry(SYSTEM, sequence + 1, tx.now, "system", "tenant.deleted", tenant_id, None, "")
+    entry = replace(entry, hash=link(before, entry))
+    await tx.many("insert_audit", [astuple(entry)])
+    await tx.many("update_audit_heads", [(SYSTEM, entry.sequence, entry.hash, sequence)])
+
+
+SWEEPS = [Sweep("tenants.erase", 0, erase)]

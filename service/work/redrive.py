@@ -1,0 +1,56 @@
+"""Redriving dead letters: a job that requeues all that match, page by page.
+
+A page is read without locks and then run as a command, which judges each dead letter again under its lock and moves the
+job in the same commit. Whoever finds the job due takes its next page; two at once do it once.
+"""
+
+import msgspec
+
+from backends.protocol import Row, StateBackend, Tx, Where
+from service.kernel import filters
+from service.kernel.jobs import Job
+from service.kernel.principal import internal
+from service.kernel.run import Kernel
+from service.work.model import Letter, Redrive, RedrivePage
+from service.work.vocabulary import VOCABULARY
+
+PAGE = 200
+
+
+def condition(detail: Redrive) -> Where:
+    """Which dead letters a redrive takes, as a predicate; StateError `request/filter` for a filter that cannot be used."""
+    sql, params = "(1 = 1)", {}
+    if detail.filter is not None:
+        predicate = filters.compile(detail.filter, VOCABULARY)
+        sql, params = predicate.sql, dict(predicate.params)
+    for name, value in (("queue", detail.queue), ("error_type", detail.error_type)):
+        if value is not None:
+            sql, params = f"({sql} AND w.{name} = :w_{name})", {**params, f"w_{name}": value}
+    return sql, params
+
+
+async def count(backend: StateBackend, tenant_id: str, detail: Redrive) -> int:
+    """How many dead letters match."""
+    where = condition(detail)
+
+    async def read(tx: Tx) -> list[Row]:
+        return await tx.all("count_dead_letters", where=where, tenant_id=tenant_id)
+
+    [[found]] = await backend.read(read, scan=True)
+    return int(found)
+
+
+async def page(backend: StateBackend, kernel: Kernel, job: Job) -> None:
+    """The next page of a job."""
+    detail = msgspec.json.decode(job.detail, type=Redrive)
+    where, size = condition(detail), min(PAGE, detail.rate_per_second or PAGE)
+
+    async def read(tx: Tx) -> list[Row]:
+        return await tx.all(
+            "dead_letters_to_redrive", where=where, tenant_id=job.tenant_id, at=detail.at, after=detail.after,
+            until=detail.until, limit=size,
+        )  # fmt: skip
+
+    letters = tuple(Letter(*row) for row in await backend.read(read, scan=True))
+    command = RedrivePage(job.id, (detail.at, detail.after), letters, len(letters) < size)
+    await kernel.run(internal(job.tenant_id), command)

@@ -1,0 +1,118 @@
+"""The command line as its users have it: real processes, in a folder and an environment of their own."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOKEN, URL = re.compile(r"hold[ts]_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}"), re.compile(r"http://\S+:\d+")
+SECONDS = 30
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment without settings that somebody may have in theirs."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST")}
+    return kept | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"} | more
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def holdfast(tmp_path: Path) -> Command:
+    """Run `holdfast …` to its end."""
+
+    def run(*words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "service", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(**environ), capture_output=True, text=True, timeout=SECONDS
+        )
+
+    return run
+
+
+class Running:
+    """A `holdfast serve` or `holdfast dev` that accepts requests; what it says goes to two files."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        with self._out.open("w") as out, self._err.open("w") as err:
+            command = [sys.executable, "-m", "service", *words, "--port", "0"]
+            self.process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=out, stderr=err)
+
+    @property
+    def said(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def logged(self) -> str:
+        return self._err.read_text()
+
+    @property
+    def url(self) -> str:
+        found = URL.search(self.said)
+        assert found is not None, f"{self.said}\n{self.logged}"
+        return found.group()
+
+    @property
+    def tokens(self) -> list[str]:
+        """Every token it has printed, each once."""
+        return list(dict.fromkeys(TOKEN.findall(self.said)))
+
+    def await_ready(self) -> None:
+        """Wait for the line with the URL: the last thing it says once requests are accepted."""
+        end = time.monotonic() + SECONDS
+        while URL.search(self.said) is None:
+            assert self.process.poll() is None and time.monotonic() < end, f"{self.said}\n{self.logged}"
+            time.sleep(0.02)
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection; close it."""
+        return http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=SECONDS)
+
+    def ask(self, token: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and JSON of one request."""
+        with contextlib.closing(self.connect()) as connection:
+            connection.request(method, path, None if body is None else json.dumps(body), headers(token))
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        return self.process.wait(SECONDS)
+
+
+def headers(token: str) -> dict[str, str]:
+    """The headers of a request."""
+    return {"authorization": f"Bearer {token}", "content-type": "application/json"}
+
+
+@contextlib.contextmanager
+def start(folder: Path, *words: str) -> Iterator[Running]:
+    """A server, ready; stopped at the end if it still runs."""
+    server = Running(folder, *words)
+    try:
+        server.await_ready()
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait(SECONDS)
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One served store for the tests that only talk to it."""
+    with start(tmp_path_factory.mktemp("served"), "serve") as server:
+        yield server

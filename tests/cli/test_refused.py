@@ -1,0 +1,52 @@
+"""When the store or the address is not to be had: one sentence that says what to do, never a traceback."""
+
+import contextlib
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command, Running, start
+
+
+def said_in_one_line(done: "subprocess.CompletedProcess[str]", *parts: str) -> None:
+    """Exit code 1, nothing printed, one line on stderr with these parts."""
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("holdfast: ") and done.stderr.count("\n") == 1, done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_a_file_that_another_server_holds(holdfast: Command, tmp_path: Path) -> None:
+    with start(tmp_path, "serve"):
+        for command in (["serve", "--port", "0"], ["migrate"], ["init"], ["token", "bootstrap"]):
+            said_in_one_line(holdfast(*command), "another process serves holdfast.db; stop it")
+
+
+def test_a_port_that_is_taken(holdfast: Command, served: Running) -> None:
+    port = served.url.rpartition(":")[2]
+    said_in_one_line(holdfast("serve", "--port", port), f"127.0.0.1 port {port}", "give another --port")
+
+
+def test_a_postgres_that_is_away(holdfast: Command) -> None:
+    url = "postgresql://me:hunter2@127.0.0.1:1/db"
+    done = holdfast("serve", "--port", "0", "--database-url", url)
+    said_in_one_line(done, "Postgres cannot be reached; check the address")
+    assert "hunter2" not in done.stderr
+
+
+def test_a_schema_that_is_newer(holdfast: Command, tmp_path: Path) -> None:
+    assert holdfast("migrate").returncode == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "holdfast.db")) as store:
+        store.execute("INSERT INTO schema_migrations VALUES (9999, 'later', 'x', 1)")
+        store.commit()
+    for command in (["serve", "--port", "0"], ["migrate"], ["token", "bootstrap"]):
+        said_in_one_line(holdfast(*command), "migration 9999, newer than this program; run a newer holdfast")
+
+
+@pytest.mark.parametrize("path", ["", "not-a-store.db", "no-such-folder/holdfast.db"])
+def test_a_path_that_is_no_store(holdfast: Command, tmp_path: Path, path: str) -> None:
+    (tmp_path / "not-a-store.db").write_text("not a database, not at all, not even nearly one; only words and words")
+    done = holdfast("migrate", "--database-url", f"sqlite:///{tmp_path}/{path}")
+    said_in_one_line(done, "check that database_url names a store")

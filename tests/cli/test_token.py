@@ -1,0 +1,79 @@
+"""`holdfast token …` and `holdfast tenant …` against a running server."""
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Command, Running
+
+Admin = Callable[..., str]
+
+
+@pytest.fixture
+def admin(holdfast: Command, served: Running) -> Admin:
+    """A command as the system's administrator that must succeed; what it prints."""
+
+    def run(*words: str) -> str:
+        done = holdfast(*words, HOLDFAST_URL=served.url, HOLDFAST_TOKEN=served.tokens[0])
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def tenant(admin: Admin) -> str:
+    """A tenant of the test's own."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    assert admin("tenant", "create", name, "--name", "Acme") == f"The tenant {name} is active.\n"
+    return name
+
+
+def as_json(text: str) -> Any:
+    return json.loads(text)
+
+
+def test_a_tenant_is_listed_shown_suspended_and_resumed(admin: Admin, tenant: str) -> None:
+    assert tenant in admin("tenant", "list")
+    assert admin("tenant", "suspend", tenant) == f"The tenant {tenant} is suspended.\n"
+    assert [one["id"] for one in as_json(admin("tenant", "list", "--status", "suspended", "--json"))] == [tenant]
+    assert admin("tenant", "resume", tenant) == f"The tenant {tenant} is active.\n"
+    assert admin("tenant", "show", tenant).startswith(f"{tenant} (Acme): active")
+
+
+def test_a_minted_token_works_until_it_is_revoked(admin: Admin, tenant: str, served: Running) -> None:
+    out = admin("token", "mint", "ci", "--role", "worker", "--tenant", tenant, "--queue", "a*", "--queue", "b")
+    [secret] = [word for word in out.split() if word.startswith("holdt_")]
+    status, own = served.ask(secret, "GET", "/v1/tokens/self")
+    assert (status, own["role"], own["queues"], own["tenant_id"]) == (200, "worker", ["a*", "b"], tenant)
+    listing = admin("token", "list", "--tenant", tenant)
+    assert own["id"] in listing and secret not in listing
+    assert admin("token", "revoke", own["id"], "--tenant", tenant) == f"The token {own['id']} (ci) is revoked.\n"
+    assert served.ask(secret, "GET", "/v1/tokens/self")[0] == 401
+
+
+def test_a_rotated_token_ends_when_the_new_one_is_used(admin: Admin, tenant: str, served: Running) -> None:
+    old = as_json(admin("token", "mint", "ci", "--role", "viewer", "--tenant", tenant, "--never-expires", "--json"))
+    assert old["token"]["expires_at"] is None
+    new = as_json(admin("token", "rotate", old["token"]["id"], "--tenant", tenant, "--json"))
+    assert served.ask(old["secret"], "GET", "/v1/tokens/self")[0] == 200
+    assert served.ask(new["secret"], "GET", "/v1/tokens/self")[0] == 200
+    assert served.ask(old["secret"], "GET", "/v1/tokens/self")[0] == 401
+
+
+def test_a_refusal_of_the_server_is_told_in_its_own_words(holdfast: Command, served: Running) -> None:
+    done = holdfast("tenant", "show", "nobody", HOLDFAST_URL=served.url, HOLDFAST_TOKEN=served.tokens[0])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "holdfast: There is no tenant 'nobody' here. (not-found)\n"
+
+
+def test_without_a_token_or_a_server_one_sentence_says_what_to_do(holdfast: Command) -> None:
+    without = holdfast("tenant", "list")
+    assert (without.returncode, without.stdout) == (2, "")
+    assert without.stderr == "holdfast: no token was given; set HOLDFAST_TOKEN or give --token\n"
+    away = holdfast("tenant", "list", "--url", "http://127.0.0.1:1", HOLDFAST_TOKEN="holds_x")
+    assert (away.returncode, away.stdout) == (1, "")
+    assert away.stderr.startswith("holdfast: no server answers at http://127.0.0.1:1 ") and "--url" in away.stderr

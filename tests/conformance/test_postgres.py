@@ -1,0 +1,163 @@
+"""What holds on Postgres alone: lost races, lost connections, several processes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from backends import connect, postgres
+from backends.errors import Full, OutcomeUnknown, StoreError, Unavailable
+from backends.postgres import PostgresBackend
+from backends.protocol import Tx
+from backends.statements import Statement, load
+from tests.conformance.jobs import adding, exists, finding, job
+from tests.conftest import new_database
+
+
+@pytest.fixture
+async def url(postgres_server: str) -> str:
+    """A database of one's own."""
+    return await new_database(postgres_server)
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[PostgresBackend]:
+    """A migrated store over it."""
+    backend = await connect(url, connections=4)
+    assert isinstance(backend, PostgresBackend)
+    await backend.migrate()
+    yield backend
+    await backend.close()
+
+
+@pytest.fixture
+async def killer(url: str) -> AsyncIterator[Any]:
+    """A connection of an operator who ends others."""
+    db = await asyncpg.connect(url, server_settings={"application_name": "operator"})
+    yield db
+    await db.close()
+
+
+def locking(tenant: str, *ids: str) -> Any:
+    """Work that takes two rows one after the other, and at its first try meets another that does the reverse."""
+
+    def make(order: tuple[str, ...], met: asyncio.Event, other: asyncio.Event) -> Any:
+        async def work(tx: Tx) -> None:
+            await tx.all("load_jobs", rows=[[tenant, order[0]]])
+            met.set()
+            await other.wait()
+            await tx.all("load_jobs", rows=[[tenant, order[1]]])
+            await tx.run("bump", tenant_id=tenant)
+
+        return work
+
+    one, two = asyncio.Event(), asyncio.Event()
+    return make(ids, one, two), make(ids[::-1], two, one)
+
+
+async def test_a_deadlock_is_tried_again_and_both_commit(store: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "UPDATE jobs SET done = done + 1 WHERE tenant_id = :tenant_id"
+    monkeypatch.setitem(load("postgres"), "bump", Statement("bump", text, "postgres"))
+    await store.write(adding(job("t", "a"), job("t", "b")))
+    await asyncio.gather(*(store.write(work) for work in locking("t", "a", "b")))
+    row = await store.read(finding("t", "a"))
+    assert row is not None
+    assert row[6] == 2
+
+
+async def test_another_process_reads_what_was_committed(store: PostgresBackend, url: str) -> None:
+    other = await connect(url, connections=2)
+    try:
+        await store.write(adding(job("t", "a")))
+        assert await exists(other, "t", "a")
+    finally:
+        await other.close()
+
+
+async def end(killer: Any) -> None:
+    """End every connection of the pool; those that are there now are gone when this returns."""
+    ours = await killer.fetch(
+        "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'holdfast'"
+    )
+    pids = [row[0] for row in ours]
+    async with asyncio.timeout(20):
+        while await killer.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)", pids):
+            await asyncio.sleep(0.001)
+
+
+async def test_a_connection_lost_before_the_commit_is_unavailable_and_leaves_no_trace(
+    store: PostgresBackend, killer: Any
+) -> None:
+    async def work(tx: Tx) -> None:
+        await tx.many("insert_jobs", [job("t", "a")])
+        await end(killer)
+        await tx.one("ping")
+
+    with pytest.raises(Unavailable):
+        await store.write(work)
+    assert not await exists(store, "t", "a")
+    await store.write(adding(job("t", "b")))
+    assert await exists(store, "t", "b")
+
+
+async def test_a_connection_lost_at_the_commit_leaves_the_outcome_unknown(store: PostgresBackend, killer: Any) -> None:
+    async def work(tx: Tx) -> None:
+        await tx.many("insert_jobs", [job("t", "a")])
+        await end(killer)
+
+    with pytest.raises(OutcomeUnknown):
+        await store.write(work)
+    await store.write(adding(job("t", "b")))
+    assert await exists(store, "t", "b")
+
+
+async def test_connections_lost_while_idle_are_not_noticed_by_reads(store: PostgresBackend, killer: Any) -> None:
+    await store.write(adding(job("t", "a")))
+    for _ in range(3):
+        await end(killer)
+        assert await exists(store, "t", "a")
+
+
+async def test_a_statement_the_driver_refuses_is_not_taken_for_a_lost_connection(
+    store: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement = Statement("two", "SELECT :a || :b", "postgres")
+    monkeypatch.setattr(statement, "order", ["a"])  # a parameter too few
+    monkeypatch.setitem(load("postgres"), "two", statement)
+    with pytest.raises(StoreError) as refused:
+        await store.write(lambda tx: tx.one("two", a="x"))
+    assert type(refused.value) is StoreError
+
+
+async def test_a_number_that_does_not_fit_is_refused_and_the_connection_goes_on(store: PostgresBackend) -> None:
+    with pytest.raises(StoreError):
+        await store.write(adding(job("t", "a", total=2**63)))
+    await store.write(adding(job("t", "b")))
+    assert not await exists(store, "t", "a")
+
+
+async def test_a_full_disk_is_full(store: PostgresBackend) -> None:
+    assert isinstance(postgres.translate(asyncpg.DiskFullError("no space left on device")), Full)
+
+
+async def test_a_store_that_does_not_answer_is_unavailable(store: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "PING_SECONDS", 0.05)
+    monkeypatch.setitem(load("postgres"), "ping", Statement("ping", "SELECT pg_sleep(60)", "postgres"))
+    with pytest.raises(Unavailable):
+        await store.ping()
+
+
+async def test_a_database_that_is_not_there_is_unavailable(url: str) -> None:
+    with pytest.raises(Unavailable):
+        await connect(url.replace("/t_", "/missing_"))
+
+
+async def test_two_stores_share_one_clock(store: PostgresBackend, url: str) -> None:
+    other = await connect(url, connections=2)
+    try:
+        assert abs(other.now() - store.now()) < 60_000
+    finally:
+        await other.close()

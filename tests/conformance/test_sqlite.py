@@ -1,0 +1,101 @@
+"""What holds on SQLite alone: one writer, one process, a disk that may be full."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from backends import connect
+from backends.errors import Full, StoreError, Unavailable
+from backends.protocol import Tx
+from backends.sqlite import SqliteBackend
+from tests.conformance.jobs import adding, exists, job
+from tests.conftest import serving
+
+
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteBackend]:
+    """A migrated file of one's own."""
+    backend = await connect(f"sqlite:///{tmp_path / 'own.db'}")
+    assert isinstance(backend, SqliteBackend)
+    await backend.migrate()
+    yield backend
+    await backend.close()
+
+
+def cap(backend: SqliteBackend, more_pages: int | None) -> None:
+    """Let the file grow by so many pages and no more; None lifts the cap."""
+    [pages] = backend._db.execute("PRAGMA page_count").fetchone()
+    backend._db.execute(f"PRAGMA max_page_count = {2**30 if more_pages is None else pages + more_pages}")
+
+
+async def test_a_handler_that_awaits_anything_but_its_transaction_is_refused_and_undone(sqlite: SqliteBackend) -> None:
+    async def work(tx: Tx) -> None:
+        await tx.many("insert_jobs", [job("t", "a")])
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="other than its transaction"):
+        await sqlite.write(work)
+    with pytest.raises(RuntimeError, match="other than its transaction"):
+        await sqlite.read(lambda _tx: asyncio.sleep(0))
+    assert not await exists(sqlite, "t", "a")
+    await sqlite.write(adding(job("t", "b")))
+    assert await exists(sqlite, "t", "b")
+
+
+async def test_a_second_store_on_the_same_file_is_refused_until_the_first_is_closed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    first = await connect(url)
+    with pytest.raises(Unavailable, match="another process"):
+        await connect(url)
+    await first.close()
+    second = await connect(url)
+    await second.close()
+
+
+async def test_a_file_that_is_no_database_is_refused_in_our_words(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("this is not a database, but it is long enough to look at" * 20)
+    url = f"sqlite:///{tmp_path / 'notes.db'}"
+    for _ in range(2):  # the second time too: a refusal does not keep the lock
+        with pytest.raises(StoreError, match="cannot be opened"):
+            await connect(url)
+
+
+async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="does not exist"):
+        await connect(f"sqlite:///{tmp_path / 'nowhere' / 'a.db'}")
+
+
+async def test_a_full_disk_undoes_the_write_leaves_reads_and_is_survived(sqlite: SqliteBackend) -> None:
+    await sqlite.write(adding(job("t", "before")))
+    cap(sqlite, 2)
+    with pytest.raises(Full):
+        await sqlite.write(adding(*(job("t", f"big{n}", detail=bytes(8192)) for n in range(50))))
+    assert await exists(sqlite, "t", "before")
+    assert not await exists(sqlite, "t", "big0")
+    cap(sqlite, None)
+    await sqlite.write(adding(*(job("t", f"big{n}", detail=bytes(8192)) for n in range(50))))
+    assert await exists(sqlite, "t", "big49")
+
+
+async def test_over_http_a_full_disk_is_507_and_the_server_goes_on(tmp_path: Path) -> None:
+    async with serving(f"sqlite:///{tmp_path / 'full.db'}") as service:
+        api = await service.tenant()
+        backend = service.services.backend
+        body = {"workflow_id": "wf", "execution_id": "big", "input": "x" * 200_000}
+        cap(backend, 3)
+        await api.refused("POST", "/v1/executions", "store/full", json=body)
+        await api.refused("GET", "/v1/executions/big", "not-found")
+        cap(backend, None)
+        assert (await api.http.post("/v1/executions", json=body)).status_code == 201
+
+
+async def test_every_commit_is_synced_unless_the_settings_say_otherwise(tmp_path: Path) -> None:
+    for word, number in (("FULL", 2), ("NORMAL", 1)):
+        backend = await connect(f"sqlite:///{tmp_path / word}.db", synchronous=word)
+        assert isinstance(backend, SqliteBackend)
+        assert backend._db.execute("PRAGMA synchronous").fetchone() == (number,)
+        assert backend._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert backend._db.execute("PRAGMA foreign_keys").fetchone() == (1,)
+        await backend.close()
