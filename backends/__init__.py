@@ -2,15 +2,17 @@
 
 The differences page: everything in which the two engines differ, and where.
 
-* Writers. SQLite has one, in this process (`sqlite.py`, a lock file keeps a second process out); Postgres has many, rows
-  are locked in a fixed order by the caller and lost races are retried (`postgres.py`).
+* Writers. SQLite has one, in this process (`sqlite.py`, a lock file keeps a second process out); Postgres has many,
+  rows are locked in a fixed order by the caller and lost races are retried (`postgres.py`).
 * Locks. `FOR UPDATE [SKIP LOCKED]` is dropped on SQLite (`statements.py`).
 * Batches. `WITH rows(…) AS (:rows)` is a VALUES list or an `unnest` (`statements.py`).
 * Time. SQLite takes the process's clock, Postgres the database's.
 * Wake-ups. In the process on SQLite, LISTEN/NOTIFY between processes on Postgres (`postgres_listen.py`).
-* Types. SQLite tables are STRICT with INTEGER, TEXT, BLOB; Postgres has BIGINT, TEXT sorted by bytes, BYTEA (`migrate.py`).
-* The event feed's position. SQLite's one writer commits in order, so the row id is the position; on Postgres the position
-  is (transaction, row) and readers stay below the oldest running transaction (`sql/engine.sql`, `0001_core.sql`).
+* Types. SQLite tables are STRICT with INTEGER, TEXT, BLOB; Postgres has BIGINT, TEXT sorted by bytes, BYTEA
+  (`migrate.py`).
+* The event feed's position. SQLite's one writer commits in order, so the row id is the position; on Postgres the
+  position is (transaction, row) and readers stay below the oldest running transaction (`0001_core.sql`). The three
+  statements that know have a text of their own on Postgres: `feed_horizon`, `read_feed`, `list_executions_updated`.
 """
 
 from collections.abc import Callable
@@ -33,8 +35,8 @@ async def connect(
 ) -> StateBackend:
     """Open the store that `url` names: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://…`.
 
-    Raises `backends.errors.Unavailable` when it cannot be reached, ValueError for another scheme. `clock` (milliseconds)
-    stands for the store's own, in tests.
+    Raises `backends.errors.Unavailable` when it cannot be reached, ValueError for another scheme. `clock`
+    (milliseconds) stands for the store's own, in tests.
     """
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":

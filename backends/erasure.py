@@ -1,7 +1,8 @@
 """Statements that nobody writes by hand: those that take a tenant's rows away, one for each table of a tenant.
 
 They are derived from the text of the migrations, so a table that is added later is not forgotten. Promise: taken in the
-order of `tenant_tables`, no foreign key refuses a delete, because a table can only point at one that was made before it.
+order of `tenant_tables`, no foreign key refuses a delete, because a table can only point at one that was made before
+it.
 """
 
 import re
@@ -35,7 +36,8 @@ def texts() -> dict[str, str]:
     names = list(keys())
     listed = ", ".join(f"({at}, '{name}')" for at, name in enumerate(names))
     counts = [
-        f"(SELECT count(*) FROM (SELECT 1 FROM {name} WHERE tenant_id = :tenant_id LIMIT {COUNTED_MAX}) AS c)" for name in names
+        f"(SELECT count(*) FROM (SELECT 1 FROM {name} WHERE tenant_id = :tenant_id LIMIT {COUNTED_MAX}) AS c)"
+        for name in names
     ]
     return {
         "tenant_tables": f"SELECT column2 FROM (VALUES {listed}) AS t ORDER BY column1",

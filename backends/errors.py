@@ -1,11 +1,11 @@
 """What a store can say when it cannot do what it was asked; the kernel turns each into an answer.
 
-    StoreError
-    ├─ Conflict         the rows were not as expected (a constraint, or a guard that matched nothing); rolled back
-    ├─ Unavailable      the store is away; nothing was written; try again
-    ├─ OutcomeUnknown   the connection broke during COMMIT; the write may have happened
-    ├─ Full             no room on the disk; rolled back
-    └─ SchemaMismatch   the store's schema is not the one this program was built for
+StoreError
+├─ Conflict         the rows were not as expected (a constraint, or a guard that matched nothing); rolled back
+├─ Unavailable      the store is away; nothing was written; try again
+├─ OutcomeUnknown   the connection broke during COMMIT; the write may have happened
+├─ Full             no room on the disk; rolled back
+└─ SchemaMismatch   the store's schema is not the one this program was built for
 """
 
 

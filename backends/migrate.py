@@ -1,8 +1,8 @@
 """Migrations: forward only, numbered, one file for both engines, each in one transaction with its checksum.
 
-The fits: on Postgres `TEXT` sorts by bytes (`COLLATE "C"`), as it does on SQLite; on SQLite `BIGINT` is `INTEGER`, `BYTEA`
-is `BLOB` and tables are STRICT, so a column never changes a value's type. Lines between `-- @sqlite` or `-- @postgres` and
-`-- @end` are for that engine alone.
+The fits: on Postgres `TEXT` sorts by bytes (`COLLATE "C"`), as it does on SQLite; on SQLite `BIGINT` is `INTEGER`,
+`BYTEA` is `BLOB` and tables are STRICT, so a column never changes a value's type. Lines between `-- @sqlite` or
+`-- @postgres` and `-- @end` are for that engine alone.
 """
 
 import hashlib
@@ -17,7 +17,10 @@ import msgspec
 
 from backends.errors import SchemaMismatch
 
-LEDGER = "CREATE TABLE IF NOT EXISTS schema_migrations (number BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at BIGINT NOT NULL)"
+LEDGER = (
+    "CREATE TABLE IF NOT EXISTS schema_migrations"
+    " (number BIGINT PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at BIGINT NOT NULL)"
+)
 BLOCK = re.compile(r"^-- @(sqlite|postgres)\n(.*?)(?=^-- @)", re.M | re.S)
 ADVISORY_LOCK = 7_406_712_001
 
@@ -88,7 +91,10 @@ def on_sqlite(db: sqlite3.Connection, now: int) -> int:
     for migration in todo:
         for statement in migration.statements("sqlite"):
             db.execute(statement)
-        db.execute("INSERT INTO schema_migrations VALUES (?, ?, ?, ?)", (migration.number, migration.name, migration.checksum, now))
+        db.execute(
+            "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
+            (migration.number, migration.name, migration.checksum, now),
+        )
     db.execute("COMMIT")
     return len(todo)
 
@@ -112,7 +118,9 @@ async def on_postgres(db: Any) -> int:
                     await db.execute(statement)
                 await db.execute(
                     "INSERT INTO schema_migrations VALUES ($1, $2, $3, (extract(epoch FROM now()) * 1000)::bigint)",
-                    migration.number, migration.name, migration.checksum,
+                    migration.number,
+                    migration.name,
+                    migration.checksum,
                 )
         return len(todo)
     finally:

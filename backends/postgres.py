@@ -128,12 +128,13 @@ class PostgresBackend:
             await self._plan_anew(db)
             yield db
         except BaseException as error:
-            if isinstance(error, asyncpg.InterfaceError) and not db.is_closed():
+            misused = isinstance(error, asyncpg.InterfaceError) and is_open(db)
+            if isinstance(error, (*LOST, asyncio.CancelledError)) and not misused:
+                drop(db)
+            else:
                 await undo(db)
+            if misused:
                 raise StoreError("Postgres was asked in a way that its driver refuses") from error
-            if isinstance(error, (*LOST, asyncio.CancelledError)):
-                db.terminate()
-            await undo(db)
             raise
         finally:
             await self._pool.release(db)
@@ -232,13 +233,26 @@ class PostgresBackend:
 
 async def undo(db: Any) -> None:
     """Roll back what is open. A connection on which that fails, or is cut short, is not used again."""
-    if db.is_closed() or not db.is_in_transaction():
-        return
     try:
-        await db.execute("ROLLBACK")
+        if is_open(db) and db.is_in_transaction():
+            await db.execute("ROLLBACK")
     except BaseException:
-        db.terminate()
+        drop(db)
         raise
+
+
+def drop(db: Any) -> None:
+    """Close a connection now, if it is not closed yet."""
+    with contextlib.suppress(asyncpg.InterfaceError):
+        db.terminate()
+
+
+def is_open(db: Any) -> bool:
+    """Whether a connection of the pool can still be used; the pool takes a closed one back by itself."""
+    try:
+        return not db.is_closed()
+    except asyncpg.InterfaceError:
+        return False
 
 
 def translate(error: asyncpg.PostgresError) -> StoreError:

@@ -1,7 +1,8 @@
 """Wake-ups between processes: one LISTEN connection, one NOTIFY for all that was woken since the last.
 
 A NOTIFY inside a transaction takes a lock that every committing transaction shares and halves the commit rate, so it
-travels beside it: after the commit, on this connection, and only for what another process waits for (each says so now and then). A wake-up is a hint; whoever waits also looks by himself now and then, so a lost one costs time, never truth.
+travels beside it: after the commit, on this connection, and only for what another process waits for (each says so now
+and then). A wake-up is a hint; whoever waits also looks by himself now and then, so a lost one costs time, never truth.
 """
 
 import asyncio

@@ -61,7 +61,7 @@ class StateBackend(Protocol):
         `scan=True` gives one consistent snapshot, away from the event loop, for what may take long."""
 
     def subscribe(self, heard: Heard) -> None:
-        """Call `heard(channel, count)` on the event loop after each commit, here or elsewhere, that woke the channel."""
+        """Call `heard(channel, count)` on the event loop after each commit, here or elsewhere, that woke it."""
 
     def want(self, topics: frozenset[str]) -> None:
         """Say which topics (a channel up to its second `/`) are waited for here, so that others tell of no more."""

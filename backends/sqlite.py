@@ -2,10 +2,10 @@
 
 Promises: `write` returns after the commit is on disk (`synchronous=FULL`); writers never overlap; readers never block.
 
-The odd thing: statements run on the event loop's thread, only COMMIT (the sync to disk, the checkpoint) goes to a thread
-of its own. A batch is a few set-based statements, so the loop is held for a millisecond or two, and the interpreter lock
-is not fought over between two busy threads; measured, this is a fifth faster than a writer thread. `Tx` methods are `async`
-but never suspend, so a handler is driven to its end with one `send(None)`.
+The odd thing: statements run on the event loop's thread, only COMMIT (the sync to disk, the checkpoint) goes to a
+thread of its own. A batch is a few set-based statements, so the loop is held for a millisecond or two, and the
+interpreter lock is not fought over between two busy threads; measured, this is a fifth faster than a writer thread.
+`Tx` methods are `async` but never suspend, so a handler is driven to its end with one `send(None)`.
 """
 
 import asyncio
@@ -118,7 +118,8 @@ class SqliteBackend:
     async def write(self, work: Work[T]) -> T:
         await self._turn.acquire()
         transaction = asyncio.ensure_future(self._transaction(work))
-        transaction.add_done_callback(lambda _: self._turn.release())  # the turn ends with the commit, not with the caller
+        # The turn ends with the commit, not with the caller.
+        transaction.add_done_callback(lambda _: self._turn.release())
         return await asyncio.shield(transaction)
 
     async def _transaction(self, work: Work[T]) -> T:

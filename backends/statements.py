@@ -4,11 +4,12 @@ A statement begins with `-- name: claim_ready`; the comment lines after it say w
 
 * `:name` becomes `?` (SQLite) or `$n` (Postgres);
 * `IN :ids[]` becomes `IN (SELECT value FROM json_each(?))` or `= ANY($n)`;
-* `WITH rows(id TEXT, n BIGINT) AS (:rows)` becomes a `VALUES` list or `unnest($1::text[], $2::bigint[])`: a whole batch in
-  one statement, because on SQLite each statement costs the interpreter lock and on Postgres a round trip;
+* `WITH rows(id TEXT, n BIGINT) AS (:rows)` becomes a `VALUES` list or `unnest($1::text[], $2::bigint[])`: a whole batch
+  in one statement, because on SQLite each statement costs the interpreter lock and on Postgres a round trip;
 * `FOR UPDATE [OF t] [SKIP LOCKED]` is dropped on SQLite, which has one writer;
 * `{where}` is the place of a compiled list filter;
-* a second text `-- name: x @postgres` replaces the first on that engine: such names are the differences page's business.
+* a second text `-- name: x @postgres` replaces the first on that engine: such names are the differences page's
+  business.
 """
 
 import re

@@ -7,7 +7,7 @@ import msgspec
 
 from bench import bodies, stock
 from bench.job import Target
-from bench.server import FLOOR
+from bench.server import ANSWERED, FLOOR
 
 MANY = 50
 BATCH_CONNECTIONS = 8
@@ -118,17 +118,17 @@ def transition_many(target: Target, count: int) -> list[bytes]:
 
 
 P99 = 25.0
-DONE = (b'{"ok":', MANY)
-FLOOR_CASE = Case("floor", floor, Goal(rate=15_000, p99=P99), again=True)
+DONE, SETTLED = (b'{"ok":', MANY), (b'"outcome":"completed"', 1)
+FLOOR_CASE = Case("floor", floor, Goal(rate=15_000, p99=P99), again=True, expect=(ANSWERED.encode(), 2))
 CASES = [
     FLOOR_CASE,
-    Case("start", start, Goal(0.45, p99=P99), again=True),
+    Case("start", start, Goal(0.45, p99=P99), again=True, expect=(b'"created":true', 1)),
     Case("claim", claim, Goal(0.65, p99=P99), expect=(b'"epoch":', 1)),
-    Case("complete", complete, Goal(0.50, p99=P99), expect=(b'"outcome":"completed"', 1)),
-    Case("transition", transition, Goal(0.50, p99=P99)),
-    Case("transition-light", light_transition, Goal(0.50, p99=P99)),
-    Case("append", append, Goal(p99=P99), again=True),
-    Case("transition-alone", transition, connections=1),
+    Case("complete", complete, Goal(0.50, p99=P99), expect=SETTLED),
+    Case("transition", transition, Goal(0.50, p99=P99), expect=SETTLED),
+    Case("transition-light", light_transition, Goal(0.50, p99=P99), expect=SETTLED),
+    Case("append", append, Goal(p99=P99), again=True, expect=(b'"last_sequence":', 1)),
+    Case("transition-alone", transition, connections=1, expect=SETTLED),
     Case("start-50", start_many, Goal(1.3), MANY, BATCH_CONNECTIONS, True, DONE),
     Case("claim-50", claim_many, Goal(1.3), MANY, BATCH_CONNECTIONS, expect=(b'"epoch":', MANY)),
     Case("complete-50", complete_many, Goal(1.3), MANY, BATCH_CONNECTIONS, expect=DONE),

@@ -14,6 +14,7 @@ import uvloop
 
 from bench.job import Job, Outcome, percentile
 
+PATIENCE_SECONDS = 60
 BLANK, LENGTH = b"\r\n\r\n", b"content-length: "
 
 
@@ -91,7 +92,7 @@ class Connection(asyncio.Protocol):
 
 
 async def drive(job: Job, keep: bool) -> Outcome:
-    """Run the job on this loop; requests that are under way when time is up are waited for and counted."""
+    """Run the job on this loop; requests under way when time is up are waited for (a minute) and counted."""
     tally, loop = Tally(job, keep), asyncio.get_running_loop()
     made = [
         await loop.create_connection(lambda: Connection(tally), "127.0.0.1", job.port) for _ in range(job.connections)
@@ -100,7 +101,7 @@ async def drive(job: Job, keep: bool) -> Outcome:
     timer = loop.call_later(job.seconds, setattr, tally, "stopped", True)
     for _, connection in made:
         connection.send()
-    await tally.done
+    await asyncio.wait_for(tally.done, job.seconds + PATIENCE_SECONDS)
     took = time.perf_counter() - began
     timer.cancel()
     for transport, _ in made:

@@ -18,7 +18,8 @@ from bench.job import Job, Outcome
 from bench.server import Running, serving, settle
 
 FLOOR_SECONDS = 1.0
-SPARE = 1.3
+SPARE = 1.5
+CALM, TRIES = 0.15, 3
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -84,11 +85,17 @@ def measured(engine: Engine, running: Running, run: Callable[[Job], Outcome], jo
 
 
 def warmed(case: Case, running: Running, plan: Plan) -> float:
-    """Send a little of everything; the rate (requests per second) that the passes are stocked for."""
-    load.run(job_of(FLOOR_CASE, running, FLOOR_CASE.make(running.target, 1), plan, FLOOR_SECONDS))
-    count = max(WARM // case.per, 40)
-    requests = case.make(running.target, count)
-    return client_of(case, plan)[1](job_of(case, running, requests, plan, FLOOR_SECONDS)).rate
+    """Send a little of everything and look into every answer; the rate that the passes are stocked for."""
+    rate = 0.0
+    for one in (FLOOR_CASE, case):
+        requests = one.make(running.target, max(WARM // one.per, 40))
+        outcome = load.run(job_of(one, running, requests, plan, FLOOR_SECONDS))
+        if outcome.errors:
+            raise RuntimeError(
+                f"{outcome.errors} of {outcome.requests} answers to {one.name} are wrong: {outcome.said}"
+            )
+        rate = outcome.rate
+    return rate
 
 
 def one_pass(case: Case, engine: Engine, running: Running, plan: Plan, rate: float) -> Pass:
@@ -99,10 +106,21 @@ def one_pass(case: Case, engine: Engine, running: Running, plan: Plan, rate: flo
     if case is FLOOR_CASE:
         return measured(engine, running, client, job_of(case, running, requests, plan, plan.seconds))
     floor = FLOOR_CASE.make(running.target, 1)
-    beside = client_of(FLOOR_CASE, plan)[1](job_of(FLOOR_CASE, running, floor, plan, FLOOR_SECONDS))
+    beside = measured(
+        engine, running, client_of(FLOOR_CASE, plan)[1], job_of(FLOOR_CASE, running, floor, plan, FLOOR_SECONDS)
+    )
     found = measured(engine, running, client, job_of(case, running, requests, plan, plan.seconds))
-    found.floor = beside.rate
+    found.floor, found.strangers = beside.outcome.rate, max(found.strangers, beside.strangers)
     return found
+
+
+def calm_pass(case: Case, engine: Engine, running: Running, plan: Plan, rate: float) -> Pass:
+    """A pass that others did not disturb; where they always do, the one that they disturbed least."""
+    best = one_pass(case, engine, running, plan, rate)
+    for _ in range(TRIES - 1):
+        if best.strangers > CALM:
+            best = min(best, one_pass(case, engine, running, plan, rate), key=lambda found: found.strangers)
+    return best
 
 
 def case(case: Case, engine: Engine, plan: Plan) -> Result:
@@ -111,7 +129,7 @@ def case(case: Case, engine: Engine, plan: Plan) -> Result:
         running = stack.enter_context(serving(stack.enter_context(engine.store())))
         rate, passes = warmed(case, running, plan), []
         for _ in range(plan.passes):
-            passes.append(one_pass(case, engine, running, plan, rate))
+            passes.append(calm_pass(case, engine, running, plan, rate))
             rate = max(rate, passes[-1].outcome.rate)
     return result(case, engine, plan, passes)
 

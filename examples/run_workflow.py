@@ -98,8 +98,8 @@ def start(client: Client, ir: dict[str, Any], name: str, count: int) -> list[str
 
 
 def order(number: int) -> dict[str, Any]:
-    """An order: every fourth card fails once; the first order takes longer than a lease to ship."""
-    found = {"order": number, "amount": number * 37 % 100, "card_fails": int(number % 4 == 1)}
+    """An order: every fourth card fails twice; the first order takes longer than a lease to ship."""
+    found = {"order": number, "amount": number * 37 % 100, "card_fails": 2 if number % 4 == 1 else 0}
     return found | ({"slow": "ship"} if number == 0 else {})
 
 

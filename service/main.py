@@ -159,10 +159,10 @@ async def serve(settings: Settings, ready: Ready | None = None) -> None:
     """Serve until told to stop. Raises `CannotListen`."""
     async with running(settings) as services:
         config = uvicorn.Config(
-            application(services), host=settings.host, port=settings.port, loop="none", http="httptools", lifespan="off",
-            access_log=False, log_config=None, proxy_headers=False, server_header=False, date_header=True,
-            timeout_keep_alive=75, timeout_graceful_shutdown=settings.drain_seconds, h11_max_incomplete_event_size=32_768,
-            backlog=4096,
+            application(services), host=settings.host, port=settings.port, loop="none", http="httptools",
+            lifespan="off", access_log=False, log_config=None, proxy_headers=False, server_header=False,
+            date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=settings.drain_seconds,
+            h11_max_incomplete_event_size=32_768, backlog=4096,
         )  # fmt: skip
         await Server(config, services, ready).serve()
 

@@ -21,13 +21,21 @@ UPDATE workflows SET revision = rows.revision
    AND workflows.revision = rows.was_revision;
 
 -- name: load_definitions
--- Versions without their bodies. No lock: a version never changes, and its deletion looks for uses under a lock of its own.
+-- Versions without their bodies. Held (KEY SHARE) against deletion only, for a version never changes.
 WITH rows(tenant_id TEXT, workflow_id TEXT, version TEXT) AS (:rows)
 SELECT d.tenant_id, d.workflow_id, d.version, d.revision, d.digest, d.validated, d.snapshot_events, d.start, d.created_at,
        d.created_by
   FROM rows r
   JOIN definitions d ON d.tenant_id = r.tenant_id AND d.workflow_id = r.workflow_id AND d.version = r.version
  ORDER BY d.tenant_id, d.workflow_id, d.version FOR KEY SHARE OF d;
+
+-- name: lock_definitions
+-- Versions about to be deleted: starts that hold one are waited for, so that the count after this sees what they wrote.
+WITH rows(tenant_id TEXT, workflow_id TEXT, version TEXT) AS (:rows)
+SELECT d.tenant_id, d.workflow_id, d.version
+  FROM rows r
+  JOIN definitions d ON d.tenant_id = r.tenant_id AND d.workflow_id = r.workflow_id AND d.version = r.version
+ ORDER BY d.tenant_id, d.workflow_id, d.version FOR UPDATE OF d;
 
 -- name: insert_definitions
 -- A new version.
@@ -39,7 +47,7 @@ SELECT tenant_id, workflow_id, version, revision, digest, body, validated, snaps
   FROM rows;
 
 -- name: delete_definitions
--- A version that nothing uses. A start that holds the row (KEY SHARE) is waited for.
+-- A version that nothing uses, as the count under its lock has shown, and the store once more.
 WITH rows(tenant_id TEXT, workflow_id TEXT, version TEXT) AS (:rows)
 DELETE FROM definitions
  WHERE (tenant_id, workflow_id, version) IN (SELECT tenant_id, workflow_id, version FROM rows)

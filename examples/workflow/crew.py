@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from typing import Any
 
 from workflow import worker
@@ -38,23 +39,27 @@ class Crew:
 
     def strike(self) -> tuple[str, int] | None:
         """Kill a worker that holds leases: its name, and how many. None if none was caught holding any."""
-        for _ in range(LOOKS):
-            for name in {one["lease"]["worker_id"] for one in self._leased()}:
-                pid = self.members[name].pid
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(0.05)  # let what it has just sent arrive, so that the leases counted are those it dies with
-                held = sum(one["lease"]["worker_id"] == name for one in self._leased())
-                if held:
-                    os.kill(pid, signal.SIGKILL)
+        for look in range(LOOKS):
+            least = 2 if look < LOOKS // 4 else 1  # of two, one at most is being settled: the other surely expires
+            for name, held in self._held().items():
+                if held >= least and (caught := self._stop(name)) >= least:
+                    os.kill(self.members[name].pid, signal.SIGKILL)
                     self.members[name].join()
-                    return name, held
-                os.kill(pid, signal.SIGCONT)
+                    return name, caught
+                os.kill(self.members[name].pid, signal.SIGCONT)
             time.sleep(0.005)
         return None
 
-    def _leased(self) -> list[Any]:
+    def _stop(self, name: str) -> int:
+        """Stop a worker where it is, and let what it has sent arrive; how many leases it holds."""
+        os.kill(self.members[name].pid, signal.SIGSTOP)
+        time.sleep(0.05)
+        return self._held()[name]
+
+    def _held(self) -> Counter[str]:
+        """How many leases each worker holds."""
         found = self.client.pages("/v1/work-items", queue=self.queue, status="leased")
-        return [one for one in found if one["lease"] is not None]
+        return Counter(one["lease"]["worker_id"] for one in found)
 
     def dismiss(self) -> None:
         """Send everybody home."""

@@ -7,7 +7,7 @@ from service import __version__
 app = App(
     "holdfast", help="The state service: tenants, executions, events, leased work.", version=f"holdfast {__version__}"
 )
-app.command("service.cli.serve:serve", name="serve", help="Migrate and serve; a new store prints its first token, once.")
+app.command("service.cli.serve:serve", name="serve", help="Migrate and serve; a new store prints its first token.")
 app.command("service.cli.store:migrate", name="migrate", help="Bring the schema of a store up to date.")
 app.command("service.cli.store:init", name="init", help="Migrate and mint the first token, without serving.")
 app.command("service.cli.token:app", name="token", help="Mint, list, rotate, revoke tokens.")

@@ -26,6 +26,7 @@ def show(*, origins: bool = False, format: Literal["table", "toml", "json"] = "t
 
 
 def table(loaded: Loaded, origins: bool) -> None:
+    """Columns, for people."""
     from service.cli.table import print_table
 
     rows = [(name, value, origin) if origins else (name, value) for name, value, origin, _ in describe(loaded)]
@@ -33,11 +34,13 @@ def table(loaded: Loaded, origins: bool) -> None:
 
 
 def toml(loaded: Loaded, origins: bool) -> None:
+    """Lines that `holdfast.toml` can hold."""
     for name, value in values(loaded).items():
         print(f"{name} = {json.dumps(value, ensure_ascii=False)}" + (f"  # {loaded.origins[name]}" if origins else ""))
 
 
 def as_json(loaded: Loaded, origins: bool) -> None:
+    """One object, for programs."""
     found = values(loaded)
     both = {name: {"value": value, "origin": loaded.origins[name]} for name, value in found.items()}
     print(json.dumps(both if origins else found, indent=2, ensure_ascii=False))

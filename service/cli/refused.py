@@ -43,4 +43,6 @@ def of_store(error: Exception) -> Refused | None:
             "" if ";" in str(error) else "; check that database_url names a store of this service, and that it is up"
         )
         return Refused(f"{error}{advice}")
+    if isinstance(error, OSError) and error.filename:
+        return Refused(f"{error.filename}: {error.strerror}; give another path")
     return None

@@ -70,8 +70,16 @@ class DeleteDefinition(msgspec.Struct, frozen=True):
     version: str
 
 
+class DefinitionTurn(msgspec.Struct, frozen=True):
+    """The right to delete a version: its row, locked against starts before its uses are counted."""
+
+    tenant_id: str
+    workflow_id: str
+    version: str
+
+
 class InUse(msgspec.Struct, frozen=True):
-    """How many executions use a version (counted up to a few)."""
+    """How many executions use a version (counted up to a few), those that this batch starts included."""
 
     tenant_id: str
     workflow_id: str

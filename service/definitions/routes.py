@@ -7,7 +7,7 @@ import msgspec
 
 from backends.protocol import Row, Tx
 from service.definitions.ir import kind_of, policy_of, problems
-from service.definitions.model import Deleted, DeleteDefinition, StartNode, StoreDefinition, Stored
+from service.definitions.model import Deleted, DeleteDefinition, StartNode, Stored, StoreDefinition
 from service.errors import StateError, not_found
 from service.executions.rules import SNAPSHOT_EVENTS
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query
@@ -26,7 +26,10 @@ VOCABULARY = Vocabulary(
 )
 VALIDATE = Query("validate", bool, True, "`false` stores any JSON object, for engines with an IR of their own.")
 SNAPSHOTS = Query(
-    "snapshot_events", Annotated[int, msgspec.Meta(ge=0, le=1_000_000)], SNAPSHOT_EVENTS, "Snapshot each so many events; 0 never."
+    "snapshot_events",
+    Annotated[int, msgspec.Meta(ge=0, le=1_000_000)],
+    SNAPSHOT_EVENTS,
+    "Snapshot each so many events; 0 never.",
 )
 
 
@@ -70,7 +73,9 @@ def document(body: bytes) -> Any:
     except msgspec.DecodeError as error:
         raise StateError("request/json", f"The body is not JSON: {error}.") from None
     if not isinstance(found, dict):
-        raise StateError("definition/invalid", "A definition is a JSON object.", errors=[{"pointer": "", "detail": "not an object"}])
+        raise StateError(
+            "definition/invalid", "A definition is a JSON object.", errors=[{"pointer": "", "detail": "not an object"}]
+        )
     return found
 
 
@@ -159,12 +164,14 @@ async def delete(call: Call) -> Deleted:
 
 ENDPOINTS = [
     Endpoint(
-        "PUT", "/v1/definitions/{workflow_id}/{version}", "storeDefinition", "definition.write", "Store a version", store,
+        "PUT", "/v1/definitions/{workflow_id}/{version}", "storeDefinition", "definition.write", "Store a version",
+        store,
         reply=Stored, body=dict[str, Any], created=True, query=(VALIDATE, SNAPSHOTS),
         errors=("definition/conflict", "definition/invalid", "limit/definitions"),
     ),
     Endpoint(
-        "GET", "/v1/definitions/{workflow_id}/{version}", "getDefinition", "read", "One version", get, reply=ShownDefinition,
+        "GET", "/v1/definitions/{workflow_id}/{version}", "getDefinition", "read", "One version", get,
+        reply=ShownDefinition,
         writes=False, errors=("not-found",),
     ),
     Endpoint(
@@ -172,7 +179,8 @@ ENDPOINTS = [
         reply=ShownDefinition, writes=False, errors=("not-found",),
     ),
     Endpoint(
-        "GET", "/v1/definitions", "listDefinitions", "read", "List versions", list_all, reply=Page, item=ListedDefinition, writes=False,
+        "GET", "/v1/definitions", "listDefinitions", "read", "List versions", list_all, reply=Page,
+        item=ListedDefinition, writes=False,
         query=(
             LIMIT, CURSOR, Query("filter", str, None, "A filter: `workflow_id LIKE 'order-%'`."),
             Query("workflow_id", str, None, "Only this workflow."),

@@ -6,11 +6,12 @@ import msgspec
 
 from service.definitions.model import (
     Definition,
-    DeleteDefinition,
+    DefinitionTurn,
     Deleted,
+    DeleteDefinition,
     InUse,
-    StoreDefinition,
     Stored,
+    StoreDefinition,
     Workflow,
 )
 from service.errors import StateError, not_found
@@ -56,8 +57,8 @@ def same_version(before: Definition, command: StoreDefinition) -> Stored:
     if before.digest != command.digest:
         raise StateError(
             "definition/conflict",
-            f"Version {command.version!r} of {command.workflow_id!r} is stored with another body; versions are immutable: "
-            "store this one under a new version.",
+            f"Version {command.version!r} of {command.workflow_id!r} is stored with another body; versions are "
+            "immutable: store this one under a new version.",
             current_digest=before.digest,
             offered_digest=command.digest,
         )
@@ -67,16 +68,21 @@ def same_version(before: Definition, command: StoreDefinition) -> Stored:
 def answer(definition: Definition, created: bool) -> Stored:
     """A stored version as it is answered."""
     return Stored(
-        definition.workflow_id, definition.version, definition.digest, definition.revision, definition.created_at, created
+        definition.workflow_id,
+        definition.version,
+        definition.digest,
+        definition.revision,
+        definition.created_at,
+        created,
     )
 
 
 def delete_keys(command: DeleteDefinition, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The version, the workflow, who uses it."""
+    """The version, locked, the workflow, who uses it."""
     yield from audit_keys(who.tenant_id)
     yield Workflow, (who.tenant_id, command.workflow_id)
-    yield Definition, (who.tenant_id, command.workflow_id, command.version)
-    yield InUse, (who.tenant_id, command.workflow_id, command.version)
+    for row in (DefinitionTurn, Definition, InUse):
+        yield row, (who.tenant_id, command.workflow_id, command.version)
 
 
 def delete(view: View, command: DeleteDefinition) -> Deleted:

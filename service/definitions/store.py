@@ -1,10 +1,11 @@
 """The tables of definitions."""
 
-from service.definitions.model import Definition, InUse, Workflow
+from service.definitions.model import Definition, DefinitionTurn, InUse, Workflow
 from service.kernel.tables import Table
 
 TABLES = [
     Table(Workflow, ("tenant_id", "workflow_id"), 12, "load_workflows", "insert_workflows", "update_workflows"),
+    Table(DefinitionTurn, ("tenant_id", "workflow_id", "version"), 12, "lock_definitions"),
     Table(
         Definition,
         ("tenant_id", "workflow_id", "version"),

@@ -28,6 +28,7 @@ Status = Literal[
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Value = Annotated[str, msgspec.Meta(max_length=512)] | int | bool | None
 Labels = Annotated[dict[Name, Annotated[str, msgspec.Meta(max_length=256)]], msgspec.Meta(max_length=64)]
+LabelPatch = Annotated[dict[Name, Annotated[str, msgspec.Meta(max_length=256)] | None], msgspec.Meta(max_length=64)]
 Attributes = Annotated[dict[Name, Value], msgspec.Meta(max_length=64)]
 
 OF_ITEM = "execution_of_item"
@@ -37,7 +38,7 @@ FACETS = "facets_of_execution"
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """The head of an execution: what a decision needs. `result` and `error` are only set by the decision that ends it."""
+    """The head of an execution: what a decision needs. `result` and `error` are set by the decision that ends it."""
 
     tenant_id: str
     id: str
@@ -98,7 +99,7 @@ class Facet(msgspec.Struct, frozen=True):
 
 
 class StartExecution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Start a run. With `start` (or a definition's start node, when `start` is `{}`) the first work item is enqueued too."""
+    """Start a run. With `start` the first work item is enqueued too, filled in from the definition's start node."""
 
     workflow_id: Name
     version: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
@@ -166,7 +167,7 @@ class SetAttributes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Merge attributes and labels; null removes one."""
 
     attributes: Attributes = {}
-    labels: Annotated[dict[Name, str | None], msgspec.Meta(max_length=64)] = {}
+    labels: LabelPatch = {}
     expected_sequence: Sequence | None = None
     execution_id: str = PATH
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from service.definitions.model import Definition, start_node_of
+from service.definitions.model import Definition, InUse, start_node_of
 from service.errors import StateError, invalid, not_found
 from service.executions.model import (
     ENDED,
@@ -13,7 +13,6 @@ from service.executions.model import (
     STATUS,
     AppendState,
     Attributed,
-    Attributes,
     Changed,
     Execution,
     ExecutionEnding,
@@ -103,7 +102,7 @@ def start_keys(command: StartExecution, who: Principal, standing: Standing) -> I
 
 
 def start(view: View, command: StartExecution) -> Started:
-    """Execution, `execution.started` and, if asked for, the first work item: one commit. The same start again is a no-op."""
+    """Execution, `execution.started` and, if asked for, the first work item: one commit. The same again is a no-op."""
     if command.execution_id is not None:
         before = view.get(Execution, view.tenant_id, command.execution_id)
         if before is not None:
@@ -163,7 +162,8 @@ def same_start(before: Execution, command: StartExecution) -> Started:
     if before.digest != command.digest:
         raise StateError(
             "execution/conflict",
-            f"The execution {before.id!r} was started with other arguments; choose another id, or send the same request.",
+            f"The execution {before.id!r} was started with other arguments; choose another id, or send the same "
+            "request.",
             current_status=before.status,
             current_sequence=before.sequence,
         )
@@ -233,9 +233,13 @@ def pinned(view: View, command: StartExecution) -> Definition | None:
     """The definition that a start is pinned to; None for a workflow that lives in code."""
     if command.version is None:
         return None
-    definition = view.get(Definition, view.tenant_id, command.workflow_id, command.version)
+    key = (view.tenant_id, command.workflow_id, command.version)
+    definition = view.get(Definition, *key)
     if definition is None:
         raise not_found("definition", f"{command.workflow_id}/{command.version}")
+    if view.has(InUse, *key):  # somebody deletes it in the same batch
+        used = view.get(InUse, *key) or InUse(*key, 0)
+        view.put(msgspec.structs.replace(used, count=used.count + 1))
     return definition
 
 

@@ -18,8 +18,8 @@ OURS = frozenset(
         "state": "replaced merged appended",
         "attributes": "set",
         "snapshot": "written",
-        "work": "enqueued claimed renewed completed failed retry_scheduled lease_expired dead_lettered requeued cancelled "
-        "released",
+        "work": "enqueued claimed renewed completed failed retry_scheduled lease_expired dead_lettered requeued "
+        "cancelled released",
     }.items()
     for name in names.split()
 )

@@ -174,11 +174,10 @@ class Tail:
                     return
                 await send({"type": "http.response.body", "body": b": here\n\n", "more_body": True})
 
-
     async def _refused(self) -> bytes | None:
         """Why the caller may not go on reading, or None: a token that was revoked meanwhile ends the stream."""
         try:
-            await self.call.services.tokens.check(self.call.who)
+            await self.call.services.tokens.stands(self.call.who)
         except StateError as refusal:
             return encode(document(refusal))
         return None
@@ -290,14 +289,16 @@ ENDPOINTS = [
     Endpoint(
         "POST", "/v1/executions/{id}/events", "appendEvents", "execution.write", "Append events",
         command(AppendEvents, execution_id="id"), reply=Appended, body=AppendEvents, created=True,
-        errors=("not-found", "execution/terminal", "sequence/mismatch", "limit/events-per-execution", "limit/payload-bytes"),
+        errors=("not-found", "execution/terminal", "sequence/mismatch", "limit/events-per-execution",
+            "limit/payload-bytes"),
     ),
     Endpoint(
         "GET", "/v1/executions/{id}/events", "getEvents", "read", "Read the log", events, reply=Events, writes=False,
         query=(AFTER, LIMIT), errors=("not-found",),
     ),
     Endpoint(
-        "GET", "/v1/executions/{id}/events:latest", "latestSequence", "read", "Where the log ends", latest, reply=Latest,
+        "GET", "/v1/executions/{id}/events:latest", "latestSequence", "read", "Where the log ends", latest,
+        reply=Latest,
         writes=False, errors=("not-found",),
     ),
     Endpoint(
@@ -305,7 +306,8 @@ ENDPOINTS = [
         reply=ShownEvent, writes=False, query=(AFTER,), media="text/event-stream", errors=("not-found",),
     ),
     Endpoint(
-        "GET", "/v1/events", "readFeed", "read", "Every event of the tenant, in commit order", feed, reply=Page, item=FedEvent, writes=False,
+        "GET", "/v1/events", "readFeed", "read", "Every event of the tenant, in commit order", feed, reply=Page,
+        item=FedEvent, writes=False,
         query=(
             LIMIT, Query("after", str, None, "`next_cursor` of the page before; it is always given, also at the end."),
             Query("kinds", str, None, "Only these kinds, separated by commas."),
@@ -313,7 +315,8 @@ ENDPOINTS = [
         errors=("request/cursor",),
     ),
     Endpoint(
-        "PUT", "/v1/executions/{id}/snapshots/{sequence}", "writeSnapshot", "execution.write", "Fold the log and keep the result",
+        "PUT", "/v1/executions/{id}/snapshots/{sequence}", "writeSnapshot", "execution.write",
+        "Fold the log and keep the result",
         write_snapshot, reply=SnapshotWritten, errors=("not-found", "snapshot/ahead", "execution/terminal"),
     ),
     Endpoint(
@@ -321,7 +324,8 @@ ENDPOINTS = [
         reply=ShownSnapshot, writes=False, errors=("not-found",),
     ),
     Endpoint(
-        "GET", "/v1/executions/{id}/snapshots", "listSnapshots", "read", "The snapshots that are kept", snapshots, reply=Page,
+        "GET", "/v1/executions/{id}/snapshots", "listSnapshots", "read", "The snapshots that are kept", snapshots,
+        reply=Page,
         item=ShownSnapshot,
         writes=False, query=(LIMIT, CURSOR), errors=("not-found",),
     ),

@@ -52,7 +52,10 @@ def refuse_ours(events: Iterable[AppendedEvent], at: str) -> None:
     wrong = [(index, event.kind) for index, event in enumerate(events) if event.kind in OURS]
     if wrong:
         raise invalid(
-            [(f"{at}/{index}/kind", f"{kind!r} is written by the service; choose another kind") for index, kind in wrong]
+            [
+                (f"{at}/{index}/kind", f"{kind!r} is written by the service; choose another kind")
+                for index, kind in wrong
+            ]
         )
 
 

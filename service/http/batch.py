@@ -40,7 +40,7 @@ def batch(kind: type, prepare: Prepare | None = None) -> Handle:
     """A handler for an array of `kind`."""
     decoder = msgspec.json.Decoder(Annotated[list[kind], msgspec.Meta(min_length=1, max_length=BATCH_MAX)])  # type: ignore[valid-type]
 
-    async def handle(call: Call) -> Batch:
+    async def handle(call: Call) -> Batch | Answer:
         commands = decode(decoder, call.body)
         if prepare is not None:
             commands = [await tried(prepare, call, one) for one in commands]

@@ -130,7 +130,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 def command(kind: type, **path: str) -> Handle:
     """A handler that decodes the body as `kind`, fills in fields from the path (`id="id"`), and runs it."""
-    decoder = msgspec.json.Decoder(kind)
+    decoder: Any = msgspec.json.Decoder(kind)
 
     async def handle(call: Call) -> Any:
         made = decode(decoder, call.body)

@@ -28,7 +28,9 @@ def where(text: str | None, vocabulary: filters.Vocabulary, **fields: Any) -> Wh
     by_name = {field.name: field for field in vocabulary.fields}
     for name, value in fields.items():
         if value is not None:
-            sql, params = f"({sql} AND {by_name[name].sql} = :w_{name})", {**params, f"w_{name}": value}
+            field = by_name[name]
+            equal = field.equal(f"{field.sql} = :w_{name}", value)
+            sql, params = f"({sql} AND {equal})", {**params, f"w_{name}": value}
     return sql, params
 
 

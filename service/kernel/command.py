@@ -30,9 +30,10 @@ class Chooser(msgspec.Struct, frozen=True):
     """For commands whose rows only the database can choose: a claim, due work. One choice serves a whole group.
 
     `group(command, who)` names the commands that choose together. `choose(tx, commands, whos, taken)` gives, for each
-    command, rows as the table of `row` selects them, locked with SKIP LOCKED and so never waited for; `taken` are the keys
-    that other groups of the batch chose. With `keys`, the chosen rows are only pointers, read without a lock: what
-    `keys(values)` wants is then loaded and locked in order with everything else, the chosen row first, and judged again.
+    command, rows as the table of `row` selects them, locked with SKIP LOCKED and so never waited for; `taken` are the
+    keys that other groups of the batch chose. With `keys`, the chosen rows are only pointers, read without a lock: what
+    `keys(values)` wants is then loaded and locked in order with everything else, the chosen row first, and judged
+    again.
     """
 
     row: type

@@ -27,8 +27,8 @@ def append(
 ) -> E:
     """Append one event; the execution with its next sequence, already written to the view.
 
-    `execution` is any row with `tenant_id`, `id`, `sequence` and `updated_at`. Refuses past the tenant's limit of events,
-    except for a `closing` event: an execution at its limit must still be able to end.
+    `execution` is any row with `tenant_id`, `id`, `sequence` and `updated_at`. Refuses past the tenant's limit of
+    events, except for a `closing` event: an execution at its limit must still be able to end.
     """
     row: Any = execution
     sequence = row.sequence + 1

@@ -62,12 +62,23 @@ Condition = Callable[[str], str]  # a column expression of ours → a condition 
 
 
 class Field(Struct, frozen=True):
-    """A filterable column: `name` as users write it, `sql` as we do; a closed set of `values` refuses any other."""
+    """A filterable column: `name` as users write it, `sql` as we do; a closed set of `values` refuses any other.
+
+    `unless` is a value and a predicate that every other value implies: it is said beside an equality with any of those, so
+    that an index which leaves the value out can be used.
+    """
 
     name: str
     sql: str
     type: Literal["text", "int", "time"]
     values: frozenset[str] | None = None
+    unless: tuple[str, str] | None = None
+
+    def equal(self, condition: str, *offered: "Value") -> str:
+        """An equality with one of `offered`, with what it implies."""
+        if self.unless is None or self.unless[0] in offered:
+            return f"({condition})"
+        return f"({condition} AND {self.unless[1]})"
 
 
 class Facet(Struct, frozen=True):
@@ -236,7 +247,8 @@ class _Compiler:
         if node.key == "like" and field.type != "text":
             raise _Refused(f"The field {field.name!r} is no text; LIKE compares texts only.", field=field.name)
         offered = values if node.key == "like" else [_fit(field, value) for value in values]
-        return f"({self.condition(node, offered)(field.sql)})"
+        condition = self.condition(node, offered)(field.sql)
+        return field.equal(condition, *offered) if node.key in ("eq", "in") else f"({condition})"
 
     def facet(self, node: "Expr", facet: Facet, name: str) -> str:
         """An EXISTS; `!=` is the negation of `=`, so that a missing facet is unequal to everything."""

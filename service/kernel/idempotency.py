@@ -1,7 +1,7 @@
 """Idempotency keys: the answer to a request is stored with what the request did, in the same transaction.
 
-Promises: the same key with the same request answers as the first time and does nothing; with another request it is refused.
-Refusals and failures are not stored: nothing happened, so the request may be made again.
+Promises: the same key with the same request answers as the first time and does nothing; with another request it is
+refused. Refusals and failures are not stored: nothing happened, so the request may be made again.
 """
 
 import msgspec
@@ -53,6 +53,4 @@ def remember(view: View, request: Request, reply: object) -> None:
     kept = getattr(reply, "for_storage", lambda: reply)()
     status = request.status_of(reply) if request.status_of else 200
     body = msgspec.json.encode(kept)
-    view.add(
-        IdempotencyKey(view.tenant_id, request.idempotency_key, request.fingerprint, status, body, view.now)
-    )
+    view.add(IdempotencyKey(view.tenant_id, request.idempotency_key, request.fingerprint, status, body, view.now))

@@ -1,6 +1,7 @@
 """Jobs: work of the service's own that takes longer than a transaction, done in pages, resumed by whoever comes next.
 
-A page is one transaction that moves the job's row with it: a process that dies leaves the job where its last page ended.
+A page is one transaction that moves the job's row with it: a process that dies leaves the job where its last page
+ended.
 """
 
 import msgspec

@@ -1,7 +1,7 @@
 """A tenant's limits, held inside the transaction that would pass them.
 
-A tenant without a limit pays nothing. With one, the transaction first takes the tenant's row, then counts: two processes
-at the last free place wait for each other, and one of them is refused.
+A tenant without a limit pays nothing. With one, the transaction first takes the tenant's row, then counts: two
+processes at the last free place wait for each other, and one of them is refused.
 """
 
 from collections.abc import Iterable

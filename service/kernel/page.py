@@ -15,7 +15,7 @@ LIMIT_DEFAULT = 100
 
 
 class Cursors:
-    """Seals positions into opaque text. The seal is keyed, so a cursor that was edited or comes from elsewhere is refused."""
+    """Seals positions into opaque text. The seal is keyed: a cursor that was edited, or is another's, is refused."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -33,7 +33,9 @@ class Cursors:
             raw = b""
         mac, body = raw[:12], raw[12:]
         if not hmac.compare_digest(mac, self._mac(scope, body)):
-            raise StateError("request/cursor", "The cursor does not belong to this list with this filter; start without one.")
+            raise StateError(
+                "request/cursor", "The cursor does not belong to this list with this filter; start without one."
+            )
         return msgspec.json.decode(body, type=list[Any])
 
     def _mac(self, scope: Sequence[Any], body: bytes) -> bytes:

@@ -62,7 +62,7 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What the store says of a caller at the moment of a transaction: the tenant's status and limits, the token's life."""
+    """What the store says of a caller as a transaction begins: the tenant's status and limits, the token's life."""
 
     status: str
     limits: dict[str, int | None]

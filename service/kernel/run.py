@@ -101,12 +101,13 @@ class Kernel:
                 return await self.backend.write(lambda tx: self._transaction(tx, batch))
             except Conflict as error:
                 if len(batch) > 1:
-                    middle = len(batch) // 2
-                    return await self.execute(batch[:middle]) + await self.execute(batch[middle:])
+                    return await self._halves(batch)
                 if attempt == CONFLICTS - 1:
                     log.warning("a command met a conflict each time it was tried", error=str(error), exc_info=True)
                     return [away(error)] * len(batch)
             except StoreError as error:
+                if type(error) is StoreError and len(batch) > 1:  # it objects to a row; it is not away
+                    return await self._halves(batch)
                 log.warning("the store refused a batch", error=str(error), kind=type(error).__name__, cause=repr(error.__cause__))
                 return [away(error)] * len(batch)
             except Exception:
@@ -116,6 +117,10 @@ class Kernel:
                 return [(await self.execute([request]))[0] for request in batch]
         raise AssertionError("unreachable")
 
+    async def _halves(self, batch: Sequence[Request]) -> list[Outcome]:
+        middle = len(batch) // 2
+        return await self.execute(batch[:middle]) + await self.execute(batch[middle:])
+
     async def _transaction(self, tx: Tx, batch: Sequence[Request]) -> list[Outcome]:
         standings = await standings_of(tx, [request.who for request in batch])
         base = WorkingSet(self.schema, tx.now)
@@ -124,12 +129,14 @@ class Kernel:
         await self._choose(tx, base, batch, chosen)
         outcomes: list[Outcome] = [None] * len(batch)
         todo = list(range(len(batch)))
+        ids: dict[int, list[str]] = {}
         for _ in range(ROUNDS):
             missing: list[Wanted] = []
             again = []
             for index in todo:
                 view = View(base, batch[index].who, standings[index], tx.now)
                 view.chosen = chosen.get(index, [])
+                view.ids = ids.get(index, view.ids)
                 try:
                     outcomes[index] = self._decide(view, batch[index])
                     base.keep(view)
@@ -137,6 +144,7 @@ class Kernel:
                     outcomes[index] = refusal
                 except Missing as error:
                     missing += error.wanted
+                    ids[index] = view.ids
                     again.append(index)
             if not again:
                 break

@@ -22,7 +22,8 @@ class Machine:
             allowed = sorted(self.table[old])
             raise StateError(
                 "execution/transition",
-                f"The {self.name} is {old!r} and cannot become {new!r}; from here it can become {', '.join(allowed) or 'nothing'}.",
+                f"The {self.name} is {old!r} and cannot become {new!r}; from here it can become "
+                f"{', '.join(allowed) or 'nothing'}.",
                 current_status=old,
                 offered=new,
                 allowed=allowed,

@@ -1,7 +1,7 @@
 """Sweeps: what happens because time passes. Each is a command like any other, run by the service for itself.
 
-On Postgres one process at a time sweeps, held by a lease in the database; a process that dies is followed by another within
-the lease. A sweep that finds nothing costs a read, not a write.
+On Postgres one process at a time sweeps, held by a lease in the database; a process that dies is followed by another
+within the lease. A sweep that finds nothing costs a read, not a write.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class Sweeper:
                 log.exception("the sweeps failed")
 
     async def round(self) -> None:
-        """Everything that is due, if this process holds the lease. A sweep that fails does not keep the others waiting."""
+        """Everything that is due, if this process holds the lease. A sweep that fails does not keep others waiting."""
         for sweep in self.sweeps:
             now = self.backend.now()
             if now < self._due.get(sweep.name, 0):

@@ -29,14 +29,14 @@ class Group(msgspec.Struct, frozen=True):
 class Table(msgspec.Struct, frozen=True):
     """Rows of type `row`, known by the fields `key`.
 
-    `rank` is the place in the order in which tables are loaded, locked and written, the same for every batch: two batches
-    never wait for each other crosswise. `load` takes `rows` of keys; `paths` turn another way of asking into such a row
-    (an execution by one of its items) so that one statement locks them all in order. An update's `was_x` column is the
-    value that was loaded: the guard. A table without `insert` and `update` is only counted in memory.
+    `rank` is the place in the order in which tables are loaded, locked and written, the same for every batch: two
+    batches never wait for each other crosswise. `load` takes `rows` of keys; `paths` turn another way of asking into
+    such a row (an execution by one of its items) so that one statement locks them all in order. An update's `was_x`
+    column is the value that was loaded: the guard. A table without `insert` and `update` is only counted in memory.
 
-    Two savings of bytes: `insert` may leave out columns that a new row has at their `blank` (a row that differs is updated
-    right after), and `narrow` is a shorter update for rows whose field `narrow_unless` did not change. And one of reads:
-    rows that are only ever added may be remembered for `lasting_ms` after they were read.
+    Two savings of bytes: `insert` may leave out columns that a new row has at their `blank` (a row that differs is
+    updated right after), and `narrow` is a shorter update for rows whose field `narrow_unless` did not change. And one
+    of reads: rows that are only ever added may be remembered for `lasting_ms` after they were read.
     """
 
     row: type

@@ -51,7 +51,9 @@ class NewEvent(msgspec.Struct, frozen=True):
 class View:
     """What one decision sees and does. `now` is milliseconds by the store's clock, `chance` a number in [0, 1)."""
 
-    __slots__ = ("_depth", "_set", "added", "chosen", "events", "now", "put_", "removed", "standing", "wakes", "who")
+    __slots__ = (
+        "_depth", "_drawn", "_set", "added", "chosen", "events", "ids", "now", "put_", "removed", "standing", "wakes", "who",
+    )  # fmt: skip
 
     def __init__(self, base: WorkingSet, who: Principal, standing: Standing, now: int) -> None:
         self._set, self.who, self.standing, self.now = base, who, standing, now
@@ -61,6 +63,8 @@ class View:
         self.events: list[NewEvent] = []
         self.wakes: list[str] = []
         self.chosen: list[RowKey] = []
+        self.ids: list[str] = []
+        self._drawn = 0
         self._depth = 0
 
     @property
@@ -74,8 +78,11 @@ class View:
         return random.random()
 
     def new_id(self) -> str:
-        """A fresh id that sorts after those made before."""
-        return uuid7(self.now)
+        """A fresh id that sorts after those of earlier milliseconds; the same one when the command is decided again."""
+        if self._drawn == len(self.ids):
+            self.ids.append(uuid7(self.now))
+        self._drawn += 1
+        return self.ids[self._drawn - 1]
 
     def get(self, row: type[R], *key: Any) -> R | None:
         """The row of that type and key as this batch has it, or None when there is none."""
@@ -98,7 +105,7 @@ class View:
     def group(self, row: type[R], name: str, *key: Any) -> list[R]:
         """The rows of a named group, those written earlier in the batch included, in the order of their keys."""
         wanted = self._set.group(name, key)
-        found = {at: self.get(at[0], *at[1]) for at in wanted}
+        found: dict[RowKey, Any] = {at: self.get(at[0], *at[1]) for at in wanted}
         found |= {at: new for at, new in self.put_.items() if at[0] is row}
         of = self._set.groups[name][1].of
         kept = [(at[1], new) for at, new in found.items() if new is not None and of(new) == key]

@@ -1,7 +1,7 @@
 """Long polls: park until a commit wakes the channel, then look again.
 
-A wake-up is a hint, never the truth: whoever is woken runs its command again, and looks by itself now and then in case a
-hint was lost on the way from another process.
+A wake-up is a hint, never the truth: whoever is woken runs its command again, and looks by itself now and then in case
+a hint was lost on the way from another process.
 """
 
 import asyncio
@@ -25,8 +25,8 @@ class Parked:
 class Wakes:
     """Waiters by topic (the part of a channel before the first `/`), woken in the order in which they came.
 
-    A channel `work/<tenant>/…` wakes one waiter for each time it was woken; any other channel wakes all its waiters, and
-    `work/<tenant>/*` everybody in the tenant's line.
+    A channel `work/<tenant>/…` wakes one waiter for each time it was woken; any other channel wakes all its waiters,
+    and `work/<tenant>/*` everybody in the tenant's line.
     """
 
     def __init__(self, want: Callable[[frozenset[str]], None] = lambda topics: None) -> None:
@@ -94,7 +94,7 @@ class Place:
         self._wakes.leave(self._topic, self._parked)
 
     async def rest(self, seconds: float, until: "asyncio.Future[None] | None" = None) -> bool:
-        """Wait for a wake-up, or until it is time to look anyway; False when the server is closing or `until` is done."""
+        """Wait for a wake-up, or until it is time to look; False when the server is closing or `until` is done."""
         if self._wakes.closing:
             return False
         parked = self._parked

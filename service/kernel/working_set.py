@@ -219,7 +219,7 @@ class Blank:
 
     def differs(self, row: Any) -> bool:
         """Whether `row` must also be updated."""
-        return self._get(row) != self._blank  # type: ignore[no-any-return]
+        return bool(self._get(row) != self._blank)
 
 
 def by_key(at: RowKey) -> Key:

@@ -9,8 +9,8 @@ JOB = {
 REDRIVE = {
     "id": "01a1f90f-dae8-7c11-9d70-2b6ad2ac01e5", "kind": "work.redrive", "status": "cancelled",
     "detail": {
-        "filter": None, "queue": "emails", "error_type": "smtp_timeout", "rate_per_second": 50, "until": AT, "at": AT - 9_000,
-        "after": "01a1f90f-dae8-74b5-b3d0-9188ca54e5d3", "requeued": 390, "skipped": 10,
+        "filter": None, "queue": "emails", "error_type": "smtp_timeout", "rate_per_second": 50, "until": AT,
+        "at": AT - 9_000, "after": "01a1f90f-dae8-74b5-b3d0-9188ca54e5d3", "requeued": 390, "skipped": 10,
     },
     "total": 1_204, "done": 400, "created_at": AT, "updated_at": AT + 8_000,
 }  # fmt: skip

@@ -85,8 +85,9 @@ async def usage(call: Call) -> Usage:
     async def read(tx: Tx) -> Row | None:
         return await tx.one("read_usage", tenant_id=tenant.tenant_id)
 
-    row = await call.services.backend.read(read, scan=True) or (0, 0, 0, 0)
-    return Usage(tenant.tenant_id, *row, msgspec.json.decode(tenant.limits, type=Limits))
+    executions, definitions, items, tokens = await call.services.backend.read(read, scan=True) or (0, 0, 0, 0)
+    limits = msgspec.json.decode(tenant.limits, type=Limits)
+    return Usage(tenant.tenant_id, executions, definitions, items, tokens, limits)
 
 
 ENDPOINTS = [

@@ -50,7 +50,10 @@ async def bootstrap(
     days: int | None = 90,
     given: tuple[str, Presented] | None = None,
 ) -> str:
-    """Mint a token without a caller (or store the one that was `given`); its full text. Needs the store in hand, no token."""
+    """Mint a token without a caller (or store the one that was `given`); its full text.
+
+    Needs the store in hand, no token.
+    """
     text, parts = given or mint("system" if tenant_id == SYSTEM else "tenant")
     verifier = await services.tokens.verifier.derive(parts.secret)
     tag = reject_tag(parts.id, parts.secret)

@@ -81,12 +81,13 @@ def rotate(view: View, command: RotateToken) -> Minted:
     old = need(view, command.tenant_id, command.id)
     if old.revoked_at is not None and old.revoked_at <= view.now:
         raise StateError("token/conflict", "The token was revoked; mint a new one.")
+    lived = old
     if old.replaced_by is not None:
         unused = view.get(Token, old.tenant_id, old.replaced_by)
         if unused is not None and unused.last_used_at is None:
             view.put(msgspec.structs.replace(unused, revoked_at=view.now, revoked_by=view.who.actor, replaces=None))
-    days = command.days
-    expires_at = end_of(view, days) if days is not None else old.expires_at and view.now + (old.expires_at - old.created_at)
+            lived = unused  # the old one's end was moved to its grace time and no longer says how long it was made for
+    expires_at = end_of(view, command.days) if command.days is not None else as_long_again(view, lived)
     new = msgspec.structs.replace(
         old, id=command.new_id, verifier=command.verifier, reject_tag=command.reject_tag, created_at=view.now,
         created_by=view.who.token_id, expires_at=expires_at, last_used_at=None, revoked_at=None, revoked_by=None,
@@ -97,6 +98,11 @@ def rotate(view: View, command: RotateToken) -> Minted:
     view.put(msgspec.structs.replace(old, replaced_by=new.id, expires_at=min(old.expires_at or ends, ends)))
     audit(view, "token.rotated", old.id, {"new": new.id, "grace_ms": command.grace_ms}, old.tenant_id)
     return Minted(answer(new), command.secret)
+
+
+def as_long_again(view: View, token: Token) -> int | None:
+    """The end of a token that lives as long as `token` was made for."""
+    return None if token.expires_at is None else view.now + token.expires_at - token.created_at
 
 
 def revoke(view: View, command: RevokeToken) -> ShownToken:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from service.executions.model import Attributes, Sequence, Status
+from service.executions.model import Attributes, LabelPatch, Sequence, Status
 from service.history.model import AppendedEvent
 from service.kernel.command import PATH
 from service.kernel.ids import Id, Name
@@ -79,11 +79,20 @@ class PatchAttributes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, t
     """Merge attributes and labels; null removes one."""
 
     attributes: Attributes = {}
-    labels: Annotated[dict[Name, str | None], msgspec.Meta(max_length=64)] = {}
+    labels: LabelPatch = {}
 
 
 Change = (
-    Append | MoveStatus | Replace | Merge | AppendTo | EnqueueNext | Settle | CancelItems | TakeSnapshot | PatchAttributes
+    Append
+    | MoveStatus
+    | Replace
+    | Merge
+    | AppendTo
+    | EnqueueNext
+    | Settle
+    | CancelItems
+    | TakeSnapshot
+    | PatchAttributes
 )
 
 
@@ -97,7 +106,7 @@ class Transition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Made(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one change made: the sequences of its events (first to last), the item it enqueued, how the item was settled."""
+    """What one change made: the sequences of its events, the item it enqueued, how the leased item was settled."""
 
     type: str
     first_sequence: int | None = None

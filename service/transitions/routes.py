@@ -13,11 +13,13 @@ ERRORS = (
 
 ENDPOINTS = [
     Endpoint(
-        "POST", "/v1/executions/{id}/transitions", "transition", "execution.transition", "Change an execution, all or nothing",
+        "POST", "/v1/executions/{id}/transitions", "transition", "execution.transition",
+        "Change an execution, all or nothing",
         command(Transition, execution_id="id"), reply=Transitioned, body=Transition, errors=ERRORS,
     ),
     Endpoint(
-        "POST", "/v1/transitions:batch", "transitionBatch", "execution.transition", "Up to 1,000 transitions, each atomic by itself",
+        "POST", "/v1/transitions:batch", "transitionBatch", "execution.transition",
+        "Up to 1,000 transitions, each atomic by itself",
         batch(Transition), reply=Batch, item=Transitioned, body=list[Transition],
     ),
 ]  # fmt: skip

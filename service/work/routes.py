@@ -9,10 +9,11 @@ from typing import Any, Literal
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import not_found
+from service.errors import StateError, not_found
 from service.http.batch import Batch, batch
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
 from service.http.lists import Page, listed, where
+from service.kernel.ids import NAME_PATTERN
 from service.kernel.principal import Principal
 from service.kernel.raw import shown
 from service.work.claims import fits

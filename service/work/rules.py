@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from service.errors import StateError, not_found
+from service.errors import StateError, invalid, not_found
 from service.executions.model import ENDED, OF_ITEM, Execution, ExecutionEnding
 from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
@@ -58,6 +58,7 @@ from service.work.model import (
 
 DEFAULT_RETRY = Retry()
 MAX_ATTEMPTS = 3
+SHELF_MAX = 1_024  # it is part of an index's key, which Postgres bounds
 FULL_WAIT_MS = 5_000
 
 
@@ -127,6 +128,8 @@ def enqueue(view: View, asked: Enqueue, execution: Execution | None, first_id: s
         )
     if asked.drives == "execution" and execution is None:
         raise StateError("request/malformed", "An item that drives an execution must name one; give execution_id.")
+    if len(shelf_of(asked)) > SHELF_MAX:
+        raise invalid([("/required_capabilities", f"their names may have {SHELF_MAX} characters together")])
     refuse_past(view, "payload_bytes", len(asked.payload))
     use(view, "ready_work_items")
     item = new_item(view, asked, execution, asked.id or first_id or view.new_id())

@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOKEN, URL = re.compile(r"hold[ts]_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}"), re.compile(r"http://\S+:\d+")
+READY = re.compile(r"serves \S+ at http://\S+:\d+\n|Ctrl-C ends it\.\n")
 SECONDS = 30
 
 
@@ -69,10 +70,10 @@ class Running:
         """Every token it has printed, each once."""
         return list(dict.fromkeys(TOKEN.findall(self.said)))
 
-    def await_ready(self) -> None:
-        """Wait for the line with the URL: the last thing it says once requests are accepted."""
+    def await_said(self, pattern: re.Pattern[str]) -> None:
+        """Wait until it has said something; the URL is the last thing that `serve` says, once requests are accepted."""
         end = time.monotonic() + SECONDS
-        while URL.search(self.said) is None:
+        while pattern.search(self.said) is None:
             assert self.process.poll() is None and time.monotonic() < end, f"{self.said}\n{self.logged}"
             time.sleep(0.02)
 
@@ -103,7 +104,7 @@ def start(folder: Path, *words: str) -> Iterator[Running]:
     """A server, ready; stopped at the end if it still runs."""
     server = Running(folder, *words)
     try:
-        server.await_ready()
+        server.await_said(READY)
         yield server
     finally:
         if server.process.poll() is None:

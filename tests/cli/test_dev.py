@@ -17,8 +17,6 @@ def left_behind() -> set[Path]:
 def test_dev_shows_an_execution_to_whoever_pastes_its_command(tmp_path: Path) -> None:
     before = left_behind()
     with start(tmp_path, "dev") as server:
-        while "Ctrl-C" not in server.said:  # the last line of the same print
-            assert server.process.poll() is None
         assert server.url.startswith("http://127.0.0.1:")
         assert "lost at exit" in server.said
         [token] = server.tokens

@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,7 +37,7 @@ def test_a_token_from_a_file_is_stored_and_not_shown(tmp_path: Path) -> None:
         assert server.tokens == []
 
 
-@pytest.mark.parametrize("content", [None, "not a token", mint("tenant")[0]])
+@pytest.mark.parametrize("content", [None, "not a token", mint("tenant")[0]], ids=["missing", "no token", "a tenant's"])
 def test_a_token_file_that_cannot_be_used_stops_the_start(
     holdfast: Command, tmp_path: Path, content: str | None
 ) -> None:
@@ -89,7 +90,7 @@ def test_sigterm_lets_requests_finish_answers_long_polls_and_exits_with_0(tmp_pa
 
 
 @contextlib.contextmanager
-def half_sent(server: Running, token: str):  # type: ignore[no-untyped-def]
+def half_sent(server: Running, token: str) -> Iterator[tuple[socket.socket, bytes]]:
     """A request that the server has begun to handle, and the rest of its body."""
     body = json.dumps({"workflow_id": "wf", "execution_id": "drained"}).encode()
     lines = ["POST /v1/executions HTTP/1.1", "host: localhost", f"content-length: {len(body)}", "expect: 100-continue"]

@@ -150,6 +150,21 @@ async def test_a_store_that_does_not_answer_is_unavailable(store: PostgresBacken
         await store.ping()
 
 
+async def test_a_cancelled_reader_ends_at_once_and_is_not_tried_again(
+    store: PostgresBackend, killer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(load("postgres"), "ping", Statement("ping", "SELECT pg_sleep(600)", "postgres"))
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    for scan in (False, True):
+        reader = asyncio.ensure_future(store.read(lambda tx: tx.one("ping"), scan=scan))
+        async with asyncio.timeout(20):
+            while not await killer.fetchval(asleep):
+                await asyncio.sleep(0.001)
+            reader.cancel()
+            await asyncio.wait([reader])
+        assert reader.cancelled()
+
+
 async def test_a_database_that_is_not_there_is_unavailable(url: str) -> None:
     with pytest.raises(Unavailable):
         await connect(url.replace("/t_", "/missing_"))

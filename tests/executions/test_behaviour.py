@@ -122,9 +122,7 @@ async def test_input_state_and_results_come_back_byte_for_byte(api: Api) -> None
     assert b'"input":' + odd in shown
     assert b'"state":' + odd in shown
     end = b'{"status": "completed", "result": %s}' % odd
-    ended = await api.http.post(
-        "/v1/executions/mine/status", content=end, headers={"content-type": "application/json"}
-    )
+    ended = await api.http.post("/v1/executions/mine/status", content=end, headers={"content-type": "application/json"})
     assert ended.status_code == 200, ended.text
     assert b'"result":' + odd in (await api.http.get("/v1/executions/mine")).content
 
@@ -514,7 +512,12 @@ async def test_merges_at_once_all_survive(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("path", "code"),
-    [("/text", "state/not-an-array"), ("", "state/not-an-array"), ("/text/deeper", "state/path"), ("/xs/7", "state/path")],
+    [
+        ("/text", "state/not-an-array"),
+        ("", "state/not-an-array"),
+        ("/text/deeper", "state/path"),
+        ("/xs/7", "state/path"),
+    ],
 )
 async def test_an_append_to_what_is_no_array_changes_nothing(api: Api, path: str, code: str) -> None:
     made = await api.start(state={"text": "t", "xs": [1]})

@@ -75,7 +75,9 @@ def start_of(text: bytes) -> StartExecution:
 
 def test_the_digest_of_a_start_sees_meaning_not_spelling() -> None:
     one = start_of(b'{"workflow_id":"wf","execution_id":"e","input":{"a":1,"b":2},"start":{"payload":[1]}}')
-    same = start_of(b'{"start":{"payload": [1],"queue":"default"},"input":{"b":2, "a":1},"execution_id":"e","workflow_id":"wf"}')
+    same = start_of(
+        b'{"start":{"payload": [1],"queue":"default"},"input":{"b":2, "a":1},"execution_id":"e","workflow_id":"wf"}'
+    )
     assert digest_of(one) == digest_of(same)
 
 

@@ -13,7 +13,9 @@ from service.history.model import Fold, LoggedEvent
 NAMES = st.sampled_from(["a", "b", "c"])
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3), st.floats(-2, 2))
 DOCUMENTS = st.recursive(
-    SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)), max_leaves=6
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)),
+    max_leaves=6,
 )
 OBJECTS = st.dictionaries(NAMES, DOCUMENTS, max_size=3)
 ITEMS, NODES = st.sampled_from(["i1", "i2", "i3"]), st.one_of(st.none(), st.sampled_from(["n1", "n2"]))
@@ -25,8 +27,6 @@ def event(sequence: int, kind: str, body: Any = None, node: str | None = None, i
     return LoggedEvent("t", "e", sequence, kind, encoded, node, item)
 
 
-
-
 WORK = st.sampled_from([kind for kind in STEPS if kind.startswith("work.")] + ["work.failed", "work.retry_scheduled"])
 EVENTS = st.one_of(
     st.tuples(st.sampled_from(["state.replaced", "state.merged"]), DOCUMENTS, st.none(), st.none()),
@@ -34,7 +34,9 @@ EVENTS = st.one_of(
     st.tuples(WORK, st.fixed_dictionaries({"attempt": st.just(1), "result": DOCUMENTS}), NODES, ITEMS),
     st.tuples(st.sampled_from(["my.kind", "snapshot.written", "attributes.set"]), DOCUMENTS, NODES, ITEMS),
 )
-STARTS = st.fixed_dictionaries({"workflow_id": st.just("wf"), "state": OBJECTS, "work_item_id": ITEMS, "node_id": NODES})
+STARTS = st.fixed_dictionaries(
+    {"workflow_id": st.just("wf"), "state": OBJECTS, "work_item_id": ITEMS, "node_id": NODES}
+)
 
 
 @st.composite
@@ -115,7 +117,10 @@ def test_a_requeued_node_is_active_again() -> None:
 
 
 def test_kinds_that_nobody_knows_add_up_to_nothing() -> None:
-    log = [event(1, "execution.started", {"state": {"a": 1}}), event(2, "my.kind", {"state": 2, "to": "failed"}, "n", "i")]
+    log = [
+        event(1, "execution.started", {"state": {"a": 1}}),
+        event(2, "my.kind", {"state": 2, "to": "failed"}, "n", "i"),
+    ]
     assert fold(log) == Fold(2, "running", {"a": 1}, {}, {})
 
 

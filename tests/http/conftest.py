@@ -51,11 +51,13 @@ async def request(
     body: bytes | Sequence[bytes] | None = None,
     headers: Iterable[tuple[bytes, bytes]] = (),
 ) -> Reply:
-    """Send `method target` (percent-encoded, as on the wire). The body goes in the chunks given, with a JSON content type
-    and a true Content-Length unless `headers` name a content type, a length or a transfer encoding of their own."""
+    """Send `method target` (percent-encoded, as on the wire). The body goes in the chunks given, with a JSON content
+    type and a true Content-Length unless `headers` name a type, a length or a transfer encoding of their own."""
     path, _, query = target.partition("?")
-    sent = [(b"host", b"holdfast"), *headers]
+    sent = list(headers)
     named = {name for name, _ in sent}
+    if b"host" not in named:
+        sent.append((b"host", b"holdfast"))
     if token is not None:
         sent.append((b"authorization", b"Bearer " + token.encode()))
     chunks = [] if body is None else [body] if isinstance(body, bytes) else list(body)
@@ -102,6 +104,7 @@ class World:
     def __init__(self, service: Any, api: Any) -> None:
         self.service, self.api, self.owner, self.admin = service, api, api.owner_token, service.admin
         self.ids = {"executions": "run", "work-items": "held", "dead-letters": "dead", "tenants": api.tenant}
+        self.made: list[str] = []
         self.ids |= {"definitions": "wf", "queues": "q", "jobs": "none", "problems": "not-found", "pages": "none"}
 
     async def furnish(self) -> "World":
@@ -111,13 +114,25 @@ class World:
         await ok("PUT", "/v1/definitions/unused/1?validate=false", json={"steps": []})
         await self.api.start(execution_id="run", state={"list": [1], "text": "x"})
         await ok("PUT", "/v1/executions/run/snapshots/1")
-        for name in ("held", "dead"):
-            await ok("POST", "/v1/work-items", json={"id": name, "queue": name, "execution_id": "run"})
-        await self.api.claim("held")
-        await ok("POST", "/v1/work-items/dead/dead-letter", json={"error": {"type": "broken"}})
+        await self.work("run", "held", "dead")
         minted = await ok("POST", "/v1/tokens", json={"name": "second", "role": "viewer"})
         self.ids["tokens"] = minted["token"]["id"]
         return self
+
+    async def work(self, run: str, held: str, dead: str) -> None:
+        """Items of an execution: one that is held at epoch 1, one that is dead."""
+        for name in (held, dead):
+            await self.api.ok("POST", "/v1/work-items", json={"id": name, "queue": name, "execution_id": run})
+        await self.api.claim(held)
+        await self.api.ok("POST", f"/v1/work-items/{dead}/dead-letter", json={"error": {"type": "broken"}})
+
+    async def renew(self) -> None:
+        """Another execution, with items, in place of those that are used up."""
+        mark = len(self.made)
+        self.made.append(run := f"run-{mark}")
+        await self.api.start(execution_id=run, state={"list": [1]})
+        await self.work(run, f"held-{mark}", f"dead-{mark}")
+        self.ids |= {"executions": run, "work-items": f"held-{mark}", "dead-letters": f"dead-{mark}"}
 
     def path(self, endpoint: Any, **parts: str) -> str:
         """The endpoint's path, naming what is there; `parts` names other things."""

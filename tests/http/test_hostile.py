@@ -6,7 +6,9 @@ headers that no well-behaved client sends. `test_hostile_fields` does the same f
 
 import gzip
 from typing import Any
+from urllib.parse import quote
 
+import msgspec
 import pytest
 
 from service import capabilities
@@ -14,7 +16,8 @@ from service.http.endpoint import PUBLIC
 
 OPERATIONS = {endpoint.operation: endpoint for endpoint in capabilities.endpoints()}
 WITH_BODY = [name for name, endpoint in OPERATIONS.items() if endpoint.body is not None]
-OPAQUE = [name for name in WITH_BODY if not isinstance(OPERATIONS[name].body, type)]
+STRUCTS = [name for name in WITH_BODY if isinstance(OPERATIONS[name].body, msgspec.StructMeta)]
+BATCHES = [name for name in WITH_BODY if str(OPERATIONS[name].body).startswith("list[")]
 WITH_PATH = [name for name, endpoint in OPERATIONS.items() if "{" in endpoint.path]
 PRIVATE = [name for name, endpoint in OPERATIONS.items() if endpoint.permit != PUBLIC]
 LISTS = [name for name, endpoint in OPERATIONS.items() if any(query.name == "limit" for query in endpoint.query)]
@@ -48,10 +51,13 @@ UNFIT = {
     "1e999": b'{"a":1e999}',
     "-1E+999": b"[[-1E+999]]",
     "1e99999999999999999999": b"1e99999999999999999999",
-    "NaN": b'{"a":NaN}',
-    "Infinity": b"[Infinity]",
     "a byte order mark": b"\xef\xbb\xbf{}",
     "UTF-16": '{"a":1}'.encode("utf-16"),
+}
+# No JSON at all. What comes before the error may be refused first, as a document of another shape.
+BROKEN = {
+    "NaN": b'{"a":NaN}',
+    "Infinity": b"[Infinity]",
     "blanks": b" \n\t",
     "half an object": b'{"a":',
     "two documents": b"{}{}",
@@ -80,13 +86,15 @@ async def test_what_is_not_json_that_can_be_kept_is_refused(operation: str, raw:
     for name, body in UNFIT.items():
         reply = await send(raw, world, operation, body)
         assert reply.refused("request/json").status == 400, name
+    for body in BROKEN.values():
+        (await send(raw, world, operation, body)).refused("request/json", "request/invalid", "definition/invalid")
     if operation not in BODY_OPTIONAL:
         for query in ("", "?"):
             (await send(raw, world, operation, b"", query)).refused("request/json")
     assert await world.picture() == before
 
 
-@pytest.mark.parametrize("operation", [name for name in WITH_BODY if name not in OPAQUE])
+@pytest.mark.parametrize("operation", STRUCTS)
 async def test_a_document_of_another_shape_is_refused(operation: str, raw: Any, world: Any) -> None:
     before = await world.picture()
     for body in (
@@ -106,7 +114,7 @@ async def test_a_document_of_another_shape_is_refused(operation: str, raw: Any, 
     assert await world.picture() == before
 
 
-@pytest.mark.parametrize("operation", [name for name in OPAQUE if str(OPERATIONS[name].body).startswith("list[")])
+@pytest.mark.parametrize("operation", BATCHES)
 async def test_a_batch_is_an_array_of_one_to_a_thousand(operation: str, raw: Any, world: Any) -> None:
     before = await world.picture()
     for body in (
@@ -197,11 +205,11 @@ async def test_a_request_without_a_body_needs_no_content_type(raw: Any, own_worl
 # ── paths ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PARTS = (
-    "%00", "a%00", "%ff", "a%ffb", "%ed%a0%80", "%c0%af", "..", "%2e%2e", ".", "%2f", "..%2f..%2fetc", "%0a", "%0d%0ax:y", "%20", "-",
+    "%00", "a%00", "%ff", "a%ffb", "%ed%a0%80", "%c0%af", "..", "%2e%2e", ".", "..%2f..%2fetc", "%0a", "%0d%0ax:y", "%20", "-",
     "x" * 257, "x" * 2_000, "x" * 100_000, "%F0%9F%98%80" * 64, "%", "%zz", "null", "'", "%22", "%3Cscript%3E", "*", "%2a", ";", "%5c",
 )  # fmt: skip
-# What these name is made by naming it, so some of the above are good names for it: they are tried one by one below.
-MADE_BY_NAME = {"storeDefinition"}
+# What these name is made by naming it, so some of the above are good names for it.
+MADE_BY_NAME = {"storeDefinition", "pauseQueue", "resumeQueue"}
 
 
 @pytest.mark.parametrize("operation", WITH_PATH)
@@ -209,11 +217,16 @@ async def test_a_path_that_names_nothing_is_refused(operation: str, raw: Any, wo
     endpoint, before = OPERATIONS[operation], await world.picture()
     body = {"storeDefinition": b"{}"}.get(operation)
     for part in PARTS:
+        if operation in MADE_BY_NAME and part == "null":
+            continue
         names = [name for name in ("id", "name", "workflow_id", "file", "group") if f"{{{name}}}" in endpoint.path]
         path = world.path(endpoint, **dict.fromkeys(names, part))
         reply = await raw(endpoint.method, path + ("?validate=false" if body else ""), world.token(endpoint), body)
         assert reply.refused().status in (400, 404, 405, 414, 422), part
         assert "\x00" not in reply.body.decode()
+    for slash in ("%2f", "%2F%2f", "/"):  # it parts the path like any other, and leads to other routes
+        path = world.path(endpoint, **dict.fromkeys(names, slash))
+        (await raw("GET", path, world.token(endpoint))).answered()
     assert await world.picture() == before
 
 
@@ -298,7 +311,6 @@ async def test_a_limit_is_a_number_from_1_to_1000(operation: str, raw: Any, worl
         "",
         "x",
         "1.5",
-        "1e2",
         "true",
         "null",
         "%20",
@@ -340,8 +352,6 @@ FILTERS = ("", " ", "status", "status =", "= 'x'", "status = 'nothing'", "no_suc
     "operation", [name for name, one in OPERATIONS.items() if any(query.name == "filter" for query in one.query)]
 )
 async def test_a_filter_that_cannot_be_used_is_refused(operation: str, raw: Any, world: Any) -> None:
-    from urllib.parse import quote
-
     before = await world.picture()
     for text in FILTERS:
         reply = await send(raw, world, operation, query=f"?filter={quote(text)}")

@@ -52,10 +52,11 @@ ROW_OF = {
     "deadLetterWork": "operate, or work under a lease",
     **dict.fromkeys(["listWorkItems", "listDeadLetters", "getDeadLetter", "listQueues"], "read"),
     "getWorkItem": "read work",
-    **dict.fromkeys(["requeueDeadLetter", "discardDeadLetter", "pauseQueue", "resumeQueue"], "operate"),
+    **dict.fromkeys(["requeueDeadLetter", "discardDeadLetter", "redriveDeadLetters"], "operate"),
+    **dict.fromkeys(["pauseQueue", "resumeQueue"], "operate"),
     "reclaimLeases": "time",
     "listAudit": "audit",
-    "getJob": "jobs",
+    **dict.fromkeys(["getJob", "cancelJob"], "jobs"),
     **dict.fromkeys(["revokeExposedToken", "health", "ready", "version"], "public"),
     **dict.fromkeys(["getContract", "getDocs", "getPagePart", "getProblem", "getPlainProblem"], "public"),
 }

@@ -54,6 +54,7 @@ NAMED: dict[str, tuple[str, Any]] = {
     "requeueDeadLetter": ("dead", {}),
     "discardDeadLetter": ("dead", None),
     "getJob": ("job", None),
+    "cancelJob": ("job", None),
 }
 # These name what the caller makes by naming it: B gets, or changes, one of its own.
 OWN = {"storeDefinition", "pauseQueue", "resumeQueue"}

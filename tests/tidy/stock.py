@@ -19,27 +19,64 @@ def tenant(index: int) -> str:
 def stock() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Each table with its rows; columns that are not given are NULL."""
     many = range(EXECUTIONS)
-    yield "tenants", [
-        {"tenant_id": name, "name": name, "status": "active", "limits": "{}", "version": 1, "created_at": NOW, "updated_at": NOW}
-        for name in ("acme", "globex", *(f"t{index}" for index in range(200)))
-    ]
+    yield (
+        "tenants",
+        [
+            {
+                "tenant_id": name,
+                "name": name,
+                "status": "active",
+                "limits": "{}",
+                "version": 1,
+                "created_at": NOW,
+                "updated_at": NOW,
+            }
+            for name in ("acme", "globex", *(f"t{index}" for index in range(200)))
+        ],
+    )
     yield "tokens", [token(index) for index in range(400)]
     yield "executions", [execution(index) for index in many]
     yield "events", [event(index, sequence) for sequence in (1, 2) for index in many]
     yield "work_items", [item(index) for index in many]
     yield "states", [{"tenant_id": tenant(i), "execution_id": f"e{i}", "state": b"{}", "sequence": 1} for i in many]
-    yield "snapshots", [
-        {"tenant_id": tenant(i), "execution_id": f"e{i}", "sequence": 1, "body": b"{}", "created_at": NOW} for i in many
-    ]
-    yield "facets", [
-        {"tenant_id": tenant(i), "execution_id": f"e{i}", "family": "attr", "name": "customer", "text_value": f"c{i % 50}"}
-        for i in many
-    ]
-    yield "shelves", [{"tenant_id": name, "queue": f"q{q}", "requires": ""} for name in ("acme", "globex") for q in range(5)]
-    yield "idempotency_keys", [
-        {"tenant_id": tenant(i), "key": f"k{i}", "fingerprint": "f", "status": 200, "body": b"{}", "created_at": NOW + i}
-        for i in many
-    ]
+    yield (
+        "snapshots",
+        [
+            {"tenant_id": tenant(i), "execution_id": f"e{i}", "sequence": 1, "body": b"{}", "created_at": NOW}
+            for i in many
+        ],
+    )
+    yield (
+        "facets",
+        [
+            {
+                "tenant_id": tenant(i),
+                "execution_id": f"e{i}",
+                "family": "attr",
+                "name": "customer",
+                "text_value": f"c{i % 50}",
+            }
+            for i in many
+        ],
+    )
+    yield (
+        "shelves",
+        [{"tenant_id": name, "queue": f"q{q}", "requires": ""} for name in ("acme", "globex") for q in range(5)],
+    )
+    yield (
+        "idempotency_keys",
+        [
+            {
+                "tenant_id": tenant(i),
+                "key": f"k{i}",
+                "fingerprint": "f",
+                "status": 200,
+                "body": b"{}",
+                "created_at": NOW + i,
+            }
+            for i in many
+        ],
+    )
     yield "jobs", [job(index) for index in range(400)]
     yield "workflows", [{"tenant_id": name, "workflow_id": "wf", "revision": 100} for name in ("acme", "globex")]
     yield "definitions", [definition(index) for index in range(400)]
@@ -57,17 +94,18 @@ def execution(index: int) -> dict[str, Any]:
     """One in ten runs, the others have ended."""
     status = "running" if index % 10 == 0 else ENDED[index % 5]
     return {
-        "tenant_id": tenant(index), "id": f"e{index}", "namespace": "main", "workflow_id": f"wf{index % 20}", "status": status,
-        "parent_id": "e0" if index % 100 == 0 else None, "segment": 0, "sequence": 2, "snapshot_sequence": 0,
-        "snapshot_events": 200, "open_items": 1, "digest": "", "created_at": NOW + index, "updated_at": NOW + index,
+        "tenant_id": tenant(index), "id": f"e{index}", "namespace": "main", "workflow_id": f"wf{index % 20}",
+        "status": status, "parent_id": "e0" if index % 100 == 0 else None, "segment": 0, "sequence": 2,
+        "snapshot_sequence": 0, "snapshot_events": 200, "open_items": 1, "digest": "", "created_at": NOW + index,
+        "updated_at": NOW + index,
     }  # fmt: skip
 
 
 def event(index: int, sequence: int) -> dict[str, Any]:
     """One event of an execution."""
     return {
-        "tenant_id": tenant(index), "execution_id": f"e{index}", "sequence": sequence, "kind": "execution.started", "body": b"{}",
-        "at": NOW, "actor": "a",
+        "tenant_id": tenant(index), "execution_id": f"e{index}", "sequence": sequence, "kind": "execution.started",
+        "body": b"{}", "at": NOW, "actor": "a",
     }  # fmt: skip
 
 
@@ -75,9 +113,9 @@ def item(index: int) -> dict[str, Any]:
     """One work item of an execution."""
     status = ITEMS[index % 6]
     return {
-        "tenant_id": tenant(index), "id": f"w{index}", "execution_id": f"e{index}", "queue": f"q{index % 5}", "requires": "",
-        "drives": "nothing", "payload": b"{}", "priority": index % 3, "ready_at": NOW + index, "attempt": 1, "max_attempts": 3,
-        "dedup_key": f"d{index}", "status": status, "epoch": 1, "lease_ms": 30_000,
+        "tenant_id": tenant(index), "id": f"w{index}", "execution_id": f"e{index}", "queue": f"q{index % 5}",
+        "requires": "", "drives": "nothing", "payload": b"{}", "priority": index % 3, "ready_at": NOW + index,
+        "attempt": 1, "max_attempts": 3, "dedup_key": f"d{index}", "status": status, "epoch": 1, "lease_ms": 30_000,
         "expires_at": NOW + index if status == "leased" else None, "digest": "", "created_at": NOW + index,
         "settled_at": NOW + index if status in ("completed", "dead") else None,
     }  # fmt: skip
@@ -95,8 +133,8 @@ def job(index: int) -> dict[str, Any]:
 def definition(index: int) -> dict[str, Any]:
     """A version of the one workflow."""
     return {
-        "tenant_id": tenant(index), "workflow_id": "wf", "version": f"v{index}", "revision": index, "digest": "d", "body": b"{}",
-        "validated": 1, "snapshot_events": 200, "created_at": NOW + index, "created_by": "a",
+        "tenant_id": tenant(index), "workflow_id": "wf", "version": f"v{index}", "revision": index, "digest": "d",
+        "body": b"{}", "validated": 1, "snapshot_events": 200, "created_at": NOW + index, "created_by": "a",
     }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """A reader of statements that proves, alias by alias, that each tenant's table is bound to a tenant.
 
 A column is *proven* when it can only hold a tenant id the caller is allowed: the parameter `:tenant_id`, a literal, a
-tenant column of the batch's `rows`, or the `tenant_id` of a table that is bound. A table is *bound* when its `tenant_id`
-must equal a proven column: by a conjunct of WHERE, of an inner JOIN's ON, of the ON of the LEFT JOIN that brings it, or by
-`(tenant_id, …) IN (SELECT tenant_id, … FROM …)`. What stands under OR or NOT binds nothing.
+tenant column of the batch's `rows`, or the `tenant_id` of a table that is bound. A table is *bound* when its
+`tenant_id` must equal a proven column: by a conjunct of WHERE, of an inner JOIN's ON, of the ON of the LEFT JOIN that
+brings it, or by `(tenant_id, …) IN (SELECT tenant_id, … FROM …)`. What stands under OR or NOT binds nothing.
 """
 
 import re
@@ -106,7 +106,7 @@ class Scope:
         return value.name in known
 
     def bind(self, conditions: Iterable[tuple[exp.Expression, str | None]]) -> None:
-        """Bind what the conditions bind, until nothing more follows. The second of a pair is the only alias it can bind."""
+        """Bind what the conditions bind, until nothing more follows; the second of a pair is all that it can bind."""
         conditions, before = list(conditions), -1
         while before != len(self.unbound):
             before = len(self.unbound)
@@ -199,9 +199,7 @@ class Reader:
         where = query.args.get("where")
         return conditions + [(one, None) for one in conjuncts(where.this if where else None)]
 
-    def _finish(
-        self, scope: Scope, node: exp.Expression, conditions: list[tuple[exp.Expression, str | None]]
-    ) -> None:
+    def _finish(self, scope: Scope, node: exp.Expression, conditions: list[tuple[exp.Expression, str | None]]) -> None:
         scope.bind(conditions)
         self.faults += [f"{table} (as {alias}) is not bound by tenant_id" for alias, table in scope.unbound.items()]
         for inner in self._inside(node):
@@ -209,13 +207,15 @@ class Reader:
 
     @staticmethod
     def _inside(node: exp.Expression) -> Iterator[exp.Query]:
-        """The queries inside a node's expressions and conditions; those in FROM, JOIN and WITH are read as relations."""
+        """The queries inside a node's expressions and conditions; those in FROM, JOIN and WITH are relations."""
         for name, value in node.args.items():
             if name.rstrip("_") in ("from", "with"):
                 continue
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, exp.Join):
-                    yield from inner_queries(exp.Tuple(expressions=[child.args["on"].copy()]) if child.args.get("on") else child)
+                    yield from inner_queries(
+                        exp.Tuple(expressions=[child.args["on"].copy()]) if child.args.get("on") else child
+                    )
                 elif isinstance(child, exp.Subquery):
                     yield child.this
                 elif isinstance(child, exp.Expression):
@@ -234,7 +234,9 @@ class Reader:
         source, proven = statement.expression, [False] * len(columns)
         if isinstance(source, exp.Values):
             scope = Scope(self, {})
-            proven = [all(scope.proven(values.expressions[at]) for values in source.expressions) for at in range(len(columns))]
+            proven = [
+                all(scope.proven(values.expressions[at]) for values in source.expressions) for at in range(len(columns))
+            ]
         elif isinstance(source, exp.Query):
             proven = [known for _, known in self.query(source, {})]
         if table not in self.tables:
@@ -242,7 +244,13 @@ class Reader:
         if TENANT not in columns or not proven[columns.index(TENANT)]:
             self.faults.append(f"{table} is inserted into without a proven tenant_id")
         conflict = statement.args.get("conflict")
-        if conflict is not None and conflict.expressions and TENANT not in [
-            key.this.name if isinstance(key, exp.Ordered) else key.name for key in conflict.args.get("conflict_keys") or []
-        ]:
+        if (
+            conflict is not None
+            and conflict.expressions
+            and TENANT
+            not in [
+                key.this.name if isinstance(key, exp.Ordered) else key.name
+                for key in conflict.args.get("conflict_keys") or []
+            ]
+        ):
             self.faults.append(f"{table} is updated on a conflict that is not within a tenant")

@@ -30,7 +30,10 @@ MAY = {
 }
 """Part of a capability → what it may import of ours; `""` is any other file of it."""
 EXCEPTIONS = {
-    ("service.work.rules", "service.work.claims"): "a Rule names the Chooser that picks its rows; claims decides nothing",
+    (
+        "service.work.rules",
+        "service.work.claims",
+    ): "a Rule names the Chooser that picks its rows; claims decides nothing",
     ("service.history.rules", "service.history.fold"): "the fold is as pure as a rule, and has a file of its own",
     ("service.definitions.routes", "service.executions.rules"): "one default, SNAPSHOT_EVENTS, that both must agree on",
     ("service.operations.routes", "service"): "the version",
@@ -46,7 +49,9 @@ HTTP_KNOWS = {
     ("service.http.contract", "service.tokens.secret"): "the pattern of a token, for the document's security scheme",
 }
 """(importer, imported) → why the server's own part knows something of a capability."""
-IMPURE = frozenset({"asyncio", "os", "random", "secrets", "socket", "sqlite3", "subprocess", "threading", "time", "uuid"})
+IMPURE = frozenset(
+    {"asyncio", "os", "random", "secrets", "socket", "sqlite3", "subprocess", "threading", "time", "uuid"}
+)
 """What no rule may import: clocks, chance and the outside. `view.now`, `view.chance` and `view.new_id()` are given."""
 CONNECTING = ("backends.connect", "backends.sqlite", "backends.postgres", "backends.postgres_listen")
 
@@ -70,7 +75,9 @@ def imports(module: Module) -> Iterator[Import]:
             assert not node.level, f"{module.name}:{node.lineno} imports relatively; write the whole name"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield Import(module.name, whole if whole in ours or whole in CONNECTING else node.module or "", node.lineno)
+                yield Import(
+                    module.name, whole if whole in ours or whole in CONNECTING else node.module or "", node.lineno
+                )
 
 
 def all_imports() -> list[Import]:
@@ -123,7 +130,9 @@ def against_the_tiers(one: Import) -> str | None:
 
 
 def test_backends_know_nothing_of_the_service() -> None:
-    assert not [one for one in all_imports() if one.importer.startswith("backends") and one.imported.startswith("service")]
+    assert not [
+        one for one in all_imports() if one.importer.startswith("backends") and one.imported.startswith("service")
+    ]
 
 
 def test_each_part_of_a_capability_imports_what_its_place_allows() -> None:
@@ -185,12 +194,16 @@ def test_a_planted_import_is_named(importer: str, imported: str) -> None:
 
 
 def test_a_planted_import_upwards_is_named() -> None:
-    assert "must not know operations" in (against_the_tiers(Import("service.work.routes", "service.operations.model", 1)) or "")
+    assert "must not know operations" in (
+        against_the_tiers(Import("service.work.routes", "service.operations.model", 1)) or ""
+    )
     assert "must not know work" in (against_the_tiers(Import("service.tokens.rules", "service.work.model", 1)) or "")
 
 
 def test_an_import_is_read_whatever_its_form() -> None:
-    forms = "import service.main\nfrom service import main\nfrom backends import connect\nfrom service.kernel import run\n"
+    forms = (
+        "import service.main\nfrom service import main\nfrom backends import connect\nfrom service.kernel import run\n"
+    )
     module = Module("planted", Path("planted.py"), ast.parse(forms))
     assert [one.imported for one in imports(module)] == [
         "service.main", "service.main", "backends.connect", "service.kernel.run",

@@ -1,7 +1,9 @@
-"""How the hot statements are carried out: by which index, without reading a table, without sorting what the index orders.
+"""How the hot statements are carried out: by which index, without reading a table, without sorting what the index
+orders.
 
-Each is asked for over a few thousand rows, before and after they are analyzed: SQLite never analyzes by itself, Postgres
-does a minute late. On Postgres in a session like the service's own, as the generic plan that a prepared statement settles on.
+Each is asked for over a few thousand rows, before and after they are analyzed: SQLite never analyzes by itself,
+Postgres does a minute late. On Postgres in a session like the service's own, as the generic plan that a prepared
+statement settles on.
 """
 
 import json
@@ -15,7 +17,7 @@ import pytest
 from sqlglot import exp
 
 from backends import migrate
-from backends.postgres import SESSION
+from backends.postgres import SESSION, PostgresBackend
 from backends.statements import Statement, load
 from tests.conftest import new_database
 from tests.tidy.house import tables
@@ -28,8 +30,8 @@ OPEN = "(1 = 1)"
 class Hot(NamedTuple):
     """A statement and how it must be carried out.
 
-    `indexes` must all be used, each bound at least by the columns in its parentheses; `a(x)|b(y)` is either. `sorts` is how
-    many sorts are right: of a batch's few rows, or of what is due. `rows` fill the batch, `params` are the rest.
+    `indexes` must all be used, each bound at least by the columns in its parentheses; `a(x)|b(y)` is either. `sorts` is
+    how many sorts are right: of a batch's few rows, or of what is due. `rows` fill the batch, `params` are the rest.
     """
 
     name: str
@@ -68,7 +70,13 @@ HOT = [
         1,
         tuple((tenant, execution, None) for tenant, execution in KEYS),
     ),
-    Hot("load_work_items", {}, ("work_items_pkey(tenant_id, id)",), 1, (("acme", "w1"), ("acme", "w2"), ("globex", "w3"))),
+    Hot(
+        "load_work_items",
+        {},
+        ("work_items_pkey(tenant_id, id)",),
+        1,
+        (("acme", "w1"), ("acme", "w2"), ("globex", "w3")),
+    ),
     Hot("open_items_of_executions", {}, ("work_of_execution(tenant_id, execution_id)",), 1, KEYS),
     Hot(
         "open_items_by_dedup_key",
@@ -118,20 +126,33 @@ HOT = [
         ("executions_by_workflow(tenant_id, workflow_id, created_at, id)",),
         where="e.workflow_id = 'wf1'",
     ),
-    Hot("list_executions", PAGE, ("executions_by_parent(tenant_id, parent_id, created_at, id)",), where="e.parent_id = 'e0'"),
+    Hot(
+        "list_executions",
+        PAGE,
+        ("executions_by_parent(tenant_id, parent_id, created_at, id)",),
+        where="e.parent_id = 'e0'",
+    ),
     Hot("list_executions", PAGE, ("facets_by_text(tenant_id, family, name, text_value)",), where=CUSTOMER),
     Hot(
         "list_executions_updated",
         {**A, "commit_id": 2**62, "position": 2**62, "limit": 100},
         ("events_feed(tenant_id, commit_id, position)", "executions_pkey(tenant_id, id)"),
     ),
-    Hot("read_events", {**A, "execution_id": "e1", "after": 0, "limit": 100}, ("events_pkey(tenant_id, execution_id, sequence)",)),
+    Hot(
+        "read_events",
+        {**A, "execution_id": "e1", "after": 0, "limit": 100},
+        ("events_pkey(tenant_id, execution_id, sequence)",),
+    ),
     Hot(
         "read_feed",
         {**A, "commit_id": 0, "position": 0, "horizon": 2**62, "limit": 100},
         ("events_feed(tenant_id, commit_id, position)",),
     ),
-    Hot("read_snapshot_latest", {**A, "execution_id": "e1", "sequence": 9}, ("snapshots_pkey(tenant_id, execution_id, sequence)",)),
+    Hot(
+        "read_snapshot_latest",
+        {**A, "execution_id": "e1", "sequence": 9},
+        ("snapshots_pkey(tenant_id, execution_id, sequence)",),
+    ),
     Hot("expired_leases", LATER, ("work_leased(expires_at)",)),
     Hot("due_items", LATER, ("work_due(ready_at)",)),
     Hot("due_jobs", LATER | {"kind": "k"}, ("jobs_running(due_at)",)),
@@ -142,7 +163,12 @@ HOT = [
     ),
     Hot("list_dead_letters", {**A, "at": 0, "after": "", "limit": 100}, ("work_dead(tenant_id, settled_at, id)",)),
     Hot("list_work_items", {**A, "after": "", "limit": 100}, ("work_items_pkey(tenant_id, id)",)),
-    Hot("shelves_of_queues", {**A, "names": ["q1", "q2"]}, ("shelves_pkey(tenant_id, queue)", "queues_pkey(tenant_id)"), 1),
+    Hot(
+        "shelves_of_queues",
+        {**A, "names": ["q1", "q2"]},
+        ("shelves_pkey(tenant_id, queue)", "queues_pkey(tenant_id)"),
+        1,
+    ),
     Hot("shelves_of_tenant", A, ("shelves_pkey(tenant_id)", "queues_pkey(tenant_id)"), 1),
     Hot(
         "list_definitions",
@@ -154,7 +180,7 @@ IDS = [hot.name if hot.where == OPEN else f"{hot.name}-{hot.indexes[0].partition
 
 
 class Step(NamedTuple):
-    """One step of a plan: the index it walks (if it does), the condition that bounds the walk, and what is wrong with it."""
+    """One step of a plan: the index it walks, if it does; the condition that bounds the walk; what is wrong with it."""
 
     index: str
     bound: str
@@ -171,7 +197,8 @@ class Plan(NamedTuple):
         """Whether an index is walked within the wanted columns."""
         name, _, columns = wanted.rstrip(")").partition("(")
         return any(
-            step.index == name and set(re.split(r", *", columns)) <= set(re.findall(r"\w+", step.bound)) for step in self.steps
+            step.index == name and set(re.split(r", *", columns)) <= set(re.findall(r"\w+", step.bound))
+            for step in self.steps
         )
 
 
@@ -212,7 +239,9 @@ def sqlite_plan(db: sqlite3.Connection, hot: Hot) -> Plan:
     sql = statement.for_rows(len(hot.rows)) if hot.rows else statement.sql
     values = [value for row in hot.rows for value in row] + statement.values(hot.params)
     told = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
-    aliases = {table.alias_or_name for table in parse(statement.text, hot.where).find_all(exp.Table) if table.name in tables()}
+    aliases = {
+        table.alias_or_name for table in parse(statement.text, hot.where).find_all(exp.Table) if table.name in tables()
+    }
     return Plan([sqlite_step(line, aliases) for line in told], sum("TEMP B-TREE FOR" in line for line in told))
 
 
@@ -263,7 +292,10 @@ async def postgres_plan(db: Any, hot: Hot) -> Plan:
     statement = fitted("postgres", hot)
     await db.execute(f"PREPARE hot AS {statement.sql}")
     try:
-        given = ", ".join([literal(column) for column in zip(*hot.rows, strict=True)] + [literal(one) for one in statement.values(hot.params)])
+        given = ", ".join(
+            [literal(column) for column in zip(*hot.rows, strict=True)]
+            + [literal(one) for one in statement.values(hot.params)]
+        )
         told = await db.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE hot({given})")
     finally:
         await db.execute("DEALLOCATE hot")
@@ -286,6 +318,53 @@ def postgres_step(node: dict[str, Any]) -> Step:
 
 @pytest.mark.parametrize("hot", HOT, ids=IDS)
 async def test_postgres_walks_the_index(postgres_store: Any, hot: Hot) -> None:
-    if hot.only_analyzed and not await postgres_store.fetchval("SELECT count(*) FROM pg_stats WHERE tablename = 'work_items'"):
+    if hot.only_analyzed and not await postgres_store.fetchval(
+        "SELECT count(*) FROM pg_stats WHERE tablename = 'work_items'"
+    ):
         return
     judge(hot, await postgres_plan(postgres_store, hot))
+
+
+class Heard:
+    """A connection that only notes what it is told."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.told = pid, list[str]()
+
+    def get_server_pid(self) -> int:
+        """Its process at the server."""
+        return self.pid
+
+    async def execute(self, text: str) -> None:
+        """Note a command."""
+        self.told.append(text)
+
+
+async def test_a_connection_plans_anew_once_its_plans_are_a_second_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that was made while a table was empty must not serve it when it is not."""
+    now = 100.0
+    monkeypatch.setattr("backends.postgres.time.monotonic", lambda: now)
+    backend, one, other = PostgresBackend("", None, 1), Heard(1), Heard(2)
+    for connection, at, told in ((one, 100.0, 1), (one, 100.5, 1), (other, 100.5, 1), (one, 101.0, 2), (one, 101.5, 2)):
+        now = at
+        await backend._plan_anew(connection)
+        assert connection.told == ["DISCARD PLANS"] * told
+
+
+async def test_plans_that_were_thrown_away_are_made_for_the_rows_that_are_there(postgres_server: str) -> None:
+    db = await asyncpg.connect(await new_database(postgres_server), server_settings=SESSION)
+    try:
+        await migrate.on_postgres(db)
+        await db.execute("SET plan_cache_mode = force_generic_plan; DELETE FROM tenants")
+        hot = next(hot for hot in HOT if hot.name == "load_executions")
+        await db.execute(f"PREPARE kept AS {fitted('postgres', hot).sql}")
+        asked = "EXECUTE kept(ARRAY['acme'], ARRAY['e1'], ARRAY[NULL])"
+        await db.execute(asked)
+        for table, rows in stock():
+            columns, records = as_records(table, rows)
+            await db.copy_records_to_table(table, columns=columns, records=records)
+        await db.execute("DISCARD PLANS")
+        nodes = nodes_of(json.loads(await db.fetchval(f"EXPLAIN (FORMAT JSON) {asked}"))[0]["Plan"])
+        judge(hot, Plan([postgres_step(node) for node in nodes], 1))
+    finally:
+        await db.close()

@@ -1,4 +1,4 @@
-"""The shape of the house: what is described, how long things are, what must not stand anywhere, what belongs together."""
+"""The shape of the house: what is described, how long it is, what must not stand anywhere, what belongs together."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Every statement prepares on both engines, is used, and says in its columns what the rows in the code say in their fields."""
+"""Every statement prepares on both engines, is used, and its columns are the fields of the rows in the code."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from sqlglot import exp
 
-from backends import erasure, migrate
+from backends import migrate
 from backends.statements import ROWS, Statement, load, texts
 from service.work.model import WorkItem
 from tests.tidy import house
@@ -64,7 +64,7 @@ async def test_every_statement_prepares_on_postgres(postgres_url: str) -> None:
 
 
 def named() -> Iterator[tuple[str, str]]:
-    """(where, name) of each statement that code names as the first argument of a `Tx` method or the second of a list."""
+    """(where, name) of each statement that is the first argument of a `Tx` method or the second of a list."""
     for module in house.modules():
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.Call) or not node.args:
@@ -84,8 +84,12 @@ def unsaid() -> list[str]:
     """The statements that no code says: neither whole nor by a beginning, as in `f"erase_{table}"`."""
     trees = [module.tree for module in house.modules() if module.name != "backends.erasure"]
     said = {text for tree in trees for text in house.strings(tree)}
-    joined = [node.values[0] for tree in trees for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) and node.values]
-    begun = tuple(part.value for part in joined if isinstance(part, ast.Constant) and re.fullmatch(r"[a-z]+_", str(part.value)))
+    joined = [
+        node.values[0] for tree in trees for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) and node.values
+    ]
+    begun = tuple(
+        part.value for part in joined if isinstance(part, ast.Constant) and re.fullmatch(r"[a-z]+_", str(part.value))
+    )
     return sorted(name for name in texts() if name not in said and not name.startswith(begun))
 
 
@@ -119,7 +123,9 @@ def test_a_load_selects_the_fields_of_its_row_in_order(name: str, row: Any) -> N
         selected = columns(parse(text))
         rest = fields[len(selected) :]
         assert len(selected) <= len(fields), f"{name} selects more than {row.__name__} holds"
-        assert not rest or len(rest) <= len(row.__struct_defaults__), f"{name} leaves out {rest}, which have no defaults"
+        assert not rest or len(rest) <= len(row.__struct_defaults__), (
+            f"{name} leaves out {rest}, which have no defaults"
+        )
         crossed = [(got, field) for got, field in zip(selected, fields, strict=False) if got not in (field, "")]
         assert not crossed, f"{name} selects {crossed[0][0]} where {row.__name__} has {crossed[0][1]}"
 
@@ -152,11 +158,15 @@ def test_an_update_sets_each_column_from_its_own_and_guards_by_what_was_read(nam
         read = {column.name for column in one.expression.find_all(exp.Column)}
         assert read == {one.this.name}, f"{name} sets {one.this.name} from {read}"
     written = {one.this.name for one in tree.expressions}
-    where = {frozenset(column.sql() for column in one.find_all(exp.Column)) for one in tree.args["where"].find_all(exp.EQ)}
+    where = {
+        frozenset(column.sql() for column in one.find_all(exp.Column)) for one in tree.args["where"].find_all(exp.EQ)
+    }
     table = tree.this.name
     for column in batch(text):
         field = column.removeprefix("was_")
-        assert column in written or {f"{table}.{field}", f"rows.{column}"} in where, f"{name} takes {column} and does not use it"
+        assert column in written or {f"{table}.{field}", f"rows.{column}"} in where, (
+            f"{name} takes {column} and does not use it"
+        )
         assert field in row.__struct_fields__, f"{name} takes {column}, which {row.__name__} does not have"
     assert_types(name, table, batch(text))
 

@@ -29,7 +29,9 @@ def faults(text: str, where: str = "1 = 1") -> list[str]:
 STATEMENTS = [(name, engine, text) for name, of in texts().items() for engine, text in of.items()]
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, _, text in STATEMENTS], ids=[f"{n}{e}" for n, e, _ in STATEMENTS])
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name, _, text in STATEMENTS], ids=[f"{n}{e}" for n, e, _ in STATEMENTS]
+)
 def test_each_tenants_table_is_bound(name: str, text: str) -> None:
     if name not in ACROSS:
         assert not faults(text)
@@ -109,7 +111,8 @@ PLANTED = {
         INSERT INTO jobs (tenant_id, id) SELECT id, tenant_id FROM rows""",
     "an INSERT of a free parameter": "INSERT INTO secrets (tenant_id, name) VALUES (:name, :tenant_id)",
     "an upsert over tenants": """
-        INSERT INTO tokens (tenant_id, id) VALUES (:tenant_id, :id) ON CONFLICT (id) DO UPDATE SET name = excluded.name""",
+        INSERT INTO tokens (tenant_id, id) VALUES (:tenant_id, :id)
+            ON CONFLICT (id) DO UPDATE SET name = excluded.name""",
 }
 
 
@@ -120,8 +123,13 @@ def test_a_planted_statement_is_caught(text: str) -> None:
 
 def predicates(tree: exp.Expression) -> list[exp.Expression]:
     """Every equality or IN of a statement with a tenant_id on one of its sides."""
-    both = [(node, [side for side in (node.this, node.args.get("expression")) if side]) for node in tree.find_all(exp.EQ, exp.In)]
-    return [node for node, sides in both if any(one.name == TENANT for side in sides for one in side.find_all(exp.Column))]
+    both = [
+        (node, [side for side in (node.this, node.args.get("expression")) if side])
+        for node in tree.find_all(exp.EQ, exp.In)
+    ]
+    return [
+        node for node, sides in both if any(one.name == TENANT for side in sides for one in side.find_all(exp.Column))
+    ]
 
 
 def test_every_predicate_is_missed_when_it_is_taken_away() -> None:

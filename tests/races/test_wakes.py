@@ -1,0 +1,53 @@
+"""A wake-up between two services on Postgres is enough: nobody has to look by himself."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.kernel import wake
+from tests.conftest import new_database
+from tests.races.conftest import PATIENCE, Pair, two_services
+from tests.races.test_work import claim, enqueue
+
+
+@pytest.fixture(autouse=True)
+def nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is woken or waits in vain."""
+    monkeypatch.setattr(wake, "LOOK_SECONDS", 3_600.0)
+
+
+async def known(pair: Pair, services: Any) -> None:
+    """Wait until the service has heard that somebody waits for the tenant's work at the other door."""
+    peers = services.backend._listener._peers
+    async with asyncio.timeout(PATIENCE):
+        while not any(f"work/{pair.tenant}" in topics for _, topics in peers.values()):
+            await asyncio.sleep(0.005)
+            peers = services.backend._listener._peers
+
+
+async def test_work_at_one_service_wakes_a_claim_at_the_other(postgres_server: str) -> None:
+    async with two_services(await new_database(postgres_server)) as ways:
+        pair = await ways.tenant()
+        body = {"worker_id": "w", "queues": ["q"], "wait_ms": 60_000}
+        waiting = asyncio.ensure_future(pair.first.post("/v1/work-items:claim", json=body))
+        await known(pair, ways.services[1])
+        await pair.last.post("/v1/work-items", json={"queue": "q", "id": "it"})
+        async with asyncio.timeout(PATIENCE):
+            answer = await waiting
+        assert [item["id"] for item in answer.json()["items"]] == ["it"]
+
+
+async def test_a_queue_resumed_at_one_service_wakes_a_claim_at_the_other(postgres_server: str) -> None:
+    async with two_services(await new_database(postgres_server)) as ways:
+        pair = await ways.tenant()
+        await pair.first.post("/v1/queues/q/pause", json={})
+        assert await enqueue(pair, 1) == ["i0000"]
+        assert await claim(pair.first, "w", 1) == []
+        body = {"worker_id": "w", "queues": ["q"], "wait_ms": 60_000}
+        waiting = asyncio.ensure_future(pair.first.post("/v1/work-items:claim", json=body))
+        await known(pair, ways.services[1])
+        await pair.last.post("/v1/queues/q/resume", json={})
+        async with asyncio.timeout(PATIENCE):
+            answer = await waiting
+        assert [item["id"] for item in answer.json()["items"]] == ["i0000"]

@@ -1,0 +1,595 @@
+"""Tokens over HTTP: minted downwards, shown once, rotated in two phases, ended at once; and the log that tells it."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from service.kernel.audit import AuditEntry, AuditHead, verify
+from service.tokens.bootstrap import bootstrap
+from service.tokens.secret import _checksum, mint
+from tests.conftest import Api, Clock, Service, serving
+
+DAY_MS = 86_400_000
+MINUTE_MS = 60_000
+
+
+async def minted(api: Api, **body: Any) -> tuple[Any, httpx.AsyncClient]:
+    """A new token of the tenant and a client that sends it."""
+    made = await api.ok("POST", "/v1/tokens", json={"name": "one", "role": "viewer"} | body)
+    return made["token"], api.service.client(made["secret"])
+
+
+async def rotated(api: Api, token_id: str, **body: Any) -> tuple[Any, httpx.AsyncClient]:
+    """The token that replaces another, and a client that sends it."""
+    made = await api.ok("POST", f"/v1/tokens/{token_id}/rotate", json=body)
+    return made["token"], api.service.client(made["secret"])
+
+
+async def status(client: httpx.AsyncClient) -> tuple[int, str | None]:
+    """What a token is worth: 200, or the refusal and its code."""
+    answer = await client.get("/v1/tokens/self")
+    return answer.status_code, answer.json().get("code")
+
+
+GOOD = (200, None)
+REVOKED, EXPIRED = (401, "auth/revoked"), (401, "auth/expired")
+
+
+# ── minting ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_secret_is_shown_once_and_never_kept(api: Api) -> None:
+    answer = await api.http.post("/v1/tokens", json={"name": "ci", "role": "worker", "queues": ["emails", "sms-*"]})
+    assert answer.status_code == 201
+    assert answer.headers["cache-control"] == "no-store"
+    secret, token = answer.json()["secret"], answer.json()["token"]
+    assert secret.startswith(f"holdt_{token['id']}_")
+    assert (token["tenant_id"], token["role"], token["queues"]) == (api.tenant, "worker", ["emails", "sms-*"])
+    again = [await api.http.get(path) for path in ("/v1/tokens", f"/v1/tokens/{token['id']}", "/v1/audit")]
+    again.append(await api.service.client(secret).get("/v1/tokens/self"))
+    for answer in again:
+        assert answer.status_code == 200
+        for part in (secret, secret[23:66], "verifier", "argon2", "reject_tag"):
+            assert part not in answer.text
+
+
+async def test_a_token_ends_after_90_days_unless_it_is_said_otherwise(api: Api, clock: Clock) -> None:
+    plain = await api.admin.post("/v1/tokens", json={"name": "a", "role": "owner", "tenant_id": api.tenant})
+    assert plain.json()["token"]["expires_at"] == clock.now + 90 * DAY_MS
+    week, _ = await minted(api, expires_in_days=7)
+    assert week["expires_at"] == clock.now + 7 * DAY_MS
+
+
+async def test_never_must_be_said_and_said_alone(api: Api) -> None:
+    await api.refused("POST", "/v1/tokens", "request/malformed", json={
+        "name": "a", "role": "viewer", "never_expires": True, "expires_in_days": 1,
+    })  # fmt: skip
+    assert len((await api.ok("GET", "/v1/tokens"))["items"]) == 1
+
+
+async def test_a_token_does_not_outlive_the_one_that_minted_it(api: Api) -> None:
+    own = (await api.ok("GET", "/v1/tokens/self"))["expires_at"]
+    for asked in ({"never_expires": True}, {"expires_in_days": 3650}, {}):
+        token, _ = await minted(api, **asked)
+        assert token["expires_at"] == own
+    eternal = await api.service.client(await eternal_owner(api)).post(
+        "/v1/tokens", json={"name": "a", "role": "viewer", "never_expires": True}
+    )
+    assert eternal.json()["token"]["expires_at"] is None
+
+
+async def eternal_owner(api: Api) -> str:
+    """An owner's token without an end, which only somebody without an end can mint."""
+    return await bootstrap(api.service.services, tenant_id=api.tenant, role="owner", name="eternal", days=None)
+
+
+async def test_minting_goes_downwards_only(api: Api, other: Api) -> None:
+    before = len((await api.ok("GET", "/v1/tokens"))["items"])
+    for asked in ({"role": "admin"}, {"role": "scheduler"}, {"role": "owner", "tenant_id": other.tenant}):
+        await api.refused("POST", "/v1/tokens", "auth/forbidden", json={"name": "up"} | asked)
+    for role in ("operator", "developer", "worker", "reviewer", "viewer", "auditor"):
+        client = await api.as_role(role)
+        for asked_role in (role, "viewer"):
+            answer = await client.post("/v1/tokens", json={"name": "up", "role": asked_role})
+            assert (answer.status_code, answer.json()["code"]) == (403, "auth/forbidden")
+    assert len((await api.ok("GET", "/v1/tokens"))["items"]) == before + 6  # those that as_role minted
+    assert (await other.ok("GET", "/v1/tokens"))["items"][-1]["role"] == "owner"
+
+
+async def test_an_administrator_mints_for_any_tenant_and_for_the_system(api: Api) -> None:
+    tenants = await api.admin.post("/v1/tokens", json={"name": "a", "role": "owner", "tenant_id": api.tenant})
+    systems = await api.admin.post("/v1/tokens", json={"name": "s", "role": "scheduler"})
+    assert tenants.json()["secret"].startswith("holdt_")
+    assert systems.json()["secret"].startswith("holds_")
+    assert systems.json()["token"]["tenant_id"] is None
+    missing = await api.admin.post("/v1/tokens", json={"name": "a", "role": "owner", "tenant_id": "nothing"})
+    assert (missing.status_code, missing.json()["code"]) == (404, "not-found")
+    mixed = await api.admin.post("/v1/tokens", json={"name": "a", "role": "admin", "tenant_id": api.tenant})
+    assert (mixed.status_code, mixed.json()["code"]) == (403, "auth/forbidden")
+    scheduler = api.service.client(systems.json()["secret"])
+    assert (await scheduler.post("/v1/tokens", json={"name": "a", "role": "scheduler"})).status_code == 403
+
+
+async def test_a_mint_that_is_repeated_answers_again_without_the_secret(api: Api) -> None:
+    key = {"idempotency-key": "once"}
+    first = await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"}, headers=key)
+    again = await api.http.post("/v1/tokens", json={"name": "ci", "role": "viewer"}, headers=key)
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
+    assert again.headers["cache-control"] == "no-store"
+    assert again.json() == {"token": first.json()["token"], "secret": None}
+    assert len((await api.ok("GET", "/v1/tokens"))["items"]) == 2
+    other = await api.http.post("/v1/tokens", json={"name": "ci", "role": "owner"}, headers=key)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency/mismatch")
+
+
+# ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_tokens_are_listed_in_order_and_got_one_by_one(api: Api, clock: Clock) -> None:
+    ids = [(await api.ok("GET", "/v1/tokens/self"))["id"]]
+    for number in range(3):
+        clock.advance(1)
+        ids.append((await minted(api, name=f"n{number}"))[0]["id"])
+    seen, cursor = [], None
+    while True:
+        page = await api.ok("GET", "/v1/tokens?limit=2" + (f"&cursor={cursor}" if cursor else ""))
+        seen += [token["id"] for token in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == ids
+    assert (await api.ok("GET", f"/v1/tokens/{ids[2]}"))["name"] == "n1"
+    await api.refused("GET", "/v1/tokens/nothing", "not-found")
+
+
+async def test_tokens_that_end_soon_are_found(api: Api) -> None:
+    soon, _ = await minted(api, expires_in_days=3)
+    ended, _ = await minted(api, expires_in_days=2)
+    await minted(api, expires_in_days=30)
+    await api.ok("DELETE", f"/v1/tokens/{ended['id']}")
+    found = await api.ok("GET", "/v1/tokens?expiring_within=7")
+    assert [token["id"] for token in found["items"]] == [soon["id"]]
+
+
+async def test_whoever_has_a_token_may_look_at_it_and_end_it(api: Api) -> None:
+    token, client = await minted(api, role="auditor")
+    assert (await client.get("/v1/tokens/self")).json() == await api.ok("GET", f"/v1/tokens/{token['id']}")
+    ended = (await client.delete("/v1/tokens/self")).json()
+    assert ended["revoked_by"] == token["id"]
+    assert await status(client) == REVOKED
+
+
+async def test_use_is_noted_off_the_request_and_not_each_time(api: Api, clock: Clock) -> None:
+    token, client = await minted(api)
+    used = clock.now
+    for _ in range(3):
+        assert await status(client) == GOOD
+        clock.advance(MINUTE_MS)
+    assert (await api.ok("GET", f"/v1/tokens/{token['id']}"))["last_used_at"] is None
+    await api.service.services.tokens.flush_uses()
+    assert (await api.ok("GET", f"/v1/tokens/{token['id']}"))["last_used_at"] == used
+
+
+# ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "batch"])
+async def test_a_revoked_token_is_refused_by_the_next_request(method: str, api: Api) -> None:
+    token, client = await minted(api, role="owner")
+
+    async def ask() -> httpx.Response:
+        if method == "GET":
+            return await client.get("/v1/executions")
+        if method == "POST":
+            return await client.post("/v1/executions", json={"workflow_id": "w"})
+        return await client.post("/v1/executions:batch", json=[{"workflow_id": "w"}] * 3)
+
+    assert (await ask()).status_code < 300
+    ended = await api.ok("DELETE", f"/v1/tokens/{token['id']}")
+    assert (ended["revoked_at"], ended["revoked_by"]) == (api.clock.now, (await api.ok("GET", "/v1/tokens/self"))["id"])
+    answer = await ask()
+    assert (answer.status_code, answer.json()["code"]) == (401, "auth/revoked")
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    assert await api.ok("DELETE", f"/v1/tokens/{token['id']}") == ended, "it ends once"
+
+
+async def test_a_revoked_token_is_refused_where_the_store_is_looked_at_first(api: Api) -> None:
+    token, client = await minted(api, role="developer")
+    assert await status(client) == GOOD
+    await api.ok("DELETE", f"/v1/tokens/{token['id']}")
+    for path, body in (
+        ("/v1/executions", {"workflow_id": "nothing", "version": "latest"}),
+        ("/v1/executions:batch", [{"workflow_id": "nothing", "version": "latest"}]),
+    ):
+        answer = await client.post(path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (401, "auth/revoked")
+
+
+async def test_a_token_that_was_never_seen_and_is_revoked_is_refused(api: Api) -> None:
+    token, client = await minted(api)
+    await api.ok("DELETE", f"/v1/tokens/{token['id']}")
+    assert await status(client) == REVOKED
+
+
+async def test_a_token_ends_at_its_time_to_the_millisecond(api: Api) -> None:
+    token, client = await minted(api, role="owner", expires_in_days=1)
+    _, unseen = await minted(api, expires_in_days=1)
+    api.clock.advance(DAY_MS - 1)
+    assert await status(client) == GOOD
+    assert (await client.post("/v1/executions", json={"workflow_id": "w"})).status_code == 201
+    api.clock.advance(1)
+    assert await status(client) == EXPIRED
+    assert await status(unseen) == EXPIRED
+    refused = await client.post("/v1/executions", json={"workflow_id": "w"})
+    assert (refused.status_code, refused.json()["code"]) == (401, "auth/expired")
+    assert refused.json()["expired_at"] == token["expires_at"]
+
+
+async def test_an_unknown_id_and_a_wrong_secret_are_told_the_same(api: Api) -> None:
+    made = await api.ok("POST", "/v1/tokens", json={"name": "a", "role": "viewer"})
+    wrong = forged(made["token"]["id"])
+    as_system = forged(made["token"]["id"], "holds_")
+    answers = [
+        await api.service.client(token).get("/v1/tokens/self") for token in (wrong, as_system, mint("tenant")[0])
+    ]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({(answer.content, str(answer.headers)) for answer in answers}) == 1
+    assert answers[0].json()["code"] == "auth/invalid"
+    await api.ok("DELETE", f"/v1/tokens/{made['token']['id']}")
+    assert (await api.service.client(wrong).get("/v1/tokens/self")).content == answers[0].content, "revoked or not"
+
+
+def forged(token_id: str, prefix: str = "holdt_") -> str:
+    """A well-formed token with that id and another secret."""
+    body = f"{prefix}{token_id}_{mint('tenant')[0][23:66]}"
+    return body + _checksum(body)
+
+
+async def test_a_token_found_in_the_open_is_ended_by_whoever_found_it(api: Api) -> None:
+    made = await api.ok("POST", "/v1/tokens", json={"name": "leaked", "role": "owner"})
+    finder, bystander = api.service.client(None), api.service.client(made["secret"])
+    answers = [
+        await finder.post("/v1/tokens:revoke-exposed", json={"token": text})
+        for text in ("nonsense", mint("tenant")[0], forged(made["token"]["id"]))
+    ]
+    assert await status(bystander) == GOOD
+    answers.append(await finder.post("/v1/tokens:revoke-exposed", json={"token": made["secret"]}))
+    answers.append(await finder.post("/v1/tokens:revoke-exposed", json={"token": made["secret"]}))
+    assert len({(answer.status_code, answer.content) for answer in answers}) == 1
+    assert await status(bystander) == REVOKED
+
+
+# ── rotation ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_old_token_works_until_the_new_one_is_used(api: Api, clock: Clock) -> None:
+    old, old_client = await minted(api, expires_in_days=10)
+    answer = await api.http.post(f"/v1/tokens/{old['id']}/rotate", json={})
+    assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
+    new, new_client = answer.json()["token"], api.service.client(answer.json()["secret"])
+    assert (new["replaces"], new["role"], new["name"]) == (old["id"], old["role"], old["name"])
+    assert new["expires_at"] == clock.now + 10 * DAY_MS
+    assert (await api.ok("GET", f"/v1/tokens/{old['id']}"))["replaced_by"] == new["id"]
+    clock.advance(MINUTE_MS)
+    assert await status(old_client) == GOOD
+    assert await status(new_client) == GOOD
+    assert await status(old_client) == REVOKED
+    assert await status(new_client) == GOOD
+    assert (await api.ok("GET", f"/v1/tokens/{old['id']}"))["revoked_by"] == new["id"]
+
+
+async def test_a_write_is_a_first_use_like_any_other(api: Api) -> None:
+    old, old_client = await minted(api, role="developer")
+    _, new_client = await rotated(api, old["id"])
+    assert (await new_client.post("/v1/executions", json={"workflow_id": "w"})).status_code == 201
+    assert await status(old_client) == REVOKED
+
+
+async def test_the_old_token_ends_after_its_grace_if_the_new_one_is_never_used(api: Api, clock: Clock) -> None:
+    old, old_client = await minted(api)
+    _, new_client = await rotated(api, old["id"], grace_seconds=60)
+    clock.advance(MINUTE_MS - 1)
+    assert await status(old_client) == GOOD
+    clock.advance(1)
+    assert await status(old_client) == EXPIRED
+    assert await status(new_client) == GOOD
+
+
+async def test_without_grace_the_old_token_ends_at_once(api: Api) -> None:
+    old, old_client = await minted(api)
+    await rotated(api, old["id"], grace_seconds=0)
+    assert await status(old_client) == EXPIRED
+
+
+async def test_a_grace_never_prolongs_a_token(api: Api, clock: Clock) -> None:
+    old, old_client = await minted(api, expires_in_days=1)
+    await rotated(api, old["id"], grace_seconds=604_800)
+    clock.advance(DAY_MS)
+    assert await status(old_client) == EXPIRED
+
+
+async def test_rotating_again_before_use_replaces_the_one_that_was_lost(api: Api, clock: Clock) -> None:
+    old, old_client = await minted(api, expires_in_days=10)
+    lost, lost_client = await rotated(api, old["id"], grace_seconds=3600)
+    new, new_client = await rotated(api, old["id"], grace_seconds=3600)
+    assert await status(lost_client) == REVOKED
+    assert await status(old_client) == GOOD, "the lost one was not used, so nobody is stranded"
+    assert new["expires_at"] == lost["expires_at"] == clock.now + 10 * DAY_MS, "and the new one lives as long"
+    assert await status(new_client) == GOOD
+    assert await status(old_client) == REVOKED
+    await api.refused("POST", f"/v1/tokens/{old['id']}/rotate", "token/conflict", json={})
+
+
+async def test_a_rotation_of_a_token_without_end_has_none_either(api: Api) -> None:
+    owner = api.service.client(await eternal_owner(api))
+    made = await owner.post("/v1/tokens", json={"name": "a", "role": "viewer", "never_expires": True})
+    for _ in range(2):
+        new = await owner.post(f"/v1/tokens/{made.json()['token']['id']}/rotate", json={})
+        assert new.json()["token"]["expires_at"] is None
+    dated = await owner.post(f"/v1/tokens/{made.json()['token']['id']}/rotate", json={"expires_in_days": 1})
+    assert dated.json()["token"]["expires_at"] == api.clock.now + DAY_MS
+
+
+async def test_a_token_that_has_ended_is_not_rotated(api: Api) -> None:
+    token, _ = await minted(api)
+    await api.ok("DELETE", f"/v1/tokens/{token['id']}")
+    await api.refused("POST", f"/v1/tokens/{token['id']}/rotate", "token/conflict", json={})
+    await api.refused("POST", "/v1/tokens/nothing/rotate", "not-found", json={})
+
+
+# ── queues of workers ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def leased(api: Api, queue: str) -> dict[str, Any]:
+    """An item of a queue, held by the owner."""
+    await api.ok("POST", "/v1/work-items", json={"queue": queue})
+    (item,) = await api.claim(queue)
+    return dict(item)
+
+
+async def test_a_worker_claims_from_its_queues_only(api: Api) -> None:
+    _, worker = await minted(api, role="worker", queues=["emails", "sms-?"])
+    for queue in ("emails", "sms-1", "sms-22", "payments"):
+        await api.ok("POST", "/v1/work-items", json={"queue": queue})
+
+    async def claim(*queues: str) -> httpx.Response:
+        return await worker.post("/v1/work-items:claim", json={"worker_id": "w", "queues": queues, "max_items": 10})
+
+    for queues in (["payments"], ["*"], ["emails", "payments"], ["e*"], ["sms-22"]):
+        answer = await claim(*queues)
+        assert (answer.status_code, answer.json()["code"]) == (403, "auth/queue"), queues
+    got = (await claim("emails", "sms-1", "sms-?")).json()["items"]
+    assert sorted(item["queue"] for item in got) == ["emails", "sms-1"]
+
+
+async def test_a_glob_that_reads_like_the_tokens_gets_no_more_than_it(api: Api) -> None:
+    """`sms-*` is text that the glob `sms-?` matches; as a glob it means more."""
+    _, worker = await minted(api, role="worker", queues=["sms-?"])
+    await api.ok("POST", "/v1/work-items", json={"queue": "sms-22"})
+    asked = {"worker_id": "w", "queues": ["sms-*"], "max_items": 10}
+    answer = await worker.post("/v1/work-items:claim", json=asked)
+    assert answer.status_code == 403 or answer.json()["items"] == []
+    assert len(await api.claim("sms-*")) == 1
+
+
+async def test_claims_that_share_a_batch_keep_to_their_own_queues(api: Api) -> None:
+    _, narrow = await minted(api, role="worker", queues=["a?"])
+    _, wide = await minted(api, role="worker", queues=["a*"])
+    for queue in ("a1", "a22", "a333"):
+        await api.ok("POST", "/v1/work-items", json={"queue": queue})
+    asked = {"worker_id": "w", "queues": ["a?", "a*"], "max_items": 10}
+    ways = [narrow.post("/v1/work-items:claim", json=asked), wide.post("/v1/work-items:claim", json=asked)]
+    for answer, allowed in zip(await asyncio.gather(*ways), ({"a1"}, {"a1", "a22", "a333"}), strict=True):
+        assert answer.status_code == 403 or {item["queue"] for item in answer.json()["items"]} <= allowed
+
+
+async def test_items_of_other_queues_are_not_there_for_a_worker(api: Api) -> None:
+    _, worker = await minted(api, role="worker", queues=["emails"])
+    item = await leased(api, "payments")
+    path, epoch = f"/v1/work-items/{item['id']}", {"epoch": item["epoch"]}
+    error = {"error": {"type": "broken"}}
+    answers = [
+        await worker.get(path),
+        await worker.post(f"{path}/renew", json=epoch),
+        await worker.post(f"{path}/complete", json=epoch),
+        await worker.post(f"{path}/fail", json=epoch | error),
+        await worker.post(f"{path}/release", json=epoch),
+        await worker.post(f"{path}/dead-letter", json=epoch | error),
+    ]
+    missing = await worker.get("/v1/work-items/" + "0" * len(item["id"]))
+    for answer in answers:
+        assert answer.status_code == 404
+        assert answer.content.replace(item["id"].encode(), b"0" * len(item["id"])) == missing.content
+    for batch in ("/v1/leases:renew", "/v1/work-items:complete"):
+        (result,) = (await worker.post(batch, json=[epoch | {"id": item["id"]}])).json()["results"]
+        assert result["error"]["code"] == "not-found"
+    under = {"lease": {"work_item_id": item["id"], "epoch": item["epoch"]}, "changes": [{"type": "snapshot"}]}
+    (result,) = (await worker.post("/v1/transitions:batch", json=[under])).json()["results"]
+    assert result["error"]["code"] == "not-found"
+    assert (await api.ok("GET", path))["status"] == "leased"
+
+
+async def test_a_worker_works_in_its_queues(api: Api) -> None:
+    _, worker = await minted(api, role="worker", queues=["emails"])
+    await api.ok("POST", "/v1/work-items", json={"queue": "emails"})
+    (item,) = (await worker.post("/v1/work-items:claim", json={"worker_id": "w", "queues": ["emails"]})).json()["items"]
+    path, epoch = f"/v1/work-items/{item['id']}", {"epoch": item["epoch"]}
+    assert (await worker.get(path)).json()["status"] == "leased"
+    assert (await worker.post(f"{path}/renew", json=epoch)).status_code == 200
+    assert (await worker.post(f"{path}/complete", json=epoch)).status_code == 200
+
+
+async def test_enqueuing_keeps_to_the_tokens_queues_one_by_one_and_in_batches(api: Api) -> None:
+    _, client = await minted(api, role="developer", queues=["emails"])
+    alone = await client.post("/v1/work-items", json={"queue": "payments"})
+    assert (alone.status_code, alone.json()["code"]) == (403, "auth/queue")
+    both = await client.post("/v1/work-items:batch", json=[{"queue": "payments"}, {"queue": "emails"}])
+    refused, done = both.json()["results"]
+    assert refused["error"]["code"] == "auth/queue"
+    assert done["ok"]["created"] is True
+    assert [item["queue"] for item in (await api.ok("GET", "/v1/work-items"))["items"]] == ["emails"]
+
+
+# ── guessing and haste ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_source_that_guesses_is_slowed_down(fresh_url: str) -> None:
+    async with serving(fresh_url, failures_per_minute=3) as service:
+        service.clock.now -= service.clock.now % MINUTE_MS
+        api = await service.tenant()
+        assert await status(api.http) == GOOD
+        for _ in range(3):
+            assert await status(service.client(mint("tenant")[0])) == (401, "auth/invalid")
+        service.clock.advance(15_000)
+        answer = await service.client(mint("tenant")[0]).get("/v1/tokens/self")
+        assert (answer.status_code, answer.json()["code"]) == (429, "auth/throttled")
+        assert answer.headers["retry-after"] == "45"
+        assert await status(api.http) == GOOD, "a token that was proven goes on"
+        service.clock.advance(45_000)
+        assert await status(service.client(mint("tenant")[0])) == (401, "auth/invalid")
+
+
+async def test_what_is_no_token_at_all_costs_nothing_and_counts_nothing(fresh_url: str) -> None:
+    async with serving(fresh_url, failures_per_minute=1) as service:
+        for _ in range(5):
+            assert await status(service.client("nonsense")) == (401, "auth/invalid")
+        assert await status(service.client(service.admin)) == GOOD
+
+
+async def limited(api: Api, **limits: int) -> None:
+    """Give the tenant limits; whoever knows the old ones forgets them within a second."""
+    answer = await api.admin.patch(f"/v1/tenants/{api.tenant}", json={"limits": limits})
+    assert answer.status_code == 200, answer.text
+    api.clock.advance(2_000)
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+async def test_requests_beyond_the_rate_are_refused_until_later(kind: str, api: Api) -> None:
+    async def ask() -> httpx.Response:
+        if kind == "read":
+            return await api.http.get("/v1/executions")
+        return await api.http.post("/v1/executions", json={"workflow_id": "w"})
+
+    assert (await ask()).status_code < 300
+    await limited(api, requests_per_second=3)
+    assert [(await ask()).status_code < 300 for _ in range(5)] == [True, True, True, False, False]
+    answer = await ask()
+    assert (answer.status_code, answer.json()["code"]) == (429, "limit/requests-per-second")
+    assert (answer.headers["retry-after"], answer.json()["limit"]) == ("1", 3)
+    api.clock.advance(334)
+    assert [(await ask()).status_code < 300 for _ in range(2)] == [True, False], "a third of a second is one request"
+
+
+async def test_reads_and_writes_share_one_rate_and_tenants_do_not(api: Api, other: Api) -> None:
+    await limited(api, requests_per_second=2)
+    assert (await api.http.get("/v1/executions")).status_code == 200
+    assert (await api.http.post("/v1/executions", json={"workflow_id": "w"})).status_code == 201
+    await api.refused("GET", "/v1/executions", "limit/requests-per-second")
+    await api.refused("POST", "/v1/executions", "limit/requests-per-second", json={"workflow_id": "w"})
+    assert (await other.http.get("/v1/executions")).status_code == 200
+    assert len((await api.admin.get(f"/v1/tenants/{api.tenant}")).json()) > 1, (
+        "the administrator's requests are its own"
+    )
+
+
+async def test_a_rate_of_zero_lets_nothing_through(api: Api) -> None:
+    await limited(api, requests_per_second=0)
+    await api.refused("GET", "/v1/executions", "limit/requests-per-second")
+    await api.refused("POST", "/v1/executions", "limit/requests-per-second", json={"workflow_id": "w"})
+
+
+async def test_a_tenant_has_no_more_tokens_than_its_limit(api: Api) -> None:
+    await limited(api, tokens=2)
+    token, _ = await minted(api)
+    problem = await api.refused("POST", "/v1/tokens", "limit/tokens", json={"name": "a", "role": "viewer"})
+    assert (problem["limit"], problem["current"]) == (2, 2)
+    await rotated(api, token["id"])
+    await api.ok("DELETE", f"/v1/tokens/{token['id']}")
+
+
+# ── the audit log ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def chain(service: Service, tenant: str) -> tuple[list[AuditEntry], AuditHead]:
+    """A tenant's audit log as it is stored, and its end."""
+
+    async def read(tx: Any) -> Any:
+        lines = await tx.all("list_audit", tenant_id=tenant, after=0, limit=10_000)
+        return lines, await tx.all("load_audit_heads", rows=[(tenant,)])
+
+    lines, heads = await service.services.backend.write(read)
+    return [AuditEntry(*line) for line in lines], AuditHead(*heads[0])
+
+
+async def lively(api: Api) -> None:
+    """Some of everything that is told to the audit log."""
+    token, _ = await minted(api)
+    await rotated(api, token["id"])
+    _, new = await rotated(api, token["id"], grace_seconds=5)
+    await status(new)
+    other, client = await minted(api, role="worker")
+    await client.delete("/v1/tokens/self")
+    await api.ok("DELETE", f"/v1/tokens/{other['id']}")
+    await api.ok("PUT", "/v1/definitions/wf/1?validate=false", json={})
+
+
+async def test_every_change_of_a_token_is_a_line_of_the_log(api: Api) -> None:
+    owner = (await api.ok("GET", "/v1/tokens/self"))["id"]
+    token, _ = await minted(api, name="ci")
+    new, new_client = await rotated(api, token["id"], grace_seconds=60)
+    await status(new_client)
+    await new_client.delete("/v1/tokens/self")
+    lines = [(line["action"], line["target"], line["actor"]) for line in (await api.ok("GET", "/v1/audit"))["items"]]
+    assert lines == [
+        ("token.minted", owner, "system"),
+        ("token.minted", token["id"], owner),
+        ("token.rotated", token["id"], owner),
+        ("token.revoked", token["id"], new["id"]),
+        ("token.revoked", new["id"], new["id"]),
+    ]
+
+
+async def test_what_is_refused_leaves_no_line(api: Api) -> None:
+    before = await api.ok("GET", "/v1/audit")
+    await api.refused("POST", "/v1/tokens", "auth/forbidden", json={"name": "a", "role": "admin"})
+    await api.refused("POST", "/v1/tokens/nothing/rotate", "not-found", json={})
+    await api.refused("DELETE", "/v1/tokens/nothing", "not-found")
+    assert await api.ok("GET", "/v1/audit") == before
+
+
+async def test_the_chain_of_the_log_is_whole(api: Api) -> None:
+    await lively(api)
+    lines, head = await chain(api.service, api.tenant)
+    assert len(lines) >= 8
+    assert verify(lines) is None
+    assert (head.sequence, head.hash) == (lines[-1].sequence, lines[-1].hash)
+    system, _ = await chain(api.service, "")
+    assert verify(system) is None
+    assert ("tenant.created", api.tenant) in {(line.action, line.target) for line in system}
+
+
+async def test_a_line_that_was_changed_is_found(api: Api) -> None:
+    await lively(api)
+    lines, _ = await chain(api.service, api.tenant)
+    middle = lines[3]
+    changes: list[dict[str, Any]] = [
+        {"at": middle.at + 1}, {"actor": "nobody"}, {"action": "token.minted!"}, {"target": "another"},
+        {"detail": b"{}"}, {"detail": None}, {"tenant_id": "another"}, {"hash": "0" * 64}, {"sequence": 9},
+    ]  # fmt: skip
+    for change in changes:
+        altered = msgspec.structs.replace(middle, **change)
+        assert verify([*lines[:3], altered, *lines[4:]]) in (4, altered.sequence), change
+    assert verify([*lines[:3], *lines[4:]]) == 5, "one that was taken out"
+    assert verify([*lines[:4], lines[3], *lines[4:]]) == 4, "one that came in twice"
+    assert verify([*lines[:2], lines[3], lines[2], *lines[4:]]) == 4, "two that changed places"
+    assert verify(lines[1:]) == 2, "a beginning that is gone"
+
+
+async def test_the_log_is_read_by_those_who_may(api: Api) -> None:
+    assert (await (await api.as_role("auditor")).get("/v1/audit")).status_code == 200
+    assert (await (await api.as_role("operator")).get("/v1/audit")).status_code == 403
+    systems = (await api.admin.get("/v1/audit?limit=1000")).json()["items"]
+    assert {line["action"] for line in systems} >= {"tenant.created", "token.minted"}

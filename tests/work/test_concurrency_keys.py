@@ -1,0 +1,127 @@
+"""Of the items with one concurrency key at most one is leased at a time, whoever claims, and nothing is hidden by it."""
+
+import asyncio
+import contextlib
+from collections import Counter
+
+from service.work import sweeps
+from tests.conftest import Api, Clock, serving
+from tests.work.steps import QUICK, enqueue, fail, settle
+
+
+async def keyed(api: Api, key: str, *names: str, queue: str = "q", **body: object) -> None:
+    """Enqueue items with a key."""
+    for name in names:
+        await enqueue(api, queue, id=name, concurrency_key=key, retry=QUICK, **body)
+
+
+async def got(api: Api, *queues: str, max_items: int = 9) -> list[str]:
+    """The ids that a claim gets."""
+    return [item["id"] for item in await api.claim(*(queues or ("q",)), max_items=max_items)]
+
+
+async def test_one_claim_gets_the_first_item_of_each_key_and_all_without(api: Api) -> None:
+    await keyed(api, "a", "a1", "a2", "a3")
+    await enqueue(api, id="free1")
+    await keyed(api, "b", "b1", "b2")
+    await enqueue(api, id="free2")
+    assert sorted(await got(api)) == ["a1", "b1", "free1", "free2"]
+    assert await got(api) == []
+
+
+async def test_a_busy_key_at_the_head_hides_nothing_behind_it(api: Api) -> None:
+    await keyed(api, "a", *(f"a{n}" for n in range(8)), priority=9)
+    assert await got(api, max_items=1) == ["a0"]
+    await enqueue(api, id="free")
+    assert await got(api, max_items=1) == ["free"]
+
+
+async def test_many_items_of_one_key_do_not_fill_a_claim(api: Api) -> None:
+    await keyed(api, "a", *(f"a{n}" for n in range(6)), priority=9)
+    await keyed(api, "b", *(f"b{n}" for n in range(6)), priority=8)
+    await enqueue(api, id="free")
+    assert await got(api, max_items=3) == ["a0", "b0", "free"]
+
+
+async def test_a_key_is_free_again_once_its_item_is_settled_however_that_is(api: Api, clock: Clock) -> None:
+    await keyed(api, "k", "i1", "i2", "i3", "i4", "i5", max_attempts=9)
+    [first] = await api.claim("q")
+    await settle(api, first, "complete")
+    [second] = await api.claim("q")
+    await settle(api, second, "fail", error={"type": "x"}, retryable=False)
+    [third] = await api.claim("q")
+    await settle(api, third, "release", delay_ms=60_000)
+    [fourth] = await api.claim("q", lease_ms=1_000)
+    assert fourth["id"] == "i4"
+    clock.advance(1_000)
+    assert await got(api) == []  # it ran out, but nobody took it back: it may still be at work
+    await sweeps.reclaim(api.service.services)
+    [fifth] = await api.claim("q")
+    assert fifth["id"] in ("i4", "i5")
+    await api.ok("POST", f"/v1/work-items/{fifth['id']}/dead-letter", json={"error": {"type": "unwanted"}})
+    assert len(await got(api)) == 1
+
+
+async def test_cancelling_an_execution_frees_its_keys(api: Api) -> None:
+    run = (await api.start(start={"queue": "q", "concurrency_key": "k"}))["execution_id"]
+    await keyed(api, "k", "next")
+    assert len(await got(api)) == 1
+    await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "cancelled"})
+    assert await got(api) == ["next"]
+
+
+async def test_a_key_holds_over_queues_and_capabilities_and_within_one_tenant(api: Api, other: Api) -> None:
+    await keyed(api, "k", "a", queue="a")
+    await keyed(api, "k", "b", queue="b", required_capabilities=["gpu"])
+    await keyed(other, "k", "theirs", queue="a")
+    assert [item["id"] for item in await api.claim("a", "b", max_items=9, capabilities=["gpu"])] == ["a"]
+    assert await got(other, "a") == ["theirs"]
+
+
+async def test_claims_at_once_never_lease_two_items_of_a_key(api: Api) -> None:
+    for key in "abc":
+        await keyed(api, key, *(f"{key}{n}" for n in range(6)))
+        await keyed(api, key, *(f"{key}{n}p" for n in range(6)), queue="p")
+    await enqueue(api, id="free")
+    claims = [got(api, queues, max_items=1 + n % 3) for n, queues in enumerate(["q", "p", "*"] * 6)]
+    hands = await asyncio.gather(*claims)
+    counted = Counter(name[0] for hand in hands for name in hand)
+    assert counted == {"a": 1, "b": 1, "c": 1, "f": 1}
+
+
+async def test_settling_and_claiming_at_once_every_item_of_a_key_is_done_once_and_alone(api: Api) -> None:
+    names = {f"i{n}" for n in range(12)}
+    await keyed(api, "k", *names)
+    done: list[str] = []
+
+    async def work() -> None:
+        while len(done) < len(names):
+            for item in await api.claim("q", max_items=2):
+                await settle(api, item, "complete")
+                done.append(item["id"])
+
+    await asyncio.gather(*(work() for _ in range(4)))
+    assert sorted(done) == sorted(names)
+
+
+async def test_a_retry_of_a_keyed_item_waits_its_turn_like_any_other(api: Api) -> None:
+    await keyed(api, "k", "one", "two")
+    [first] = await api.claim("q")
+    await fail(api, first)
+    assert len(await got(api)) == 1
+
+
+async def test_of_two_processes_that_claim_at_once_one_gets_the_key(engine: str, fresh_url: str) -> None:
+    """On SQLite there is no second process; two services over one database stand for them on Postgres."""
+    async with contextlib.AsyncExitStack() as stack:
+        services = [await stack.enter_async_context(serving(fresh_url)) for _ in range(1 if engine == "sqlite" else 2)]
+        api = await services[0].tenant()
+        apis = [Api(service, api.tenant, await service.token(api.tenant, "owner")) for service in services]
+        for key in "abcd":
+            await keyed(api, key, *(f"{key}{n}" for n in range(5)))
+        for turn in range(1, 6):
+            hands = await asyncio.gather(*(one.claim("q", max_items=2) for one in apis * 3))
+            items = [item for hand in hands for item in hand]
+            assert sorted(item["id"][0] for item in items) == list("abcd"), turn
+            await asyncio.gather(*(settle(apis[n % len(apis)], item, "complete") for n, item in enumerate(items)))
+        assert await got(api) == []
