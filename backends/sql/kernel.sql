@@ -18,6 +18,7 @@ SELECT t.tenant_id
 
 -- name: count_usage
 -- How many of each counted thing a tenant has. Its own statement, after the lock: it must see what was just committed.
+-- Every queue has a name; saying so leads SQLite to the index of what is ready, past all that has ended.
 WITH rows(tenant_id TEXT, name TEXT) AS (:rows)
 SELECT r.tenant_id, r.name,
        CASE r.name
@@ -28,8 +29,9 @@ SELECT r.tenant_id, r.name,
          WHEN 'definitions' THEN
            (SELECT count(*) FROM definitions d WHERE d.tenant_id = r.tenant_id)
          WHEN 'ready_work_items' THEN
-           (SELECT count(*) FROM work_items w WHERE w.tenant_id = r.tenant_id AND w.status = 'ready')
-           + (SELECT count(*) FROM work_items w WHERE w.tenant_id = r.tenant_id AND w.status = 'delayed')
+           (SELECT count(*) FROM work_items w WHERE w.tenant_id = r.tenant_id AND w.queue > '' AND w.status = 'ready')
+           + (SELECT count(*) FROM work_items w
+               WHERE w.tenant_id = r.tenant_id AND w.queue > '' AND w.status = 'delayed')
          WHEN 'tokens' THEN
            (SELECT count(*) FROM tokens k WHERE k.tenant_id = r.tenant_id AND k.revoked_at IS NULL)
          ELSE 0

@@ -42,6 +42,6 @@ SELECT t.tenant_id, t.name, t.status, t.policy, t.limits, t.version, t.created_a
 SELECT (SELECT count(*) FROM executions e WHERE e.tenant_id = :tenant_id AND e.status <> 'completed'
            AND e.status IN ('pending', 'running', 'paused')),
        (SELECT count(*) FROM definitions d WHERE d.tenant_id = :tenant_id),
-       (SELECT count(*) FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'ready')
-         + (SELECT count(*) FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'delayed'),
+       (SELECT count(*) FROM work_items w WHERE w.tenant_id = :tenant_id AND w.queue > '' AND w.status = 'ready')
+         + (SELECT count(*) FROM work_items w WHERE w.tenant_id = :tenant_id AND w.queue > '' AND w.status = 'delayed'),
        (SELECT count(*) FROM tokens k WHERE k.tenant_id = :tenant_id AND k.revoked_at IS NULL);

@@ -80,6 +80,8 @@ def bodies(kind: inspect.Type, wrap: Wrap, at: str = "") -> Iterator[tuple[str, 
                 name, here = field.encode_name, f"{at}/{field.encode_name}"
                 place = lambda value, name=name: wrap(least | {name: value})  # noqa: E731
                 for number, value in enumerate(ODD):
+                    if isinstance(field.type, inspect.RawType) and number % 9:
+                        continue  # opaque: it takes them all alike
                     yield f"{here} = {number}", place(value)
                 yield from bodies(field.type, place, here)
         case inspect.UnionType(types=types):
@@ -158,9 +160,9 @@ async def test_a_field_that_takes_an_odd_value_never_makes_the_service_fail(
 
 
 def variants(operation: str, body: bytes) -> Iterator[tuple[str, bytes]]:
-    """The body; of a transition, also under the lease of an item, whose id stands for itself until it is sent."""
+    """The body; of a transition that settles, also under a lease of the item that is held when it is sent."""
     yield "", body
-    if operation == "transition" and b'"lease"' not in body:
+    if operation == "transition" and b'"type":"settle"' in body:
         yield " under a lease", b'{"lease":{"work_item_id":"@held","epoch":1},' + body[1:]
 
 

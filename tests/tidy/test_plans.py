@@ -52,6 +52,7 @@ CUSTOMER = (
     "EXISTS (SELECT 1 FROM facets f WHERE f.tenant_id = e.tenant_id AND f.execution_id = e.id AND f.family = 'attr'"
     " AND f.name = 'customer' AND f.text_value = 'c1')"
 )
+RARE = "that few executions are running is not known before"
 HOT = [
     Hot(
         "ready_on_shelf",
@@ -95,6 +96,19 @@ HOT = [
         (("acme", "acme", "t1"), ("globex", "", "t3")),
     ),
     Hot("load_idempotency_keys", {}, ("idempotency_keys_pkey(tenant_id, key)",), 1, (("acme", "k1"), ("globex", "k3"))),
+    Hot(
+        "count_usage",
+        {},
+        (
+            "executions_by_status(tenant_id, status)",
+            "work_ready(tenant_id)",
+            "work_delayed(tenant_id)|work_due(tenant_id)",
+        ),
+        1,
+        (("acme", "ready_work_items"), ("globex", "running_executions")),
+        only_analyzed=RARE,
+    ),
+    Hot("read_usage", A, ("executions_by_status(tenant_id)", "work_ready(tenant_id)"), only_analyzed=RARE),
     Hot(
         "events_since_snapshots",
         {},

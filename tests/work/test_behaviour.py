@@ -4,7 +4,10 @@ import asyncio
 
 import pytest
 
+from service.kernel.command import Request
+from service.kernel.principal import SYSTEM, internal
 from service.work import sweeps
+from service.work.model import CompleteWork, EnqueueWork, ReclaimLeases, ReleaseWork, RenewLease
 from tests.conftest import Api, Clock
 from tests.work.steps import QUICK, bury, enqueue, fail, kinds, settle, shown
 
@@ -502,6 +505,21 @@ async def test_renewals_and_reclaims_at_once_agree_on_who_holds_the_item(api: Ap
     assert sorted(kept + taken) == sorted(item["id"] for item in items)
 
 
+@pytest.mark.parametrize("before", ["renew", "complete", "release"])
+async def test_a_reclaim_looks_again_at_what_it_chose(api: Api, clock: Clock, before: str) -> None:
+    """In one batch: the database points at a lease that ran out, and a holder is decided first."""
+    await enqueue(api)
+    [item] = await api.claim("q", lease_ms=1_000)
+    clock.advance(1_000)
+    command = {
+        "renew": RenewLease(1, id=item["id"]), "complete": CompleteWork(1, id=item["id"]), "release": ReleaseWork(1, id=item["id"]),
+    }[before]  # fmt: skip
+    batch = [Request(internal(api.tenant), command), Request(internal(SYSTEM), ReclaimLeases(1_000))]
+    _, reclaimed = await api.service.services.kernel.execute(batch)
+    assert item["id"] not in [one.id for one in (*reclaimed.retryable, *reclaimed.exhausted)]
+    assert (await shown(api, item["id"]))["errors"] == []
+
+
 async def test_two_reclaims_at_once_take_a_lease_back_once(api: Api, clock: Clock) -> None:
     await enqueue(api, max_attempts=9, retry=QUICK)
     await api.claim("q", lease_ms=1_000)
@@ -637,6 +655,15 @@ async def test_ready_items_are_counted_inside_the_transaction_that_adds_one(api:
     assert (await settle(api, item, "release"))["outcome"] == "released"  # what was accepted comes back in any case
     await api.refused("POST", "/v1/work-items", "limit/ready-work-items", json={"queue": "q"})
     assert (await api.ok("GET", f"/v1/tenants/{api.tenant}/usage"))["ready_work_items"] == 6
+
+
+async def test_what_comes_back_is_counted_in_the_same_transaction(api: Api) -> None:
+    await limit(api, ready_work_items=2)
+    await enqueue(api)
+    [item] = await api.claim("q")
+    commands = [EnqueueWork("q"), ReleaseWork(1, id=item["id"]), EnqueueWork("q")]
+    outcomes = await api.service.services.kernel.execute([Request(internal(api.tenant), one) for one in commands])
+    assert [getattr(outcome, "code", "done") for outcome in outcomes] == ["done", "done", "limit/ready-work-items"]
 
 
 async def test_what_was_enqueued_can_be_settled_and_cancelled_at_the_limit_of_events(api: Api) -> None:

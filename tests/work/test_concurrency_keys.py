@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 from collections import Counter
 
+from service.kernel.command import Request
+from service.kernel.principal import internal
 from service.work import sweeps
+from service.work.model import ClaimWork
 from tests.conftest import Api, Clock, serving
 from tests.work.steps import QUICK, enqueue, fail, settle
 
@@ -87,6 +90,16 @@ async def test_claims_at_once_never_lease_two_items_of_a_key(api: Api) -> None:
     hands = await asyncio.gather(*claims)
     counted = Counter(name[0] for hand in hands for name in hand)
     assert counted == {"a": 1, "b": 1, "c": 1, "f": 1}
+
+
+async def test_claims_in_one_transaction_do_not_choose_one_key_twice(api: Api) -> None:
+    """Otherwise the unique index would undo the batch."""
+    await keyed(api, "k", "a", queue="a")
+    await keyed(api, "k", "b", queue="b")
+    kernel, who = api.service.services.kernel, internal(api.tenant)
+    batch = [Request(who, ClaimWork("w", [queue])) for queue in ("a", "b")]
+    hands = await kernel.backend.write(lambda tx: kernel._transaction(tx, batch))
+    assert [len(hand.items) for hand in hands] == [1, 0]
 
 
 async def test_settling_and_claiming_at_once_every_item_of_a_key_is_done_once_and_alone(api: Api) -> None:
