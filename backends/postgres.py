@@ -3,11 +3,11 @@
 Promises: a transaction is retried after 40001 and 40P01 (it left no trace); a connection lost before COMMIT is
 `Unavailable`, during COMMIT `OutcomeUnknown`; time is the database's.
 
-The odd things: BEGIN and COMMIT are plain messages (asyncpg's transaction object costs more than the statement); the pool
-runs no reset query, because nothing here sets session state. Postgres keeps the plan of a prepared statement until the
-table is analyzed, a minute late at best, and on an empty table one index is as good as another: so plans that read whole
-tables are switched off for our sessions, and each connection plans anew every second (measured: without it, loading 32
-executions takes 200 ms once 40,000 have come to a table that was empty).
+The odd things: BEGIN and COMMIT are plain messages (asyncpg's transaction object costs more than the statement);
+the pool runs no reset query, because nothing here sets session state. Postgres keeps the plan of a prepared
+statement until the table is analyzed, a minute late at best, and on an empty table one index is as good as another:
+so plans that read whole tables are switched off for our sessions, and each connection plans anew every second
+(measured: without it, loading 32 executions takes 200 ms once 40,000 have come to a table that was empty).
 """
 
 import asyncio
@@ -29,9 +29,18 @@ T = TypeVar("T")
 ATTEMPTS = 8
 PLANS_SECONDS = 1.0
 PING_SECONDS = 5.0
-LOST = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError,
-        asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.TooManyConnectionsError,
-        asyncpg.ReadOnlySQLTransactionError, asyncio.TimeoutError)  # fmt: skip
+LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncio.TimeoutError,
+)
 RACES = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 FULL = (asyncpg.DiskFullError,)
 SESSION = {
@@ -278,7 +287,10 @@ async def connect(
     pooler: str = "none",
     clock: Callable[[], int] | None = None,
 ) -> PostgresBackend:
-    """Open a pool. `clock` stands for the database's, in tests. With `pooler="transaction"` nothing is kept per session: no prepared statements, no settings."""
+    """Open a pool. With `pooler="transaction"` nothing is kept per session: no prepared statements, no settings.
+
+    `clock` stands for the database's, in tests.
+    """
     plain = pooler == "none"
     try:
         pool = await asyncpg.create_pool(

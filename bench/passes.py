@@ -19,7 +19,7 @@ from bench.server import Running, serving, settle
 
 FLOOR_SECONDS = 1.0
 SPARE = 1.5
-CALM, TRIES = 0.15, 3
+CALM, TRIES = 0.15, 2
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import msgspec
 
@@ -49,23 +50,25 @@ def fresh_queue() -> str:
     return f"bench-{next(names)}"
 
 
-def send(target: Target, requests: list[bytes], expect: tuple[bytes, int] | None = None) -> list[bytes]:
-    """The answers to requests that must all succeed."""
-    outcome = load.run(Job(target.port, requests, connections=4, seconds=600, expect=expect), keep=True)
+def send(
+    target: Target, requests: list[bytes], expect: tuple[bytes, int] | None = None, *, keep: bool = False
+) -> list[bytes]:
+    """Send requests that must all succeed; their answers, if they are to be kept."""
+    outcome = load.run(Job(target.port, requests, connections=4, seconds=600, expect=expect), keep=keep)
     if outcome.errors:
         raise RuntimeError(f"the stock could not be made: {outcome.said}")
     return outcome.bodies
 
 
-def batches(target: Target, path: str, body: dict[str, object], count: int) -> list[bytes]:
+def batches(target: Target, path: str, body: dict[str, Any], count: int, *, keep: bool = False) -> list[bytes]:
     """Send `body` at least `count` times, a thousand in a request."""
     request = target.post(path, [body] * AT_ONCE)
-    return send(target, [request] * math.ceil(count / AT_ONCE), (b'{"ok":', AT_ONCE))
+    return send(target, [request] * math.ceil(count / AT_ONCE), (b'{"ok":', AT_ONCE), keep=keep)
 
 
 def executions(target: Target, count: int, queue: str | None = None) -> list[str]:
     """Started executions, each with an item on `queue`."""
-    answers = batches(target, "/v1/executions:batch", bodies.start(queue or fresh_queue()), count)
+    answers = batches(target, "/v1/executions:batch", bodies.start(queue or fresh_queue()), count, keep=True)
     decoder = msgspec.json.Decoder(Batch)
     return [result.ok.execution_id for answer in answers for result in decoder.decode(answer).results]
 
@@ -82,7 +85,7 @@ def leases(target: Target, count: int) -> list[Lease]:
     queue = fresh_queue()
     made = len(executions(target, count, queue))
     request = target.post(bodies.CLAIM, bodies.claim(queue, AT_ONCE))
-    answers = send(target, [request] * math.ceil(made / AT_ONCE))
+    answers = send(target, [request] * math.ceil(made / AT_ONCE), keep=True)
     decoder = msgspec.json.Decoder(Claims)
     found = [lease for answer in answers for lease in decoder.decode(answer).items]
     if len(found) < count:

@@ -1,10 +1,12 @@
 """What can go wrong, as the caller sees it.
 
-Every refusal is a `StateError`: a stable `code`, a sentence that says what is, what was offered and what to do next, and
-the facts a program needs. `CODES` is the whole list; the status and the title belong to the code, never to the raise.
+Every refusal is a `StateError`: a stable `code`, a sentence that says what is, what was offered and what to do
+next, and the facts a program needs. `CODES` is the whole list; the status and the title belong to the code, never
+to the raise.
 
     400 malformed · 401 who are you · 403 not yours to do · 404 not here · 408 too slow · 409 the state says no
-    412 version moved · 413 too large · 415 not JSON · 422 understood, refused, every error listed · 429 too fast · 503 store away · 507 full
+    412 version moved · 413 too large · 415 not JSON · 422 understood, refused, every error listed · 429 too fast
+    503 store away · 507 full
 """
 
 from typing import Any

@@ -23,6 +23,7 @@ from service.kernel.principal import SYSTEM
 from service.kernel.run import Kernel
 from service.kernel.sweeps import Sweeper
 from service.kernel.wake import Wakes
+from service.logging import set_up
 from service.settings import Settings
 from service.tokens.directory import Directory
 from service.tokens.verify import Parameters, Verifier
@@ -171,6 +172,7 @@ def run(settings: Settings, ready: Ready | None = None) -> None:
     """`serve` on uvloop, in this thread, until SIGINT or SIGTERM."""
     import uvloop
 
+    set_up(settings.log_level, settings.log_format)
     gc.collect()
     gc.freeze()  # what was built at start-up lives as long as the process: no collection need look at it again
     gc.set_threshold(20_000, 20, 50)

@@ -96,8 +96,8 @@ async def fresh_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest)
 def settings_for(url: str, **changes: Any) -> Settings:
     """Settings for tests: cheap hashing, no sweeps behind the test's back."""
     base: dict[str, Any] = {
-        "database_url": url, "argon2_memory_kib": 8, "argon2_time": 1, "sweep": False, "port": 0, "postgres_connections_max": 6,
-        "failures_per_minute": 100_000,
+        "database_url": url, "argon2_memory_kib": 8, "argon2_time": 1, "sweep": False, "port": 0,
+        "postgres_connections_max": 6, "failures_per_minute": 100_000,
     }  # fmt: skip
     return Settings(**(base | changes))
 
@@ -223,5 +223,3 @@ async def other(service: Service) -> Api:
 def clock(service: Service) -> Clock:
     """The service's clock."""
     return service.clock
-
-

@@ -48,7 +48,11 @@ async def listed(
 ) -> Page:
     """One page of `statement`: `names` are its position parameters, `first` their values before the first row."""
     limit, cursor = call.query["limit"], call.query["cursor"]
-    scope = [call.who.tenant_id, statement, *sorted((k, v) for k, v in call.query.items() if k not in ("limit", "cursor"))]
+    scope = [
+        call.who.tenant_id,
+        statement,
+        *sorted((k, v) for k, v in call.query.items() if k not in ("limit", "cursor")),
+    ]
     scope += [list(call.path.values())]
     at = first if cursor is None else call.services.cursors.open(scope, cursor)
     values = {**params, **dict(zip(names, at, strict=True)), "limit": limit + 1}

@@ -64,7 +64,7 @@ Condition = Callable[[str], str]  # a column expression of ours → a condition 
 class Field(Struct, frozen=True):
     """A filterable column: `name` as users write it, `sql` as we do; a closed set of `values` refuses any other.
 
-    `unless` is a value and a predicate that every other value implies: it is said beside an equality with any of those, so
+    `unless` is a value and a predicate that every other value implies: it is said beside an equality with those, so
     that an index which leaves the value out can be used.
     """
 

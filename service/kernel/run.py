@@ -1,8 +1,9 @@
 """From commands to commits: requests that arrive while a commit is under way gather and go together in the next one.
 
-One batch is one transaction: standings and rows loaded, each command decided in the order of arrival over the same working
-set, everything written once. A refusal drops only its own overlay. If the store objects, the batch is undone and its halves
-are tried apart, so that one bad command cannot fail the others. At low load a batch is one command and nothing waits.
+One batch is one transaction: standings and rows loaded, each command decided in the order of arrival over the same
+working set, everything written once. A refusal drops only its own overlay. If the store objects, the batch is
+undone and its halves are tried apart, so that one bad command cannot fail the others. At low load a batch is one
+command and nothing waits.
 """
 
 import asyncio
@@ -35,7 +36,15 @@ Outcome = Any
 class Kernel:
     """Runs commands on a backend. `run` is all that a route, a sweep or a test needs."""
 
-    def __init__(self, backend: StateBackend, schema: Schema, rules: Mapping[type, Rule], *, batch_max: int = 64, waiting_max: int = 10_000) -> None:
+    def __init__(
+        self,
+        backend: StateBackend,
+        schema: Schema,
+        rules: Mapping[type, Rule],
+        *,
+        batch_max: int = 64,
+        waiting_max: int = 10_000,
+    ) -> None:
         self.backend, self.schema, self.rules = backend, schema, rules
         self._batch_max, self._waiting_max = batch_max, waiting_max
         self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
@@ -50,7 +59,9 @@ class Kernel:
     def submit(self, request: Request) -> asyncio.Future[Outcome]:
         """Let a request join the next batch of its backend."""
         if self._count >= self._waiting_max:
-            raise StateError("server/busy", f"{self._count} commands wait already; slow down and try again.", retry_after=1)
+            raise StateError(
+                "server/busy", f"{self._count} commands wait already; slow down and try again.", retry_after=1
+            )
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         queue = self._waiting.get(request.who.tenant_id)
         if queue is None:
@@ -108,7 +119,12 @@ class Kernel:
             except StoreError as error:
                 if type(error) is StoreError and len(batch) > 1:  # it objects to a row; it is not away
                     return await self._halves(batch)
-                log.warning("the store refused a batch", error=str(error), kind=type(error).__name__, cause=repr(error.__cause__))
+                log.warning(
+                    "the store refused a batch",
+                    error=str(error),
+                    kind=type(error).__name__,
+                    cause=repr(error.__cause__),
+                )
                 return [away(error)] * len(batch)
             except Exception:
                 log.exception("a batch failed", commands=[type(request.command).__name__ for request in batch])
@@ -219,7 +235,9 @@ def refuse_if_out(who: Principal, standing: Standing, now: int) -> None:
     if standing.revoked_at is not None and standing.revoked_at <= now:
         raise StateError("auth/revoked", "The token was revoked; use another one.")
     if standing.expires_at is not None and standing.expires_at <= now:
-        raise StateError("auth/expired", "The token has expired; mint or rotate to a new one.", expired_at=standing.expires_at)
+        raise StateError(
+            "auth/expired", "The token has expired; mint or rotate to a new one.", expired_at=standing.expires_at
+        )
 
 
 def refuse_if_suspended(who: Principal, standing: Standing) -> None:
@@ -227,7 +245,9 @@ def refuse_if_suspended(who: Principal, standing: Standing) -> None:
     if standing.status == "active" or who.tenant_id == SYSTEM:
         return
     code = "tenant/archived" if standing.status in ("archived", "deleting") else "tenant/suspended"
-    raise StateError(code, f"The tenant is {standing.status}: it can be read, not changed. Ask an administrator to resume it.")
+    raise StateError(
+        code, f"The tenant is {standing.status}: it can be read, not changed. Ask an administrator to resume it."
+    )
 
 
 def away(error: StoreError) -> StateError:
@@ -244,5 +264,7 @@ def away(error: StoreError) -> StateError:
     if isinstance(error, SchemaMismatch):
         return StateError("store/unavailable", "The store's schema does not fit this server.", retry_after=30)
     if isinstance(error, Unavailable | Conflict):
-        return StateError("store/unavailable", "The store is away or busy; nothing was changed. Try again.", retry_after=1)
+        return StateError(
+            "store/unavailable", "The store is away or busy; nothing was changed. Try again.", retry_after=1
+        )
     return StateError("server/error", "The store refused a statement; nothing was changed.")

@@ -1,7 +1,7 @@
 """One command's view of the batch: read rows, write rows, append events, tell facts.
 
-Everything a decision does goes into an overlay. If the decision refuses, the overlay is dropped and nothing happened; if
-it asks for a row that was not loaded, the kernel loads it and decides again. So `decide` is pure: rows in, rows out.
+Everything a decision does goes into an overlay. If the decision refuses, the overlay is dropped and nothing happened;
+if it asks for a row that was not loaded, the kernel loads it and decides again. So `decide` is pure: rows in, rows out.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class View:
     """What one decision sees and does. `now` is milliseconds by the store's clock, `chance` a number in [0, 1)."""
 
     __slots__ = (
-        "_depth", "_drawn", "_set", "added", "chosen", "events", "ids", "now", "put_", "removed", "standing", "wakes", "who",
+        "_depth", "_drawn", "_set", "added", "chosen", "events", "ids", "now", "put_", "removed", "standing", "wakes",
+        "who",
     )  # fmt: skip
 
     def __init__(self, base: WorkingSet, who: Principal, standing: Standing, now: int) -> None:

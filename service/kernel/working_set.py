@@ -1,7 +1,7 @@
 """The rows of one batch: loaded once per table, decided over, written once per table.
 
 Load order is the order of `Table.rank`, each table's rows ordered by key, so that batches never wait crosswise. Every
-update carries the values it was decided on; if the store touched fewer rows than were decided, the whole batch is undone.
+update carries the values it was decided on; if the store touched fewer rows than were decided, the batch is undone.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -185,7 +185,7 @@ class WorkingSet:
             tx.wake(channel)
 
     async def _insert(self, tx: Tx, table: Table, new: Mapping[RowKey, Any]) -> None:
-        """New rows, in the order of their keys: two batches that insert the same ids wait in one line, not crosswise."""
+        """New rows in the order of their keys: two batches that insert the same ids wait in line, not crosswise."""
         await self._write(tx, table.insert, sorted(new, key=by_key), new)
         if (blank := self.schema.blanks.get(table.row)) is not None:
             for at in [at for at, row in new.items() if blank.differs(row)]:

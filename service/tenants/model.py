@@ -48,7 +48,8 @@ class CreateTenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpdateTenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Change what is given; `limits` replaces all limits. `expected_version` (or `If-Match`) guards against lost updates."""
+    """Change what is given; `limits` replaces all limits. `expected_version` (or `If-Match`) guards against lost
+    updates."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
     status: TenantStatus | None = None

@@ -55,9 +55,14 @@ async def get(call: Call) -> ShownTenant:
 async def list_all(call: Call) -> Page:
     """All tenants."""
     return await listed(
-        call, "list_tenants", ("",), ("after",), lambda row: answer(Tenant(*row)), lambda row: (row[0],),
+        call,
+        "list_tenants",
+        ("",),
+        ("after",),
+        lambda row: answer(Tenant(*row)),
+        lambda row: (row[0],),
         where=where(None, VOCABULARY, status=call.query["status"]),
-    )  # fmt: skip
+    )
 
 
 async def update(call: Call) -> ShownTenant:
@@ -68,7 +73,7 @@ async def update(call: Call) -> ShownTenant:
     if match is not None:
         text = match.strip(b' "')
         if not text.isdigit() or len(text) > 15:
-            raise StateError("request/malformed", "If-Match is the tenant's version, such as \"3\".")
+            raise StateError("request/malformed", 'If-Match is the tenant\'s version, such as "3".')
         made = msgspec.structs.replace(made, expected_version=int(text))
     return await call.run(made)  # type: ignore[no-any-return]
 
@@ -90,26 +95,74 @@ async def usage(call: Call) -> Usage:
     return Usage(tenant.tenant_id, executions, definitions, items, tokens, limits)
 
 
+Statuses = Literal["active", "suspended", "archived", "deleting"]
 ENDPOINTS = [
     Endpoint(
-        "POST", "/v1/tenants", "createTenant", "tenant.manage", "Make a tenant", command(CreateTenant), reply=ShownTenant,
-        body=CreateTenant, created=True, errors=("tenant/exists",),
-    ),
-    Endpoint("GET", "/v1/tenants/{id}", "getTenant", "tenant.read", "One tenant", get, reply=ShownTenant, writes=False, errors=("not-found",)),
-    Endpoint(
-        "GET", "/v1/tenants", "listTenants", "tenant.manage", "All tenants", list_all, reply=Page, item=ShownTenant, writes=False,
-        query=(LIMIT, CURSOR, Query("status", Literal["active", "suspended", "archived", "deleting"], None, "Only this status.")),
-    ),
-    Endpoint(
-        "PATCH", "/v1/tenants/{id}", "updateTenant", "tenant.manage", "Change a tenant", update, reply=ShownTenant,
-        body=UpdateTenant, errors=("not-found", "version/mismatch", "tenant/archived"),
-    ),
-    Endpoint(
-        "DELETE", "/v1/tenants/{id}", "deleteTenant", "tenant.manage", "Close a tenant and take its rows away", delete,
-        reply=ShownTenant, errors=("not-found",), status=202,
+        "POST",
+        "/v1/tenants",
+        "createTenant",
+        "tenant.manage",
+        "Make a tenant",
+        command(CreateTenant),
+        reply=ShownTenant,
+        body=CreateTenant,
+        created=True,
+        errors=("tenant/exists",),
     ),
     Endpoint(
-        "GET", "/v1/tenants/{id}/usage", "getUsage", "tenant.read", "What a tenant has", usage, reply=Usage, writes=False,
+        "GET",
+        "/v1/tenants/{id}",
+        "getTenant",
+        "tenant.read",
+        "One tenant",
+        get,
+        reply=ShownTenant,
+        writes=False,
         errors=("not-found",),
     ),
-]  # fmt: skip
+    Endpoint(
+        "GET",
+        "/v1/tenants",
+        "listTenants",
+        "tenant.manage",
+        "All tenants",
+        list_all,
+        reply=Page,
+        item=ShownTenant,
+        writes=False,
+        query=(LIMIT, CURSOR, Query("status", Statuses, None, "Only this status.")),
+    ),
+    Endpoint(
+        "PATCH",
+        "/v1/tenants/{id}",
+        "updateTenant",
+        "tenant.manage",
+        "Change a tenant",
+        update,
+        reply=ShownTenant,
+        body=UpdateTenant,
+        errors=("not-found", "version/mismatch", "tenant/archived"),
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/tenants/{id}",
+        "deleteTenant",
+        "tenant.manage",
+        "Close a tenant and take its rows away",
+        delete,
+        reply=ShownTenant,
+        errors=("not-found",),
+        status=202,
+    ),
+    Endpoint(
+        "GET",
+        "/v1/tenants/{id}/usage",
+        "getUsage",
+        "tenant.read",
+        "What a tenant has",
+        usage,
+        reply=Usage,
+        writes=False,
+        errors=("not-found",),
+    ),
+]

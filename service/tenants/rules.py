@@ -46,7 +46,8 @@ def update(view: View, command: UpdateTenant) -> ShownTenant:
     if command.expected_version not in (None, before.version):
         raise StateError(
             "version/mismatch",
-            f"The tenant is at version {before.version}; {command.expected_version} was expected. Read it again and decide.",
+            f"The tenant is at version {before.version}; {command.expected_version} was expected. Read it again and "
+            "decide.",
             current_version=before.version,
         )
     if before.status == "deleting":
@@ -74,7 +75,8 @@ def delete(view: View, command: DeleteTenant) -> ShownTenant:
         return answer(before)
     tenant = msgspec.structs.replace(before, status="deleting", version=before.version + 1, updated_at=view.now)
     view.put(tenant)
-    job = Job(SYSTEM, view.new_id(), DELETE_JOB, "running", encoded(Erasing(command.id)), 0, 0, view.now, view.now, view.now)
+    detail = encoded(Erasing(command.id))
+    job = Job(SYSTEM, view.new_id(), DELETE_JOB, "running", detail, 0, 0, view.now, view.now, view.now)
     view.add(job)
     audit(view, "tenant.deleting", tenant.tenant_id, None, SYSTEM)
     return msgspec.structs.replace(answer(tenant), job_id=job.id)

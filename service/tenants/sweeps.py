@@ -1,8 +1,8 @@
 """What time does to a tenant that is being deleted: its rows go, page by page, and the tenant itself last.
 
-Every page looks at every table again, so a row that a transaction under way at the closing of the tenant still brought is
-found too. The tenant goes when nothing was found and so much time has passed that no such transaction can be left, and
-that no process remembers anything of it.
+Every page looks at every table again, so a row that a transaction under way at the closing of the tenant still brought
+is found too. The tenant goes when nothing was found and so much time has passed that no such transaction can be left,
+and that no process remembers anything of it.
 """
 
 from typing import Any

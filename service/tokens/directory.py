@@ -1,8 +1,8 @@
 """Who a request comes from: from the Authorization header to a `Principal`.
 
 The order of work: shape and CRC (no I/O) → the row by its public id → reject tag → match cache or argon2 → kind, end,
-role → tenant. A token's tenant, role, queues and verifier never change, so a proven header is remembered (under a key of
-this process) as the principal it proved; whether it is revoked, expired or its tenant suspended is never remembered:
+role → tenant. A token's tenant, role, queues and verifier never change, so a proven header is remembered (under a key
+of this process) as the principal it proved; whether it is revoked, expired or its tenant suspended is never remembered:
 writes read it in their own transaction, other requests just before they are served.
 """
 

@@ -126,5 +126,3 @@ class Minted(msgspec.Struct, frozen=True):
     def for_storage(self) -> "Minted":
         """What may be kept: everything but the secret."""
         return Minted(self.token, None)
-
-

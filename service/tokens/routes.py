@@ -71,7 +71,9 @@ async def rotate(call: Call) -> Minted:
     text, parts = mint("system" if tenant == SYSTEM else "tenant")
     verifier = await call.services.tokens.verifier.derive(parts.secret)
     tag = reject_tag(parts.id, parts.secret)
-    made = RotateToken(tenant, call.path["id"], parts.id, verifier, tag, body.grace_seconds * 1000, body.expires_in_days, text)
+    made = RotateToken(
+        tenant, call.path["id"], parts.id, verifier, tag, body.grace_seconds * 1000, body.expires_in_days, text
+    )
     return await call.run(made)  # type: ignore[no-any-return]
 
 
@@ -83,9 +85,15 @@ async def list_all(call: Call) -> Page:
         ends = {"ends": call.services.backend.now() + within * DAY_MS}
         condition = ("(k.revoked_at IS NULL AND k.expires_at <= :ends)", ends)
     return await listed(
-        call, "list_tokens", (-1, ""), ("at", "id"), lambda row: answer(Token(*row)), lambda row: (row[7], row[1]),
-        where=condition, tenant_id=owner_of(call),
-    )  # fmt: skip
+        call,
+        "list_tokens",
+        (-1, ""),
+        ("at", "id"),
+        lambda row: answer(Token(*row)),
+        lambda row: (row[7], row[1]),
+        where=condition,
+        tenant_id=owner_of(call),
+    )
 
 
 async def find(call: Call, tenant: str, token_id: str) -> ShownToken:
@@ -136,34 +144,103 @@ async def revoke_exposed(call: Call) -> Exposed:
     return Exposed()
 
 
-OF_TENANT = Query("tenant_id", str, None, "For the system's administrator: whose tokens; `system` for the system's own.")
-WITHIN = Query("expiring_within", Annotated[int, msgspec.Meta(ge=0, le=3650)], None, "Only those that end within so many days.")
+OF_TENANT = Query(
+    "tenant_id", str, None, "For the system's administrator: whose tokens; `system` for the system's own."
+)
+WITHIN = Query(
+    "expiring_within", Annotated[int, msgspec.Meta(ge=0, le=3650)], None, "Only those that end within so many days."
+)
 
 ENDPOINTS = [
     Endpoint(
-        "POST", "/v1/tokens", "mintToken", "token.manage", "Mint a token; the secret is shown once", mint_token, reply=Minted,
-        body=MintBody, created=True, no_store=True, errors=("auth/forbidden", "limit/tokens", "auth/busy"),
+        "POST",
+        "/v1/tokens",
+        "mintToken",
+        "token.manage",
+        "Mint a token; the secret is shown once",
+        mint_token,
+        reply=Minted,
+        body=MintBody,
+        created=True,
+        no_store=True,
+        errors=("auth/forbidden", "limit/tokens", "auth/busy"),
     ),
     Endpoint(
-        "GET", "/v1/tokens", "listTokens", "token.manage", "List tokens", list_all, reply=Page, item=ShownToken, writes=False,
+        "GET",
+        "/v1/tokens",
+        "listTokens",
+        "token.manage",
+        "List tokens",
+        list_all,
+        reply=Page,
+        item=ShownToken,
+        writes=False,
         query=(LIMIT, CURSOR, OF_TENANT, WITHIN),
     ),
-    Endpoint("GET", "/v1/tokens/self", "getOwnToken", "token.self", "The token of this request", get_self, reply=ShownToken, writes=False),
-    Endpoint("DELETE", "/v1/tokens/self", "revokeOwnToken", "token.self", "End the token of this request", revoke_self, reply=ShownToken),
     Endpoint(
-        "POST", "/v1/tokens:revoke-exposed", "revokeExposedToken", PUBLIC, "End a token that was found in the open",
-        revoke_exposed, reply=Exposed, body=ExposedBody,
+        "GET",
+        "/v1/tokens/self",
+        "getOwnToken",
+        "token.self",
+        "The token of this request",
+        get_self,
+        reply=ShownToken,
+        writes=False,
     ),
     Endpoint(
-        "GET", "/v1/tokens/{id}", "getToken", "token.manage", "One token", get, reply=ShownToken, writes=False,
-        query=(OF_TENANT,), errors=("not-found",),
+        "DELETE",
+        "/v1/tokens/self",
+        "revokeOwnToken",
+        "token.self",
+        "End the token of this request",
+        revoke_self,
+        reply=ShownToken,
     ),
     Endpoint(
-        "POST", "/v1/tokens/{id}/rotate", "rotateToken", "token.manage", "Replace a token in two phases", rotate,
-        reply=Minted, body=RotateBody, created=True, no_store=True, query=(OF_TENANT,), errors=("not-found", "token/conflict"),
+        "POST",
+        "/v1/tokens:revoke-exposed",
+        "revokeExposedToken",
+        PUBLIC,
+        "End a token that was found in the open",
+        revoke_exposed,
+        reply=Exposed,
+        body=ExposedBody,
     ),
     Endpoint(
-        "DELETE", "/v1/tokens/{id}", "revokeToken", "token.manage", "End a token", revoke, reply=ShownToken,
-        query=(OF_TENANT,), errors=("not-found",),
+        "GET",
+        "/v1/tokens/{id}",
+        "getToken",
+        "token.manage",
+        "One token",
+        get,
+        reply=ShownToken,
+        writes=False,
+        query=(OF_TENANT,),
+        errors=("not-found",),
     ),
-]  # fmt: skip
+    Endpoint(
+        "POST",
+        "/v1/tokens/{id}/rotate",
+        "rotateToken",
+        "token.manage",
+        "Replace a token in two phases",
+        rotate,
+        reply=Minted,
+        body=RotateBody,
+        created=True,
+        no_store=True,
+        query=(OF_TENANT,),
+        errors=("not-found", "token/conflict"),
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/tokens/{id}",
+        "revokeToken",
+        "token.manage",
+        "End a token",
+        revoke,
+        reply=ShownToken,
+        query=(OF_TENANT,),
+        errors=("not-found",),
+    ),
+]

@@ -40,7 +40,9 @@ def mint(view: View, command: MintToken) -> Minted:
     roles = SYSTEM_ROLES if command.tenant_id == SYSTEM else TENANT_ROLES
     if command.role not in roles:
         kind = "system" if command.tenant_id == SYSTEM else "tenant"
-        raise StateError("auth/forbidden", f"A {kind} token has one of the roles {', '.join(roles)}; {command.role!r} is not.")
+        raise StateError(
+            "auth/forbidden", f"A {kind} token has one of the roles {', '.join(roles)}; {command.role!r} is not."
+        )
     use(view, "tokens") if view.tenant_id == command.tenant_id else None
     token = Token(
         command.tenant_id, command.id, command.name, command.role, msgspec.json.encode(command.queues).decode(),
@@ -77,7 +79,7 @@ def need(view: View, tenant_id: str, token_id: str) -> Token:
 
 
 def rotate(view: View, command: RotateToken) -> Minted:
-    """A new token beside the old one; rotating again before it was used replaces it, so a lost answer strands nobody."""
+    """A new token beside the old one; rotating again before it was used replaces it, so a lost answer harms nobody."""
     old = need(view, command.tenant_id, command.id)
     if old.revoked_at is not None and old.revoked_at <= view.now:
         raise StateError("token/conflict", "The token was revoked; mint a new one.")

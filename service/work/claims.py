@@ -1,11 +1,11 @@
 """What only the database can choose: the next items of some queues, leases that ran out, items that became due.
 
-A claim looks shelf by shelf. A shelf is a queue and one set of required capabilities, so its head is always something the
-claimer can do, and the index gives it in order: the cost does not grow with what lies behind. Items put off for later stand
-on an index of their own, so a thousand future items of high priority never hide a ready one.
+A claim looks shelf by shelf. A shelf is a queue and one set of required capabilities, so its head is always something
+the claimer can do, and the index gives it in order: the cost does not grow with what lies behind. Items put off for
+later stand on an index of their own, so a thousand future items of high priority never hide a ready one.
 
-Of the items with one concurrency key at most one is leased. A claim steps over the items of a key that is busy, so those
-hide nothing, but each costs a look; a unique index holds two processes to it that claim at the same moment.
+Of the items with one concurrency key at most one is leased. A claim steps over the items of a key that is busy, so
+those hide nothing, but each costs a look; a unique index holds two processes to it that claim at the same moment.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,8 @@ async def choose_ready(
     busy = {key[2] for key in taken if key[0] == BUSY and key[1] == who.tenant_id}
     best: dict[str, Row] = {}
     for _ in range(LOOKS):
-        found = [row for row in await heads(tx, who.tenant_id, asked, busy, want + len(taken)) if key_of(row) not in taken]
+        rows = await heads(tx, who.tenant_id, asked, busy, want + len(taken))
+        found = [row for row in rows if key_of(row) not in taken]
         fresh = one_a_key(sorted(found, key=order))
         best |= {row[ID]: row for row in fresh}
         busy |= {row[KEY] for row in fresh if row[KEY] is not None}
@@ -65,9 +66,10 @@ def dealt(rows: Sequence[Row], commands: Sequence[ClaimWork]) -> list[list[Row]]
 async def heads(tx: Tx, tenant_id: str, asked: Sequence[tuple[str, str]], busy: set[str], limit: int) -> list[Row]:
     """The head of each shelf, without items whose concurrency key is busy, in the store or in this batch."""
     found: list[Row] = []
+    skip = list(busy)
     for queue, requires in asked:
         found += await tx.all(
-            "ready_on_shelf", tenant_id=tenant_id, queue=queue, requires=requires, now=tx.now, busy=list(busy), limit=limit
+            "ready_on_shelf", tenant_id=tenant_id, queue=queue, requires=requires, now=tx.now, busy=skip, limit=limit
         )
     return found
 
@@ -92,8 +94,8 @@ def order(row: Row) -> tuple[int, int, str]:
 
 
 async def shelves(tx: Tx, who: Principal, command: ClaimWork) -> list[tuple[str, str]]:
-    """The shelves of the asked queues that are not paused, that need nothing that is not offered, and that the token may
-    use: `a*` may be asked for by a token for `a?`, which gets no more than that."""
+    """The shelves of the asked queues that are not paused, that need nothing that is not offered, and that the token
+    may use: `a*` may be asked for by a token for `a?`, which gets no more than that."""
     tenant_id = who.tenant_id
     plain = [name for name in command.queues if not is_glob(name)]
     globs = [name for name in command.queues if is_glob(name)]

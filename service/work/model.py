@@ -103,7 +103,8 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class Enqueue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Something for a worker to do. `ready_at` or `delay_ms` puts it off; `dedup_key` makes an equal open item stand for it."""
+    """Something for a worker to do. `ready_at` or `delay_ms` puts it off; `dedup_key` makes an equal open item stand
+    for it; of the items with one `concurrency_key` at most one is leased at a time."""
 
     queue: Name = "default"
     id: Id | None = None
@@ -176,7 +177,8 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class RenewLease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Keep a lease: it then ends at now + `lease_ms` (default: as claimed). `progress` is kept and handed to the next holder."""
+    """Keep a lease: it then ends at now + `lease_ms` (default: as claimed). `progress` is kept and handed to the next
+    holder."""
 
     epoch: Epoch
     lease_ms: LeaseMs | None = None
@@ -202,7 +204,8 @@ class CompleteWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FailWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settle an attempt as failed: retried with backoff, or dead-lettered when attempts are used up or it cannot be retried."""
+    """Settle an attempt as failed: retried with backoff, or dead-lettered when attempts are used up or it cannot be
+    retried."""
 
     epoch: Epoch
     error: WorkError
@@ -266,8 +269,8 @@ class Redriving(msgspec.Struct, frozen=True):
 
 
 class Redrive(msgspec.Struct, frozen=True):
-    """What the job knows: which dead letters it takes (those that were dead at `until`), the last one that it looked at,
-    and what became of them."""
+    """What the job knows: which dead letters it takes (those that were dead at `until`), the last one that it looked
+    at, and what became of them."""
 
     filter: str | None
     queue: str | None

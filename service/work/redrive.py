@@ -18,7 +18,8 @@ PAGE = 200
 
 
 def condition(detail: Redrive) -> Where:
-    """Which dead letters a redrive takes, as a predicate; StateError `request/filter` for a filter that cannot be used."""
+    """Which dead letters a redrive takes, as a predicate; StateError `request/filter` for a filter that cannot be
+    used."""
     sql, params = "(1 = 1)", {}
     if detail.filter is not None:
         predicate = filters.compile(detail.filter, VOCABULARY)

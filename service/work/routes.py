@@ -81,9 +81,20 @@ def show(row: Row) -> ShownItem:
     if row[13] == "leased":
         lease = {"worker_id": row[14], "epoch": row[15], "expires_at": row[16]}
     return ShownItem(  # type: ignore[call-arg]  # the length of a slice is not known
-        *row[:9], shown(row[9]), [name for name in row[10].split(",") if name], row[11], row[12], shown_status(row[13]),
-        lease, shown(row[17]), shown(row[18]) or msgspec.Raw(b"[]"), shown(row[19]), shown(row[20]), row[21], row[22],
-    )  # fmt: skip
+        *row[:9],
+        shown(row[9]),
+        [name for name in row[10].split(",") if name],
+        row[11],
+        row[12],
+        shown_status(row[13]),
+        lease,
+        shown(row[17]),
+        shown(row[18]) or msgspec.Raw(b"[]"),
+        shown(row[19]),
+        shown(row[20]),
+        row[21],
+        row[22],
+    )
 
 
 async def claim(call: Call) -> Claims:
@@ -98,8 +109,8 @@ async def claim(call: Call) -> Claims:
 
 
 async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
-    """Look, park until a commit puts something on one of the queues, look again; until the time is up or the caller gone:
-    nothing is leased to a worker that no longer listens."""
+    """Look, park until a commit puts something on one of the queues, look again; until the time is up or the caller
+    gone: nothing is leased to a worker that no longer listens."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
     gone = asyncio.ensure_future(call.gone())
@@ -140,11 +151,19 @@ async def get(call: Call) -> ShownItem:
 async def list_items(call: Call) -> Page:
     """Items by id, filtered."""
     query = call.query
-    condition = where(query["filter"], VOCABULARY, queue=query["queue"], execution_id=query["execution_id"], status=query["status"])
+    names = ("queue", "execution_id", "status")
+    condition = where(query["filter"], VOCABULARY, **{name: query[name] for name in names})
     return await listed(
-        call, "list_work_items", ("",), ("after",), show, lambda row: (row[0],), where=condition, scan=True,
+        call,
+        "list_work_items",
+        ("",),
+        ("after",),
+        show,
+        lambda row: (row[0],),
+        where=condition,
+        scan=True,
         tenant_id=call.who.tenant_id,
-    )  # fmt: skip
+    )
 
 
 async def list_dead(call: Call) -> Page:
@@ -153,9 +172,16 @@ async def list_dead(call: Call) -> Page:
     names = ("queue", "execution_id", "error_type")
     condition = where(query["filter"], VOCABULARY, **{name: query[name] for name in names})
     return await listed(
-        call, "list_dead_letters", (0, ""), ("at", "after"), show, lambda row: (row[22], row[0]), where=condition, scan=True,
+        call,
+        "list_dead_letters",
+        (0, ""),
+        ("at", "after"),
+        show,
+        lambda row: (row[22], row[0]),
+        where=condition,
+        scan=True,
         tenant_id=call.who.tenant_id,
-    )  # fmt: skip
+    )
 
 
 async def get_dead(call: Call) -> ShownItem:
@@ -219,99 +245,252 @@ async def queues(call: Call) -> Page:
         return QueueStats(row[0], row[1], row[2], row[3], row[4], oldest, row[6], row[7])
 
     tenant = call.who.tenant_id
-    return await listed(call, "list_queues", ("",), ("after",), stats, lambda row: (row[0],), scan=True, tenant_id=tenant)
+    return await listed(
+        call, "list_queues", ("",), ("after",), stats, lambda row: (row[0],), scan=True, tenant_id=tenant
+    )
 
 
+ENQUEUE_LIMITS = ("limit/ready-work-items", "limit/payload-bytes", "limit/events-per-execution")
 SETTLE_ERRORS = ("not-found", "lease/stale", "lease/not-held", "lease/settled", "execution/terminal")
 FILTER = Query("filter", str, None, "A filter: `queue = 'emails' AND attempt > 1`.")
 OF_QUEUE = Query("queue", str, None, "Only this queue.")
+OF_TYPE = Query("error_type", str, None, "Only those whose last error has this type.")
 OF_EXECUTION = Query("execution_id", str, None, "Only items of this execution.")
 Shelves = Literal["ready", "delayed", "leased", "completed", "dead", "cancelled", "discarded"]
 
 ENDPOINTS = [
     Endpoint(
-        "POST", "/v1/work-items", "enqueueWork", "work.enqueue", "Enqueue a work item", command(EnqueueWork), reply=Enqueued,
-        body=EnqueueWork, created=True,
-        errors=("not-found", "execution/terminal", "work/conflict", "limit/ready-work-items", "limit/payload-bytes", "auth/queue"),
+        "POST",
+        "/v1/work-items",
+        "enqueueWork",
+        "work.enqueue",
+        "Enqueue a work item",
+        command(EnqueueWork),
+        reply=Enqueued,
+        body=EnqueueWork,
+        created=True,
+        errors=("not-found", "execution/terminal", "work/conflict", *ENQUEUE_LIMITS, "auth/queue"),
     ),
     Endpoint(
-        "POST", "/v1/work-items:batch", "enqueueWorkItems", "work.enqueue", "Enqueue up to 1,000 work items",
-        batch(EnqueueWork), reply=Batch, item=Enqueued, body=list[EnqueueWork],
+        "POST",
+        "/v1/work-items:batch",
+        "enqueueWorkItems",
+        "work.enqueue",
+        "Enqueue up to 1,000 work items",
+        batch(EnqueueWork),
+        reply=Batch,
+        item=Enqueued,
+        body=list[EnqueueWork],
     ),
     Endpoint(
-        "POST", "/v1/work-items:claim", "claimWork", "work.claim", "Claim work under a lease", claim, reply=Claims,
-        body=ClaimWork, errors=("auth/queue",),
+        "POST",
+        "/v1/work-items:claim",
+        "claimWork",
+        "work.claim",
+        "Claim work under a lease",
+        claim,
+        reply=Claims,
+        body=ClaimWork,
+        errors=("auth/queue",),
     ),
     Endpoint(
-        "POST", "/v1/work-items:complete", "completeWorkItems", "work.claim", "Complete up to 1,000 work items",
-        batch(CompleteWork), reply=Batch, item=Settled, body=list[CompleteWork],
+        "POST",
+        "/v1/work-items:complete",
+        "completeWorkItems",
+        "work.claim",
+        "Complete up to 1,000 work items",
+        batch(CompleteWork),
+        reply=Batch,
+        item=Settled,
+        body=list[CompleteWork],
     ),
     Endpoint(
-        "GET", "/v1/work-items", "listWorkItems", "read", "List work items", list_items, reply=Page, item=ShownItem, writes=False,
+        "GET",
+        "/v1/work-items",
+        "listWorkItems",
+        "read",
+        "List work items",
+        list_items,
+        reply=Page,
+        item=ShownItem,
+        writes=False,
         query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, Query("status", Shelves, None, "Only this status.")),
         errors=("request/filter", "request/cursor"),
     ),
     Endpoint(
-        "GET", "/v1/work-items/{id}", "getWorkItem", "work.read", "One work item", get, reply=ShownItem, writes=False,
+        "GET",
+        "/v1/work-items/{id}",
+        "getWorkItem",
+        "work.read",
+        "One work item",
+        get,
+        reply=ShownItem,
+        writes=False,
         errors=("not-found",),
     ),
     Endpoint(
-        "POST", "/v1/work-items/{id}/renew", "renewLease", "work.claim", "Keep a lease", command(RenewLease, id="id"),
-        reply=Renewed, body=RenewLease, errors=("not-found", "lease/stale", "lease/not-held", "lease/settled"),
+        "POST",
+        "/v1/work-items/{id}/renew",
+        "renewLease",
+        "work.claim",
+        "Keep a lease",
+        command(RenewLease, id="id"),
+        reply=Renewed,
+        body=RenewLease,
+        errors=("not-found", "lease/stale", "lease/not-held", "lease/settled"),
     ),
     Endpoint(
-        "POST", "/v1/work-items/{id}/complete", "completeWork", "work.claim", "Settle an item as done",
-        command(CompleteWork, id="id"), reply=Settled, body=CompleteWork, errors=SETTLE_ERRORS,
+        "POST",
+        "/v1/work-items/{id}/complete",
+        "completeWork",
+        "work.claim",
+        "Settle an item as done",
+        command(CompleteWork, id="id"),
+        reply=Settled,
+        body=CompleteWork,
+        errors=SETTLE_ERRORS,
     ),
     Endpoint(
-        "POST", "/v1/work-items/{id}/fail", "failWork", "work.claim", "Settle an attempt as failed",
-        command(FailWork, id="id"), reply=Settled, body=FailWork, errors=SETTLE_ERRORS,
+        "POST",
+        "/v1/work-items/{id}/fail",
+        "failWork",
+        "work.claim",
+        "Settle an attempt as failed",
+        command(FailWork, id="id"),
+        reply=Settled,
+        body=FailWork,
+        errors=SETTLE_ERRORS,
     ),
     Endpoint(
-        "POST", "/v1/work-items/{id}/release", "releaseWork", "work.claim", "Hand an item back unworked",
-        command(ReleaseWork, id="id"), reply=Settled, body=ReleaseWork, errors=SETTLE_ERRORS,
+        "POST",
+        "/v1/work-items/{id}/release",
+        "releaseWork",
+        "work.claim",
+        "Hand an item back unworked",
+        command(ReleaseWork, id="id"),
+        reply=Settled,
+        body=ReleaseWork,
+        errors=SETTLE_ERRORS,
     ),
     Endpoint(
-        "POST", "/v1/work-items/{id}/dead-letter", "deadLetterWork", "work.dead_letter", "Give an item up for good",
-        command(DeadLetterWork, id="id"), reply=Settled, body=DeadLetterWork, errors=(*SETTLE_ERRORS, "work/terminal"),
+        "POST",
+        "/v1/work-items/{id}/dead-letter",
+        "deadLetterWork",
+        "work.dead_letter",
+        "Give an item up for good",
+        command(DeadLetterWork, id="id"),
+        reply=Settled,
+        body=DeadLetterWork,
+        errors=(*SETTLE_ERRORS, "work/terminal"),
     ),
     Endpoint(
-        "POST", "/v1/leases:renew", "renewLeases", "work.claim", "Keep up to 1,000 leases", batch(RenewLease), reply=Batch, item=Renewed,
+        "POST",
+        "/v1/leases:renew",
+        "renewLeases",
+        "work.claim",
+        "Keep up to 1,000 leases",
+        batch(RenewLease),
+        reply=Batch,
+        item=Renewed,
         body=list[RenewLease],
     ),
     Endpoint(
-        "POST", "/v1/leases:reclaim", "reclaimLeases", "sweep", "Take back leases that ran out, of all tenants",
-        command(ReclaimLeases), reply=Reclaimed, body=ReclaimLeases,
+        "POST",
+        "/v1/leases:reclaim",
+        "reclaimLeases",
+        "sweep",
+        "Take back leases that ran out, of all tenants",
+        command(ReclaimLeases),
+        reply=Reclaimed,
+        body=ReclaimLeases,
     ),
     Endpoint(
-        "GET", "/v1/dead-letters", "listDeadLetters", "read", "List dead letters", list_dead, reply=Page, item=ShownItem, writes=False,
-        query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, Query("error_type", str, None, "Only those whose last error has this type.")),
+        "GET",
+        "/v1/dead-letters",
+        "listDeadLetters",
+        "read",
+        "List dead letters",
+        list_dead,
+        reply=Page,
+        item=ShownItem,
+        writes=False,
+        query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, OF_TYPE),
         errors=("request/filter", "request/cursor"),
     ),
     Endpoint(
-        "GET", "/v1/dead-letters/{id}", "getDeadLetter", "read", "One dead letter", get_dead, reply=ShownItem,
-        writes=False, errors=("not-found",),
+        "GET",
+        "/v1/dead-letters/{id}",
+        "getDeadLetter",
+        "read",
+        "One dead letter",
+        get_dead,
+        reply=ShownItem,
+        writes=False,
+        errors=("not-found",),
     ),
     Endpoint(
-        "POST", "/v1/dead-letters/{id}/requeue", "requeueDeadLetter", "work.operate", "Give a dead letter another life",
-        command(RequeueDead, id="id"), reply=Settled, body=RequeueDead,
+        "POST",
+        "/v1/dead-letters/{id}/requeue",
+        "requeueDeadLetter",
+        "work.operate",
+        "Give a dead letter another life",
+        command(RequeueDead, id="id"),
+        reply=Settled,
+        body=RequeueDead,
         errors=("not-found", "dead-letter/settled", "execution/terminal", "work/conflict", "limit/ready-work-items"),
     ),
     Endpoint(
-        "POST", "/v1/dead-letters:redrive", "redriveDeadLetters", "work.operate", "Requeue all dead letters that match",
-        redrive, reply=Redriving, body=RedriveDead, created=True, errors=("request/filter",),
+        "POST",
+        "/v1/dead-letters:redrive",
+        "redriveDeadLetters",
+        "work.operate",
+        "Requeue all dead letters that match",
+        redrive,
+        reply=Redriving,
+        body=RedriveDead,
+        created=True,
+        errors=("request/filter",),
     ),
     Endpoint(
-        "DELETE", "/v1/dead-letters/{id}", "discardDeadLetter", "work.operate", "Put a dead letter away", discard,
-        reply=Settled, errors=("not-found", "dead-letter/settled"),
+        "DELETE",
+        "/v1/dead-letters/{id}",
+        "discardDeadLetter",
+        "work.operate",
+        "Put a dead letter away",
+        discard,
+        reply=Settled,
+        errors=("not-found", "dead-letter/settled"),
     ),
-    Endpoint("GET", "/v1/queues", "listQueues", "read", "How every queue stands", queues, reply=Page, item=QueueStats, query=(LIMIT, CURSOR), writes=False),
     Endpoint(
-        "POST", "/v1/queues/{name}/pause", "pauseQueue", "work.operate", "Stop handing out a queue's items", pausing(True),
-        reply=Queue, body=PauseQueue,
+        "GET",
+        "/v1/queues",
+        "listQueues",
+        "read",
+        "How every queue stands",
+        queues,
+        reply=Page,
+        item=QueueStats,
+        query=(LIMIT, CURSOR),
+        writes=False,
     ),
     Endpoint(
-        "POST", "/v1/queues/{name}/resume", "resumeQueue", "work.operate", "Hand out a queue's items again",
-        pausing(False), reply=Queue, body=PauseQueue,
+        "POST",
+        "/v1/queues/{name}/pause",
+        "pauseQueue",
+        "work.operate",
+        "Stop handing out a queue's items",
+        pausing(True),
+        reply=Queue,
+        body=PauseQueue,
     ),
-]  # fmt: skip
+    Endpoint(
+        "POST",
+        "/v1/queues/{name}/resume",
+        "resumeQueue",
+        "work.operate",
+        "Hand out a queue's items again",
+        pausing(False),
+        reply=Queue,
+        body=PauseQueue,
+    ),
+]

@@ -114,8 +114,8 @@ def enqueue_work(view: View, command: EnqueueWork) -> Enqueued:
 
 
 def enqueue(view: View, asked: Enqueue, execution: Execution | None, first_id: str | None = None) -> Enqueued:
-    """The item, its shelf, the event, and a wake-up for a waiting claim. With `first_id` the item is an execution's first:
-    that is its id, and `execution.started` tells of it."""
+    """The item, its shelf, the event, and a wake-up for a waiting claim. With `first_id` the item is an execution's
+    first: that is its id, and `execution.started` tells of it."""
     if (same := equal_item(view, asked, execution)) is not None:
         return Enqueued(same.id, shown_status(same.status), same.ready_at, False)
     if execution is not None and execution.status in ENDED:
@@ -364,7 +364,9 @@ def dead_letter_keys(command: DeadLetterWork, who: Principal, standing: Standing
 def dead_letter(view: View, command: DeadLetterWork) -> Settled:
     """Given up for good, by its holder or by an operator."""
     if not view.who.may("work.operate" if command.epoch is None else "work.claim"):
-        raise StateError("auth/forbidden", "A holder dead-letters with its epoch; without one an operator's role is needed.")
+        raise StateError(
+            "auth/forbidden", "A holder dead-letters with its epoch; without one an operator's role is needed."
+        )
     item, said = need(view, command.id), fingerprint("dead", encoded(command.error))
     if item.status == "dead" and item.settle_digest == said and item.settle_reply:
         return told(item)
@@ -627,7 +629,7 @@ def refuse_reviving(view: View, item: WorkItem) -> None:
     if item.dedup_key is not None and (open_items := view.group(WorkItem, BY_DEDUP, item.tenant_id, item.dedup_key)):
         raise StateError(
             "work/conflict",
-            f"The open work item {open_items[0].id!r} has the same dedup key; requeue this one when that one has ended.",
+            f"The open work item {open_items[0].id!r} has the same dedup key; requeue this one when it has ended.",
             current_status=shown_status(open_items[0].status),
         )
 

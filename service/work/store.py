@@ -15,8 +15,8 @@ def of_dedup_key(item: WorkItem) -> Key | None:
 
 
 NEVER_LEASED = (
-    "worker_id", "token_id", "lease_ms", "expires_at", "progress", "errors", "error_type", "settle_digest", "settle_reply",
-    "cancel_requested_at", "settled_at", "result",
+    "worker_id", "token_id", "lease_ms", "expires_at", "progress", "errors", "error_type", "settle_digest",
+    "settle_reply", "cancel_requested_at", "settled_at", "result",
 )  # fmt: skip
 TABLES = [
     Table(

@@ -34,7 +34,10 @@ async def test_an_empty_store_does_not_pass_the_check(fresh: StateBackend) -> No
 
 
 async def test_a_newer_schema_is_refused(fresh: StateBackend, says: Says) -> None:
-    says("from_the_future", "INSERT INTO schema_migrations (number, name, checksum, applied_at) VALUES (9999, 'later', 'x', 0)")
+    says(
+        "from_the_future",
+        "INSERT INTO schema_migrations (number, name, checksum, applied_at) VALUES (9999, 'later', 'x', 0)",
+    )
     await fresh.migrate()
     await fresh.write(lambda tx: tx.run("from_the_future"))
     for refused in (fresh.migrate, fresh.check):

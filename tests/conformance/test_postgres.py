@@ -57,7 +57,9 @@ def locking(tenant: str, *ids: str) -> Any:
     return make(ids, one, two), make(ids[::-1], two, one)
 
 
-async def test_a_deadlock_is_tried_again_and_both_commit(store: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_deadlock_is_tried_again_and_both_commit(
+    store: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = "UPDATE jobs SET done = done + 1 WHERE tenant_id = :tenant_id"
     monkeypatch.setitem(load("postgres"), "bump", Statement("bump", text, "postgres"))
     await store.write(adding(job("t", "a"), job("t", "b")))
@@ -143,7 +145,9 @@ async def test_a_full_disk_is_full(store: PostgresBackend) -> None:
     assert isinstance(postgres.translate(asyncpg.DiskFullError("no space left on device")), Full)
 
 
-async def test_a_store_that_does_not_answer_is_unavailable(store: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_that_does_not_answer_is_unavailable(
+    store: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(postgres, "PING_SECONDS", 0.05)
     monkeypatch.setitem(load("postgres"), "ping", Statement("ping", "SELECT pg_sleep(60)", "postgres"))
     with pytest.raises(Unavailable):

@@ -8,7 +8,22 @@ from backends.protocol import Row, StateBackend, Tx
 from tests.conformance.conftest import Says
 from tests.conformance.jobs import adding, finding, job, step
 
-TEXTS = ("plain", "12", "1.0", "", " ", "null", "über", "e\u0301", "😀👩‍👩‍👧", "'; --", "a\nb\tc", "\\x00", "\uffff", "{1,2}")
+TEXTS = (
+    "plain",
+    "12",
+    "1.0",
+    "",
+    " ",
+    "null",
+    "über",
+    "e\u0301",
+    "😀👩‍👩‍👧",
+    "'; --",
+    "a\nb\tc",
+    "\\x00",
+    "\uffff",
+    "{1,2}",
+)
 NUMBERS = (0, 1, -1, 2**31, 2**53 + 1, 2**63 - 1, -(2**63))
 BYTES = (b"", b"\x00", b"a\x00b\x00", bytes(range(256)), b"\\x41", '{"a":"😀"}'.encode(), b"12")
 
@@ -80,7 +95,27 @@ async def test_a_list_parameter_takes_any_number_of_values(store: StateBackend, 
 
 
 async def test_text_is_ordered_by_its_bytes(store: StateBackend, tenant: str) -> None:
-    names = ["a", "B", "Z", "_", "z", "é", "e\u0301", "10", "2", "~", "-", "😀", "\uffff", "aa", "a b", "ä", "ß", "ss", "A"]
+    names = [
+        "a",
+        "B",
+        "Z",
+        "_",
+        "z",
+        "é",
+        "e\u0301",
+        "10",
+        "2",
+        "~",
+        "-",
+        "😀",
+        "\uffff",
+        "aa",
+        "a b",
+        "ä",
+        "ß",
+        "ss",
+        "A",
+    ]
 
     async def write(tx: Tx) -> int:
         return await tx.many("insert_shelves", [[tenant, name, ""] for name in names])
@@ -93,7 +128,10 @@ async def test_text_is_ordered_by_its_bytes(store: StateBackend, tenant: str) ->
 
 
 async def test_text_is_compared_by_its_bytes(store: StateBackend, tenant: str, says: Says) -> None:
-    says("queues_after", "SELECT s.queue FROM shelves s WHERE s.tenant_id = :tenant_id AND s.queue > :after ORDER BY s.queue")
+    says(
+        "queues_after",
+        "SELECT s.queue FROM shelves s WHERE s.tenant_id = :tenant_id AND s.queue > :after ORDER BY s.queue",
+    )
 
     async def work(tx: Tx) -> list[Row]:
         await tx.many("insert_shelves", [[tenant, name, ""] for name in ("a", "B", "é", "z")])
@@ -123,7 +161,9 @@ async def test_a_guard_that_does_not_hold_touches_nothing(store: StateBackend, t
     await store.write(adding(*rows))
 
     async def work(tx: Tx) -> int:
-        return await tx.many("update_jobs", [step(rows[0], 10, was=0), step(rows[1], 11, was=0), step(rows[2], 12, was=2)])
+        return await tx.many(
+            "update_jobs", [step(rows[0], 10, was=0), step(rows[1], 11, was=0), step(rows[2], 12, was=2)]
+        )
 
     assert await store.write(work) == 2
     found: list[Any] = [await store.read(finding(tenant, f"j{n}")) for n in range(3)]
@@ -143,7 +183,10 @@ async def test_one_is_the_first_row_and_none_when_there_is_none(store: StateBack
 
 
 async def test_a_parameter_may_be_named_twice(store: StateBackend, tenant: str, says: Says) -> None:
-    says("twice", "SELECT j.id FROM jobs j WHERE j.tenant_id = :tenant_id AND (j.total = :n OR j.done = :n) ORDER BY j.id")
+    says(
+        "twice",
+        "SELECT j.id FROM jobs j WHERE j.tenant_id = :tenant_id AND (j.total = :n OR j.done = :n) ORDER BY j.id",
+    )
 
     async def work(tx: Tx) -> list[Row]:
         await tx.many("insert_jobs", [job(tenant, "a", total=7), job(tenant, "b", done=7), job(tenant, "c")])
@@ -152,7 +195,9 @@ async def test_a_parameter_may_be_named_twice(store: StateBackend, tenant: str, 
     assert [row[0] for row in await store.write(work)] == ["a", "b"]
 
 
-async def test_a_filter_goes_where_the_statement_has_a_place_for_it(store: StateBackend, tenant: str, says: Says) -> None:
+async def test_a_filter_goes_where_the_statement_has_a_place_for_it(
+    store: StateBackend, tenant: str, says: Says
+) -> None:
     says("some_jobs", "SELECT j.id FROM jobs j WHERE j.tenant_id = :tenant_id AND {where} ORDER BY j.id LIMIT :limit")
     await store.write(adding(*(job(tenant, f"j{n}", total=n) for n in range(4))))
 

@@ -66,7 +66,9 @@ def check_items(items: list[Any]) -> None:
 
 def check_open(executions: list[Any], items: list[Any]) -> None:
     """An execution counts its open items."""
-    open_ = Counter(one["execution_id"] for one in items if one["status"] in ("ready", "leased") and one["execution_id"])
+    open_ = Counter(
+        one["execution_id"] for one in items if one["status"] in ("ready", "leased") and one["execution_id"]
+    )
     for one in executions:
         assert one["open_items"] == open_[one["execution_id"]], one
 

@@ -15,7 +15,12 @@ async def starter(http: httpx.AsyncClient, ledger: Ledger, name: str) -> None:
     """Starts executions, each with its first item."""
     for n in range(1_000_000):
         run = f"run-{name}-{n}"
-        body = {"workflow_id": "wf", "execution_id": run, "input": {"n": n}, "start": {"queue": "work", "id": f"first-{run}"}}
+        body = {
+            "workflow_id": "wf",
+            "execution_id": run,
+            "input": {"n": n},
+            "start": {"queue": "work", "id": f"first-{run}"},
+        }
         await ledger.send(http, "POST", "/v1/executions", body)
 
 
@@ -50,7 +55,9 @@ async def stepper(http: httpx.AsyncClient, ledger: Ledger, name: str) -> None:
     """Drives one execution step by step: each transition settles an item, says so, and enqueues the next."""
     run, queue = f"chain-{name}", f"steps-{name}"
     first = {"queue": queue, "id": f"step-{name}-0"}
-    await ledger.send(http, "POST", "/v1/executions", {"workflow_id": "wf", "execution_id": run, "input": None, "start": first})
+    await ledger.send(
+        http, "POST", "/v1/executions", {"workflow_id": "wf", "execution_id": run, "input": None, "start": first}
+    )
     for n in range(1_000_000):
         body = {"worker_id": name, "queues": [queue], "lease_ms": 3_600_000}
         [item] = (await ledger.send(http, "POST", "/v1/work-items:claim", body, key=f"step-{name}-{n}"))["items"]

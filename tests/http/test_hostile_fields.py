@@ -30,10 +30,11 @@ def noise(length: int, letters: str = LETTERS) -> str:
 WIDE = "".join(map(chr, range(0x1F300, 0x1F600)))
 """Characters of four bytes each, the most that a text of so many characters can weigh."""
 ODD: list[Any] = [
-    None, True, False, [], {}, "", " ", "a\n", "\n", "\x01", "\x7f\u0080\u202e", "..", "a/b", "'; --", "%00", "*", "a,b", "é" * 64,
-    0, -1, 1, 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 1.5, -0.0, 1e308, 5e-324, noise(129), noise(257), noise(10_000), noise(256, WIDE), noise(512, WIDE),
-    noise(64, WIDE), [None], [[]], [""], ["x"] * 33, [noise(128) for _ in range(32)], ["a"] * 1_001, {"": 1}, {"a": {}}, {"a": "b"},
-    {noise(128): noise(256, WIDE)}, {noise(10): noise(10_000)}, {f"k{number}": number for number in range(65)},
+    None, True, False, [], {}, "", " ", "a\n", "\n", "\x01", "\x7f\u0080\u202e", "..", "a/b", "'; --", "%00", "*",
+    "a,b", "é" * 64, 0, -1, 1, 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 1.5, -0.0, 1e308, 5e-324, noise(129), noise(257),
+    noise(10_000), noise(256, WIDE), noise(512, WIDE), noise(64, WIDE), [None], [[]], [""], ["x"] * 33, ["a"] * 1_001,
+    [noise(128) for _ in range(32)], {"": 1}, {"a": {}}, {"a": "b"}, {noise(128): noise(256, WIDE)},
+    {noise(10): noise(10_000)}, {f"k{number}": number for number in range(65)},
 ]  # fmt: skip
 """Values of every kind; for any field most are wrong."""
 SIMPLE = ("a", "completed", "2026-01-01", "/a", "1")
@@ -67,7 +68,7 @@ Wrap = Callable[[Any], Any]
 
 
 def bodies(kind: inspect.Type, wrap: Wrap, at: str = "") -> Iterator[tuple[str, Any]]:
-    """(where, body) for each place below `kind` and each odd value there; the rest of a body is the least that it takes."""
+    """(where, body) for each place below `kind` and each odd value there; the rest is the least that the type takes."""
     match kind:
         case inspect.Metadata(type=inner):
             yield from bodies(inner, wrap, at)

@@ -114,9 +114,7 @@ def door(server: Server) -> Callable[[str], httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="session", params=WAYS)
-async def ways(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Ways]:
+async def ways(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ways]:
     """One store and the ways in to it: two services, two server processes, or one server process on SQLite."""
     folder = tmp_path_factory.mktemp(request.param)
     url = f"sqlite:///{folder / 'holdfast.db'}"

@@ -17,9 +17,13 @@ async def start(pair: Pair, **body: Any) -> str:
 async def test_appends_at_once_are_dense_and_all_there(pair: Pair) -> None:
     run = await start(pair)
     answers = await pair.all(
-        "POST", f"/v1/executions/{run}/events", [{"events": [{"kind": "x", "body": n}, {"kind": "y", "body": n}]} for n in range(64)]
+        "POST",
+        f"/v1/executions/{run}/events",
+        [{"events": [{"kind": "x", "body": n}, {"kind": "y", "body": n}]} for n in range(64)],
     )
-    assert {answer.status_code for answer in answers} == {201}, [answer.text for answer in answers if answer.status_code != 201]
+    assert {answer.status_code for answer in answers} == {201}, [
+        answer.text for answer in answers if answer.status_code != 201
+    ]
     log = await pair.events(run)
     assert [event["sequence"] for event in log] == list(range(1, 130))
     for n, answer in enumerate(answers):
@@ -111,7 +115,9 @@ async def test_a_place_that_becomes_free_is_given_once(ways: Ways) -> None:
 async def test_of_two_bodies_for_one_version_one_wins(pair: Pair) -> None:
     bodies = [{"n": n % 2} for n in range(16)]
     answers = await pair.all("PUT", "/v1/definitions/flow/1?validate=false", bodies)
-    assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 7, 409: 8}, {answer.text for answer in answers}
+    assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 7, 409: 8}, {
+        answer.text for answer in answers
+    }
     won = next(body for body, answer in zip(bodies, answers, strict=True) if answer.status_code == 201)
     assert (await pair.ok("GET", "/v1/definitions/flow/1"))["definition"] == won
 

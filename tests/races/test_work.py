@@ -11,7 +11,9 @@ from tests.races.conftest import PATIENCE, Pair, Ways
 
 async def enqueue(pair: Pair, count: int, **body: Any) -> list[str]:
     """Enqueue items; their ids."""
-    made = await pair.ok("POST", "/v1/work-items:batch", json=[{"queue": "q", "id": f"i{n:04}"} | body for n in range(count)])
+    made = await pair.ok(
+        "POST", "/v1/work-items:batch", json=[{"queue": "q", "id": f"i{n:04}"} | body for n in range(count)]
+    )
     return [one["ok"]["id"] for one in made["results"]]
 
 
@@ -83,13 +85,17 @@ async def test_a_renewal_and_a_reclaim_do_not_both_win(ways: Ways, pair: Pair) -
     items = await claim(pair.first, "w", 40, lease_ms=1_000)
     await ways.wait(1_100)
     renewals = [
-        pair.clients[n % len(pair.clients)].post(f"/v1/work-items/{item['id']}/renew", json={"epoch": 1, "lease_ms": 600_000})
+        pair.clients[n % len(pair.clients)].post(
+            f"/v1/work-items/{item['id']}/renew", json={"epoch": 1, "lease_ms": 600_000}
+        )
         for n, item in enumerate(items)
     ]
     reclaims = [ways.admin.post("/v1/leases:reclaim", json={"limit": 7}) for _ in range(6)]
     answers = await asyncio.gather(*renewals, *reclaims)
     kept = {item["id"] for item, answer in zip(items, answers, strict=False) if answer.status_code == 200}
-    lost = {one["id"] for answer in answers[40:] for one in answer.json()["retryable"] if one["tenant_id"] == pair.tenant}
+    lost = {
+        one["id"] for answer in answers[40:] for one in answer.json()["retryable"] if one["tenant_id"] == pair.tenant
+    }
     assert not kept & lost
     for item in items:
         shown = await pair.ok("GET", f"/v1/work-items/{item['id']}")
@@ -122,7 +128,9 @@ async def test_schedulers_at_once_take_each_lease_back_once(ways: Ways, pair: Pa
 
 
 async def test_a_dedup_key_admits_one_open_item(pair: Pair) -> None:
-    answers = await pair.all("POST", "/v1/work-items", [{"queue": "q", "dedup_key": "k", "payload": n} for n in range(16)])
+    answers = await pair.all(
+        "POST", "/v1/work-items", [{"queue": "q", "dedup_key": "k", "payload": n} for n in range(16)]
+    )
     assert Counter(answer.status_code for answer in answers) == {201: 1, 200: 15}, answers[0].text
     assert len({answer.json()["id"] for answer in answers}) == 1
 
@@ -158,7 +166,10 @@ async def test_a_claim_that_waits_at_one_door_is_woken_by_work_at_the_other(pair
 
 async def test_waiting_claims_get_each_item_once(pair: Pair) -> None:
     body = {"worker_id": "w", "queues": ["q"], "wait_ms": 20_000}
-    waiting = [asyncio.ensure_future(pair.clients[n % len(pair.clients)].post("/v1/work-items:claim", json=body)) for n in range(8)]
+    waiting = [
+        asyncio.ensure_future(pair.clients[n % len(pair.clients)].post("/v1/work-items:claim", json=body))
+        for n in range(8)
+    ]
     await asyncio.sleep(0.05)
     for n in range(8):
         await pair.ok("POST", "/v1/work-items", json={"queue": "q", "id": f"i{n}"})

@@ -53,15 +53,30 @@ async def test_a_change_replaces_what_is_given_and_nothing_else(api: Api, clock:
     await change(api, policy={"p": 1}, limits={"tokens": 9, "definitions": 0})
     clock.advance(5)
     changed = await change(api, name="New")
-    assert (changed["name"], changed["policy"], changed["limits"]["tokens"], changed["limits"]["definitions"]) == ("New", {"p": 1}, 9, 0)
-    assert (changed["version"], changed["updated_at"], changed["updated_at"] - changed["created_at"]) == (3, clock.now, 5)
+    assert (changed["name"], changed["policy"], changed["limits"]["tokens"], changed["limits"]["definitions"]) == (
+        "New",
+        {"p": 1},
+        9,
+        0,
+    )
+    assert (changed["version"], changed["updated_at"], changed["updated_at"] - changed["created_at"]) == (
+        3,
+        clock.now,
+        5,
+    )
     assert (await change(api, limits={}))["limits"]["tokens"] is None
     assert (await change(api, policy=None))["policy"] is None
 
 
 async def test_an_unknown_status_limit_or_field_is_refused(api: Api) -> None:
     path = f"/v1/tenants/{api.tenant}"
-    for body in ({"status": "frozen"}, {"status": "deleting"}, {"limits": {"cows": 1}}, {"limits": {"tokens": -1}}, {"colour": 1}):
+    for body in (
+        {"status": "frozen"},
+        {"status": "deleting"},
+        {"limits": {"cows": 1}},
+        {"limits": {"tokens": -1}},
+        {"colour": 1},
+    ):
         assert code(await api.admin.patch(path, json=body)) == (422, "request/invalid")
     assert code(await api.admin.patch("/v1/tenants/nobody-here", json={})) == (404, "not-found")
 
@@ -71,7 +86,10 @@ async def test_a_change_to_another_version_than_expected_is_refused(api: Api) ->
     await change(api, name="two", expected_version=1)
     answer = await api.admin.patch(path, json={"name": "three", "expected_version": 1})
     assert (code(answer), answer.json()["current_version"]) == ((412, "version/mismatch"), 2)
-    assert code(await api.admin.patch(path, json={"name": "x"}, headers={"if-match": '"1"'})) == (412, "version/mismatch")
+    assert code(await api.admin.patch(path, json={"name": "x"}, headers={"if-match": '"1"'})) == (
+        412,
+        "version/mismatch",
+    )
     assert (await api.admin.patch(path, json={"name": "x"}, headers={"if-match": '"2"'})).status_code == 200
     assert code(await api.admin.patch(path, json={}, headers={"if-match": "*"})) == (400, "request/malformed")
 
@@ -104,7 +122,12 @@ async def test_a_tenant_sees_itself_and_no_other(api: Api, other: Api) -> None:
     assert (await api.ok("GET", f"/v1/tenants/{api.tenant}"))["id"] == api.tenant
     for path in (f"/v1/tenants/{other.tenant}", f"/v1/tenants/{other.tenant}/usage", "/v1/tenants/nobody-here"):
         await api.refused("GET", path, "not-found")
-    for method, path in (("GET", "/v1/tenants"), ("POST", "/v1/tenants"), ("PATCH", f"/v1/tenants/{api.tenant}"), ("DELETE", f"/v1/tenants/{api.tenant}")):
+    for method, path in (
+        ("GET", "/v1/tenants"),
+        ("POST", "/v1/tenants"),
+        ("PATCH", f"/v1/tenants/{api.tenant}"),
+        ("DELETE", f"/v1/tenants/{api.tenant}"),
+    ):
         body = {"json": {}} if method in ("POST", "PATCH") else {}
         await api.refused(method, path, "auth/forbidden", **body)
 
@@ -137,7 +160,13 @@ async def test_a_tenant_that_is_not_active_is_read_and_not_changed(api: Api, clo
     for method, path, body in refused:
         problem = await api.refused(method, path, f"tenant/{status}", json=body)
         assert problem["status"] == 403, path
-    for path in (f"/v1/executions/{run}", f"/v1/executions/{run}/events", "/v1/work-items", f"/v1/dead-letters/{letter}", "/v1/queues"):
+    for path in (
+        f"/v1/executions/{run}",
+        f"/v1/executions/{run}/events",
+        "/v1/work-items",
+        f"/v1/dead-letters/{letter}",
+        "/v1/queues",
+    ):
         await api.ok("GET", path)
     clock.advance(1_000)
     await work.reclaim(api.service.services)
@@ -287,11 +316,16 @@ async def rows_of(service: Service, tenant: str) -> dict[str, int]:
     backend = service.services.backend
     if backend.name == "sqlite":
         db = backend._db
-        tables = "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table' AND c.name = 'tenant_id'"
+        having = "pragma_table_info(m.name) c WHERE m.type = 'table' AND c.name = 'tenant_id'"
+        tables = f"SELECT m.name FROM sqlite_master m, {having}"
         names = [name for (name,) in db.execute(tables)]
-        return {name: db.execute(f"SELECT count(*) FROM {name} WHERE tenant_id = ?", (tenant,)).fetchone()[0] for name in names}
+        return {
+            name: db.execute(f"SELECT count(*) FROM {name} WHERE tenant_id = ?", (tenant,)).fetchone()[0]
+            for name in names
+        }
     async with backend._pool.acquire() as db:
-        tables = "SELECT table_name FROM information_schema.columns WHERE column_name = 'tenant_id' AND table_schema = 'public'"
+        having = "column_name = 'tenant_id' AND table_schema = 'public'"
+        tables = f"SELECT table_name FROM information_schema.columns WHERE {having}"
         names = [row[0] for row in await db.fetch(tables)]
         return {name: await db.fetchval(f"SELECT count(*) FROM {name} WHERE tenant_id = $1", tenant) for name in names}
 
@@ -299,7 +333,9 @@ async def rows_of(service: Service, tenant: str) -> dict[str, int]:
 async def fill(api: Api) -> None:
     """Leave something in every table of the core."""
     await add(api, "definitions")
-    run = (await api.start(labels={"l": "1"}, attributes={"a": 2}, state={"s": 1}, start={"queue": "q"}))["execution_id"]
+    run = (await api.start(labels={"l": "1"}, attributes={"a": 2}, state={"s": 1}, start={"queue": "q"}))[
+        "execution_id"
+    ]
     await api.ok("POST", f"/v1/executions/{run}/events", json={"events": [{"kind": "a"}]})
     await api.ok("PUT", f"/v1/executions/{run}/snapshots/2", json={})
     await api.ok("POST", "/v1/work-items", json={"queue": "q"}, headers={"idempotency-key": "k"})
@@ -315,7 +351,9 @@ async def erased(service: Service, clock: Clock) -> None:
     await sweeps.erase(service.services)
 
 
-async def test_deleting_a_tenant_leaves_no_row_in_any_table(service: Service, api: Api, other: Api, clock: Clock) -> None:
+async def test_deleting_a_tenant_leaves_no_row_in_any_table(
+    service: Service, api: Api, other: Api, clock: Clock
+) -> None:
     await fill(api)
     await fill(other)
     kept = await rows_of(service, other.tenant)
@@ -326,19 +364,30 @@ async def test_deleting_a_tenant_leaves_no_row_in_any_table(service: Service, ap
     assert (answer.status_code, answer.json()["status"]) == (202, "deleting")
     job_id = answer.json()["job_id"]
     before = (await admin.get(f"/v1/jobs/{job_id}")).json()
-    assert (before["kind"], before["status"], before["done"], before["detail"]) == (DELETE_JOB, "running", 0, {"tenant_id": api.tenant})
+    assert (before["kind"], before["status"], before["done"], before["detail"]) == (
+        DELETE_JOB,
+        "running",
+        0,
+        {"tenant_id": api.tenant},
+    )
     await erased(service, clock)
     assert set((await rows_of(service, api.tenant)).values()) == {0}
     assert await rows_of(service, other.tenant) == kept
     after = (await admin.get(f"/v1/jobs/{job_id}")).json()
-    assert (after["status"], after["total"], after["done"]) == ("completed", sum(filled.values()) - 1, sum(filled.values()) - 1)
+    assert (after["status"], after["total"], after["done"]) == (
+        "completed",
+        sum(filled.values()) - 1,
+        sum(filled.values()) - 1,
+    )
     assert code(await admin.get(f"/v1/tenants/{api.tenant}")) == (404, "not-found")
     lines = (await admin.get("/v1/audit?limit=1000")).json()["items"]
     told = [line["action"] for line in lines if line["target"] == api.tenant]
     assert told == ["tenant.created", "tenant.deleting", "tenant.deleted"]
 
 
-async def test_a_tenant_that_is_being_deleted_is_closed_and_its_id_is_taken(service: Service, api: Api, clock: Clock) -> None:
+async def test_a_tenant_that_is_being_deleted_is_closed_and_its_id_is_taken(
+    service: Service, api: Api, clock: Clock
+) -> None:
     await enqueue(api)
     admin, path = api.admin, f"/v1/tenants/{api.tenant}"
     job_id = (await admin.delete(path)).json()["job_id"]
@@ -356,7 +405,9 @@ async def test_a_tenant_that_is_being_deleted_is_closed_and_its_id_is_taken(serv
     assert (await admin.post("/v1/tenants", json={"id": api.tenant})).status_code == 201
 
 
-async def test_a_token_of_a_deleted_tenant_opens_no_new_tenant_of_that_name(service: Service, api: Api, clock: Clock) -> None:
+async def test_a_token_of_a_deleted_tenant_opens_no_new_tenant_of_that_name(
+    service: Service, api: Api, clock: Clock
+) -> None:
     await api.ok("GET", "/v1/queues")  # the token was proven a moment ago
     await api.admin.delete(f"/v1/tenants/{api.tenant}")
     await erased(service, clock)

@@ -30,7 +30,9 @@ class Invariants:
                 assert executions[item["execution_id"]]["status"] not in ENDED, f"open in an ended execution: {item}"
                 open_[item["execution_id"]] += 1
         for execution in executions.values():
-            assert execution["open_items"] == open_[execution["id"]], f"open items are {open_[execution['id']]}: {execution}"
+            assert execution["open_items"] == open_[execution["id"]], (
+                f"open items are {open_[execution['id']]}: {execution}"
+            )
         self._dedup(rows["work_items"])
 
     def _logs(self, executions: dict[str, dict[str, Any]], events: list[dict[str, Any]]) -> None:

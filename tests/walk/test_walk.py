@@ -27,7 +27,7 @@ from tests.walk.world import OPS, World
 SEEDS = [int(seed) for seed in os.environ.get("WALK_SEEDS", "1 2").split()]
 STEPS = int(os.environ.get("WALK_STEPS", "900"))
 LOOK_EVERY = 25
-LIMITS = {"running_executions": 25, "ready_work_items": 80, "definitions": 4, "state_bytes": 2_000}
+LIMITS = {"running_executions": 25, "ready_work_items": 80, "definitions": 5, "state_bytes": 2_000}
 TICKS = (1, 1, 1, 1, 3, 300, 1_100, 6_000, 40_000)
 BY_TIME = "promote"
 BEGIN = 1_800_000_000_000
@@ -86,7 +86,9 @@ class Walk:
         if left != right:
             raise AssertionError(f"the rows differ {difference(left, right)}")
         self.invariants.check(left)
-        moved = {row["id"]: row["sequence"] for row in left["executions"] if row["sequence"] != self.verified.get(row["id"])}
+        moved = {
+            row["id"]: row["sequence"] for row in left["executions"] if row["sequence"] != self.verified.get(row["id"])
+        }
         await asyncio.gather(*(self.verify(name) for name in moved))
         self.verified |= moved
 
@@ -119,7 +121,9 @@ def succeeded(told: Told) -> bool:
     return bool(body["items"]) if set(body) == {"items"} else True
 
 
-async def walk(postgres_server: str, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int, steps: int, least: int) -> None:
+async def walk(
+    postgres_server: str, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int, steps: int, least: int
+) -> None:
     """Walk so many steps, and see that every operation was done at least `least` times."""
     jitter = SimpleNamespace(random=lambda: 0.5)
     monkeypatch.setattr(view, "random", jitter)
@@ -151,4 +155,4 @@ async def test_both_engines_walk_the_same_way(
 async def test_both_engines_walk_the_same_long_way(
     postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    await walk(postgres_server, tmp_path, monkeypatch, seed, 4_000, 20)
+    await walk(postgres_server, tmp_path, monkeypatch, seed, 4_000, 10)

@@ -61,7 +61,7 @@ class World:
         """An execution, mostly a recent one; at times one that is not there."""
         if not self.executions or self.chance(0.02):
             return "nowhere"
-        live = [one for one in self.executions if one not in self.ended][-10:]
+        live = [one for one in self.executions if one not in self.ended][-10 if self.chance(0.7) else 0 :]
         return self.random.choice(live if live and self.chance(0.9) else self.executions)
 
     def item(self) -> str:
@@ -112,7 +112,16 @@ class World:
 
     def change(self, leased: bool) -> dict[str, Any]:
         """One change of a transition."""
-        kinds = ["append", "append_state", "merge_state", "replace_state", "enqueue", "set_attributes", "snapshot", "cancel_items"]
+        kinds = [
+            "append",
+            "append_state",
+            "merge_state",
+            "replace_state",
+            "enqueue",
+            "set_attributes",
+            "snapshot",
+            "cancel_items",
+        ]
         kind = self.random.choice(kinds + ["settle"] * 6 * leased + ["set_status"] * self.chance(0.4))
         return {"type": kind} | {
             "append": self.event,
@@ -139,7 +148,10 @@ class World:
     def attributes(self) -> dict[str, Any]:
         """A patch of attributes and labels."""
         value = self.random.choice((None, "v", 12, True, "12", -(2**40)))
-        return {"attributes": {f"a{self.random.randint(1, 3)}": value}, "labels": {"l": self.random.choice(("x", "y", None))}}
+        return {
+            "attributes": {f"a{self.random.randint(1, 3)}": value},
+            "labels": {"l": self.random.choice(("x", "y", None))},
+        }
 
     # ── learning ──
 
@@ -232,7 +244,7 @@ def start_with_item(w: World) -> Ask:
 
 def start_pinned(w: World) -> Ask:
     """A start of a stored version, or of the latest."""
-    version = w.random.choice(("v1", "v2", "v3", "latest"))
+    version = w.random.choice(("v1", "v1", "v2", "v2", "v3", "v3", "latest"))
     return post("/v1/executions", {"workflow_id": "flow", "version": version, "execution_id": f"e{w.number()}"})
 
 
@@ -247,7 +259,7 @@ def append(w: World) -> Ask:
 def status(w: World) -> Ask:
     """A move to any status, possible or not."""
     endings = ("completed", "failed", "cancelled", "terminated", "timed_out", "limit_exceeded")
-    body: dict[str, Any] = {"status": w.random.choice(endings if w.chance(0.35) else ("running", "paused"))}
+    body: dict[str, Any] = {"status": w.random.choice(endings if w.chance(0.55) else ("running", "paused"))}
     if w.chance(0.5):
         body |= {"result": w.value(), "reason": "walk"}
     return post(f"/v1/executions/{w.execution()}/status", body)
@@ -282,7 +294,9 @@ def transition(w: World) -> Ask:
         return post("/v1/transitions:batch", [body])
     run = w.execution()
     expected = w.expected(run)
-    return post(f"/v1/executions/{run}/transitions", body if expected is None else body | {"expected_sequence": expected})
+    return post(
+        f"/v1/executions/{run}/transitions", body if expected is None else body | {"expected_sequence": expected}
+    )
 
 
 def enqueue(w: World) -> Ask:
@@ -353,7 +367,7 @@ def snapshot(w: World) -> Ask:
 
 def definition(w: World) -> Ask:
     """One of few versions, at times with another body."""
-    path = f"/v1/definitions/flow/v{w.random.choice((1, 1, 2, 2, 3, 4, 4))}?validate=false&snapshot_events={w.random.choice((0, 5))}"
+    path = f"/v1/definitions/flow/v{w.random.randint(1, 6)}?validate=false&snapshot_events={w.random.choice((0, 5))}"
     return Ask("", "PUT", path, {"same": True} if w.chance(0.9) else {"same": False})
 
 
@@ -362,14 +376,19 @@ READS = (
     "/v1/executions?filter=attr.a1%20%3E%202", "/v1/executions?filter=label.l%20%3D%20'x'%20AND%20status%20%3D%20'running'",
     "/v1/work-items?limit=1000", "/v1/work-items?status=leased", "/v1/work-items?filter=priority%20%3E%200", "/v1/dead-letters",
     "/v1/dead-letters?error_type=timeout", "/v1/queues", "/v1/definitions", "/v1/definitions/flow", "/v1/events?limit=1000",
-    f"/v1/tenants/walk/usage",
+    "/v1/tenants/walk/usage",
 )  # fmt: skip
 
 
 def read(w: World) -> Ask:
     """A list, or one thing in full."""
     run, item = w.execution(), w.item()
-    one = (f"/v1/executions/{run}", f"/v1/executions/{run}/events", f"/v1/executions/{run}/snapshots", f"/v1/work-items/{item}")
+    one = (
+        f"/v1/executions/{run}",
+        f"/v1/executions/{run}/events",
+        f"/v1/executions/{run}/snapshots",
+        f"/v1/work-items/{item}",
+    )
     return Ask("", "GET", w.random.choice(READS + one))
 
 
@@ -380,7 +399,7 @@ def system(path: str, body: Any) -> Callable[[World], Ask]:
 
 def dropped_definition(w: World) -> Ask:
     """A version taken away, if nothing uses it."""
-    return Ask("", "DELETE", f"/v1/definitions/flow/v{w.random.choice((3, 4, 4))}")
+    return Ask("", "DELETE", f"/v1/definitions/flow/v{w.random.randint(4, 6)}")
 
 
 def attributes(w: World) -> Ask:

@@ -17,7 +17,10 @@ from tests.work.steps import QUICK, bury, enqueue, fail, kinds, settle, shown
 async def test_an_enqueued_item_is_there_with_everything_that_was_said(api: Api, clock: Clock) -> None:
     body = {
         "queue": "emails", "id": "mine", "payload": {"to": ["a"]}, "priority": 7, "max_attempts": 4,
-        "retry": {"backoff": "linear", "initial_delay_ms": 5, "coefficient": 2.0, "max_delay_ms": 9, "jitter": False, "non_retryable": ["bad"]},
+        "retry": {
+            "backoff": "linear", "initial_delay_ms": 5, "coefficient": 2.0, "max_delay_ms": 9, "jitter": False,
+            "non_retryable": ["bad"],
+        },
         "required_capabilities": ["gpu", "avx"], "dedup_key": "d", "concurrency_key": "c", "node_id": "n",
     }  # fmt: skip
     answer = await api.http.post("/v1/work-items", json=body)
@@ -26,7 +29,12 @@ async def test_an_enqueued_item_is_there_with_everything_that_was_said(api: Api,
     item = await shown(api, "mine")
     told = {name: item[name] for name in body if name != "required_capabilities"}
     assert told == {name: value for name, value in body.items() if name != "required_capabilities"}
-    assert (item["required_capabilities"], item["attempt"], item["lease"], item["errors"]) == (["avx", "gpu"], 0, None, [])
+    assert (item["required_capabilities"], item["attempt"], item["lease"], item["errors"]) == (
+        ["avx", "gpu"],
+        0,
+        None,
+        [],
+    )
     assert (item["drives"], item["execution_id"], item["created_at"]) == ("nothing", None, clock.now)
 
 
@@ -117,7 +125,9 @@ async def test_work_for_an_execution_is_in_its_log_and_ends_with_it(api: Api) ->
     [_, event] = await api.events(run)
     assert (event["kind"], event["node_id"], event["work_item_id"]) == ("work.enqueued", "n", "i")
     await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "completed"})
-    problem = await api.refused("POST", "/v1/work-items", "execution/terminal", json={"queue": "q", "execution_id": run})
+    problem = await api.refused(
+        "POST", "/v1/work-items", "execution/terminal", json={"queue": "q", "execution_id": run}
+    )
     assert problem["outcome"] == "completed"
     await api.refused("POST", "/v1/work-items", "not-found", json={"queue": "q", "execution_id": "nobody"})
 
@@ -159,7 +169,9 @@ async def test_items_of_a_cancelled_execution_are_never_delivered(api: Api) -> N
     api.clock.advance(60_000)
     assert await api.claim("q", max_items=9) == []
     assert (await shown(api, waiting))["status"] == "cancelled"
-    problem = await api.refused("POST", f"/v1/work-items/{held['id']}/complete", "lease/stale", json={"epoch": held["epoch"]})
+    problem = await api.refused(
+        "POST", f"/v1/work-items/{held['id']}/complete", "lease/stale", json={"epoch": held["epoch"]}
+    )
     assert problem["current_status"] == "cancelled"
     assert kinds(await api.events(run))[-4:] == ["work.cancelled"] * 3 + ["execution.cancelled"]
 
@@ -179,7 +191,9 @@ async def test_a_worker_s_token_reaches_only_its_own_queues(api: Api) -> None:
     theirs, mine = await enqueue(api, "mail-10", id="theirs"), await enqueue(api, "mail-1", id="mine")
 
     async def ask(*queues: str) -> tuple[int, object]:
-        answer = await worker.post("/v1/work-items:claim", json={"worker_id": "w", "queues": list(queues), "max_items": 9})
+        answer = await worker.post(
+            "/v1/work-items:claim", json={"worker_id": "w", "queues": list(queues), "max_items": 9}
+        )
         return answer.status_code, answer.json()
 
     status, problem = await ask("sms")
@@ -337,9 +351,18 @@ async def test_completing_keeps_the_result_and_tells_the_execution(api: Api) -> 
     run = (await api.start(start={"queue": "q", "node_id": "n"}))["execution_id"]
     [item] = await api.claim("q")
     told = await settle(api, item, "complete", result={"sum": 3})
-    assert (told["status"], told["execution_id"], told["execution_status"], told["sequence"]) == ("completed", run, "running", 2)
+    assert (told["status"], told["execution_id"], told["execution_status"], told["sequence"]) == (
+        "completed",
+        run,
+        "running",
+        2,
+    )
     [_, event] = await api.events(run)
-    assert (event["kind"], event["body"], event["node_id"]) == ("work.completed", {"attempt": 1, "result": {"sum": 3}}, "n")
+    assert (event["kind"], event["body"], event["node_id"]) == (
+        "work.completed",
+        {"attempt": 1, "result": {"sum": 3}},
+        "n",
+    )
     found = await shown(api, item["id"])
     assert (found["result"], found["lease"]) == ({"sum": 3}, None)
     assert (await api.ok("GET", f"/v1/executions/{run}"))["open_items"] == 0
@@ -358,7 +381,9 @@ async def test_an_item_that_drives_its_execution_ends_it(api: Api) -> None:
 
 async def test_a_paused_or_pending_execution_still_ends_with_the_item_that_drives_it(api: Api) -> None:
     for status in ("paused", "pending"):
-        run = (await api.start(pending=status == "pending", start={"queue": status, "drives": "execution"}))["execution_id"]
+        run = (await api.start(pending=status == "pending", start={"queue": status, "drives": "execution"}))[
+            "execution_id"
+        ]
         [item] = await api.claim(status)
         if status == "paused":
             await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "paused"})
@@ -378,7 +403,13 @@ async def test_many_items_are_completed_at_once_and_each_is_told_apart(api: Api)
 
 
 async def test_a_failed_attempt_is_retried_after_its_backoff(api: Api, clock: Clock) -> None:
-    retry = {"backoff": "exponential", "initial_delay_ms": 1_000, "coefficient": 3, "jitter": False, "max_delay_ms": 2_500}
+    retry = {
+        "backoff": "exponential",
+        "initial_delay_ms": 1_000,
+        "coefficient": 3,
+        "jitter": False,
+        "max_delay_ms": 2_500,
+    }
     run = (await api.start(start={"queue": "q", "max_attempts": 9, "retry": retry}))["execution_id"]
     for wait in (1_000, 2_500, 2_500):
         [item] = await api.claim("q")
@@ -389,7 +420,10 @@ async def test_a_failed_attempt_is_retried_after_its_backoff(api: Api, clock: Cl
         clock.advance(1)
     event = (await api.events(run))[-1]
     error = {"type": "boom", "message": "it broke"}
-    assert (event["kind"], event["body"]) == ("work.retry_scheduled", {"attempt": 3, "error": error, "ready_at": clock.now})
+    assert (event["kind"], event["body"]) == (
+        "work.retry_scheduled",
+        {"attempt": 3, "error": error, "ready_at": clock.now},
+    )
 
 
 async def test_jitter_puts_a_retry_somewhere_within_the_delay(api: Api, clock: Clock) -> None:
@@ -404,7 +438,9 @@ async def test_jitter_puts_a_retry_somewhere_within_the_delay(api: Api, clock: C
 
 
 async def test_when_attempts_are_used_up_the_item_its_dead_letter_and_the_execution_are_one_commit(api: Api) -> None:
-    run = (await api.start(start={"queue": "q", "drives": "execution", "max_attempts": 2, "retry": QUICK}))["execution_id"]
+    run = (await api.start(start={"queue": "q", "drives": "execution", "max_attempts": 2, "retry": QUICK}))[
+        "execution_id"
+    ]
     loose = await enqueue(api, "p", execution_id=run)
     for outcome in ("retry_scheduled", "dead_lettered"):
         [item] = await api.claim("q")
@@ -412,12 +448,19 @@ async def test_when_attempts_are_used_up_the_item_its_dead_letter_and_the_execut
         assert told["outcome"] == outcome
     assert (told["status"], told["execution_status"]) == ("dead", "failed")
     found = await api.ok("GET", f"/v1/executions/{run}")
-    assert (found["status"], found["error"], found["open_items"]) == ("failed", {"type": "boom", "message": "it broke"}, 0)
+    assert (found["status"], found["error"], found["open_items"]) == (
+        "failed",
+        {"type": "boom", "message": "it broke"},
+        0,
+    )
     assert (await shown(api, loose))["status"] == "cancelled"
     ends = ["work.failed", "work.dead_lettered", "work.cancelled", "execution.failed"]
     assert kinds(await api.events(run))[-4:] == ends
     letter = await api.ok("GET", f"/v1/dead-letters/{item['id']}")
-    assert [(error["type"], error["attempt"], error["worker_id"]) for error in letter["errors"]] == [("boom", 1, "w1"), ("boom", 2, "w1")]
+    assert [(error["type"], error["attempt"], error["worker_id"]) for error in letter["errors"]] == [
+        ("boom", 1, "w1"),
+        ("boom", 2, "w1"),
+    ]
 
 
 @pytest.mark.parametrize("why", ["retryable", "type"])
@@ -449,12 +492,16 @@ async def reclaim(api: Api, limit: int = 1_000) -> tuple[list[object], list[obje
     scheduler = api.service.client(await api.service.token("", "scheduler"))
     answer = await scheduler.post("/v1/leases:reclaim", json={"limit": limit})
     assert answer.status_code == 200, answer.text
-    parts = [[one for one in answer.json()[part] if one["tenant_id"] == api.tenant] for part in ("retryable", "exhausted")]
+    parts = [
+        [one for one in answer.json()[part] if one["tenant_id"] == api.tenant] for part in ("retryable", "exhausted")
+    ]
     return parts[0], parts[1]
 
 
 async def test_a_poison_item_is_delivered_as_often_as_it_may_and_then_is_a_dead_letter(api: Api, clock: Clock) -> None:
-    run = (await api.start(start={"queue": "q", "drives": "execution", "max_attempts": 3, "retry": QUICK}))["execution_id"]
+    run = (await api.start(start={"queue": "q", "drives": "execution", "max_attempts": 3, "retry": QUICK}))[
+        "execution_id"
+    ]
     item_id = ""
     for attempt in (1, 2, 3):
         [item] = await api.claim("q", lease_ms=1_000)
@@ -512,7 +559,9 @@ async def test_a_reclaim_looks_again_at_what_it_chose(api: Api, clock: Clock, be
     [item] = await api.claim("q", lease_ms=1_000)
     clock.advance(1_000)
     command = {
-        "renew": RenewLease(1, id=item["id"]), "complete": CompleteWork(1, id=item["id"]), "release": ReleaseWork(1, id=item["id"]),
+        "renew": RenewLease(1, id=item["id"]),
+        "complete": CompleteWork(1, id=item["id"]),
+        "release": ReleaseWork(1, id=item["id"]),
     }[before]  # fmt: skip
     batch = [Request(internal(api.tenant), command), Request(internal(SYSTEM), ReclaimLeases(1_000))]
     _, reclaimed = await api.service.services.kernel.execute(batch)
@@ -631,7 +680,9 @@ async def limit(api: Api, **limits: int | None) -> None:
 
 async def test_a_payload_past_the_limit_is_refused_wherever_it_comes_in(api: Api) -> None:
     await limit(api, payload_bytes=10)
-    problem = await api.refused("POST", "/v1/work-items", "limit/payload-bytes", json={"queue": "q", "payload": "x" * 9})
+    problem = await api.refused(
+        "POST", "/v1/work-items", "limit/payload-bytes", json={"queue": "q", "payload": "x" * 9}
+    )
     assert (problem["limit"], problem["current"]) == (10, 11)
     await enqueue(api, payload="x" * 8)
     [item] = await api.claim("q")
@@ -641,12 +692,16 @@ async def test_a_payload_past_the_limit_is_refused_wherever_it_comes_in(api: Api
     error = {"type": "boom", "details": "x" * 9}
     await api.refused("POST", f"{path}/fail", "limit/payload-bytes", json={"epoch": 1, "error": error})
     assert (await fail(api, item, retryable=False))["outcome"] == "dead_lettered"
-    await api.refused("POST", f"/v1/dead-letters/{item['id']}/requeue", "limit/payload-bytes", json={"payload": "x" * 9})
+    await api.refused(
+        "POST", f"/v1/dead-letters/{item['id']}/requeue", "limit/payload-bytes", json={"payload": "x" * 9}
+    )
 
 
 async def test_ready_items_are_counted_inside_the_transaction_that_adds_one(api: Api) -> None:
     await limit(api, ready_work_items=5)
-    answers = await asyncio.gather(*(api.http.post("/v1/work-items", json={"queue": "q", "delay_ms": n % 2}) for n in range(20)))
+    answers = await asyncio.gather(
+        *(api.http.post("/v1/work-items", json={"queue": "q", "delay_ms": n % 2}) for n in range(20))
+    )
     assert sorted(answer.status_code for answer in answers) == [201] * 5 + [409] * 15
     problem = await api.refused("POST", "/v1/work-items", "limit/ready-work-items", json={"queue": "q"})
     assert (problem["limit"], problem["current"]) == (5, 5)

@@ -1,4 +1,4 @@
-"""Of the items with one concurrency key at most one is leased at a time, whoever claims, and nothing is hidden by it."""
+"""Of the items with one concurrency key at most one is leased at a time, whoever claims; it hides nothing else."""
 
 import asyncio
 import contextlib

@@ -20,7 +20,12 @@ async def test_a_dead_letter_shows_everything_that_happened(api: Api, clock: Clo
         [item] = await api.claim("q", worker_id=kind)
         await fail(api, item, kind)
     letter = await api.ok("GET", f"/v1/dead-letters/{item['id']}")
-    assert (letter["status"], letter["attempt"], letter["payload"], letter["settled_at"]) == ("dead", 2, {"a": 1}, clock.now)
+    assert (letter["status"], letter["attempt"], letter["payload"], letter["settled_at"]) == (
+        "dead",
+        2,
+        {"a": 1},
+        clock.now,
+    )
     assert letter["errors"] == [
         {"type": "first", "message": "it broke", "attempt": 1, "at": clock.now - 10, "worker_id": "first"},
         {"type": "second", "message": "it broke", "attempt": 2, "at": clock.now, "worker_id": "second"},
@@ -73,7 +78,12 @@ async def test_a_requeued_item_starts_over_with_its_errors_kept_and_its_payload_
     [item] = await api.claim("q")
     await fail(api, item)
     told = await api.ok("POST", f"/v1/dead-letters/{item['id']}/requeue", json={"payload": "good", "delay_ms": 5})
-    assert (told["outcome"], told["status"], told["attempt"], told["ready_at"]) == ("requeued", "ready", 0, clock.now + 5)
+    assert (told["outcome"], told["status"], told["attempt"], told["ready_at"]) == (
+        "requeued",
+        "ready",
+        0,
+        clock.now + 5,
+    )
     assert (await api.ok("GET", f"/v1/executions/{run}"))["open_items"] == 1
     clock.advance(5)
     [again] = await api.claim("q")
@@ -136,8 +146,12 @@ async def test_what_operators_do_to_dead_letters_is_audited(api: Api) -> None:
     await api.ok("POST", "/v1/queues/q/pause", json={"note": "n"})
     lines = (await api.ok("GET", "/v1/audit?limit=100"))["items"][-5:]
     assert [(line["action"], line["target"]) for line in lines] == [
-        ("work.requeued", one), ("work.discarded", two), ("work.dead_lettered", three), ("work.redriven", job), ("queue.paused", "q"),
-    ]  # fmt: skip
+        ("work.requeued", one),
+        ("work.discarded", two),
+        ("work.dead_lettered", three),
+        ("work.redriven", job),
+        ("queue.paused", "q"),
+    ]
 
 
 # ── redrive ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -177,7 +191,12 @@ async def test_a_redrive_requeues_what_matches_and_shows_its_progress(api: Api) 
     assert (before["kind"], before["status"], before["total"], before["done"]) == ("work.redrive", "running", 3, 0)
     await sweeps.redrive(api.service.services)
     after = await job(api, started)
-    assert (after["status"], after["done"], after["detail"]["requeued"], after["detail"]["skipped"]) == ("completed", 3, 3, 0)
+    assert (after["status"], after["done"], after["detail"]["requeued"], after["detail"]["skipped"]) == (
+        "completed",
+        3,
+        3,
+        0,
+    )
     assert sorted(item["id"] for item in await api.claim("*", max_items=9)) == sorted(wanted)
     assert sorted(await ids(api, "/v1/dead-letters")) == sorted(left)
 
@@ -201,7 +220,12 @@ async def test_what_nothing_can_come_of_is_skipped_and_counted(api: Api, clock: 
     started = await begin(api)
     await sweeps.redrive(api.service.services)
     told = await job(api, started)
-    assert (told["status"], told["done"], told["detail"]["requeued"], told["detail"]["skipped"]) == ("completed", 5, 2, 3)
+    assert (told["status"], told["done"], told["detail"]["requeued"], told["detail"]["skipped"]) == (
+        "completed",
+        5,
+        2,
+        3,
+    )
     got = {item["id"] for item in await api.claim("q", max_items=9)}
     assert alive["id"] in got
     assert len(got & set(twins)) == 1

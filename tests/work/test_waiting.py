@@ -1,12 +1,12 @@
 """Claims that wait: answered by the commit that brings work, one for each item, and sent home when the server goes.
 
-A test lets a claim park, then does what must wake it, and awaits the answer: a wake-up that went missing would show only
-as the wait for the next look, so each test forbids looking.
+A test lets a claim park, then does what must wake it, and awaits the answer. A wake-up that went missing would show
+only as the wait for the next look, so each test forbids looking.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -36,15 +36,20 @@ async def turns(count: int = 50) -> None:
         await asyncio.sleep(0)
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Let others run until something holds."""
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0)
+
+
 @contextlib.asynccontextmanager
 async def waiting(api: Api, *claims: Any) -> AsyncIterator[list["asyncio.Task[list[Any]]"]]:
     """Tasks of claims that have all looked once, found nothing, and wait."""
     tasks = []
     for queues, body in claims:
         tasks.append(asyncio.create_task(api.claim(*queues, wait_ms=60_000, **body)))
-        async with asyncio.timeout(10):
-            while parked(api) < len(tasks) or api.service.services.kernel._tasks:
-                await asyncio.sleep(0)
+        await until(lambda: parked(api) == len(tasks) and not api.service.services.kernel._tasks)
         await turns()
     try:
         yield tasks
@@ -91,9 +96,7 @@ async def test_one_item_wakes_one_claim(api: Api) -> None:
 async def test_as_many_claims_are_woken_as_there_are_items(api: Api) -> None:
     async with waiting(api, *[(["q"], {})] * 4) as tasks:
         await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "q"}] * 3)
-        async with asyncio.timeout(10):
-            while sum(task.done() for task in tasks) < 3:
-                await asyncio.sleep(0)
+        await until(lambda: sum(task.done() for task in tasks) == 3)
         assert [len(task.result()) for task in tasks if task.done()] == [1, 1, 1]
         assert parked(api) == 1
 
@@ -192,7 +195,11 @@ async def test_nothing_is_leased_to_a_caller_that_has_hung_up(api: Api) -> None:
         sent.append(message)
 
     token = f"Bearer {api.owner_token}".encode()
-    headers = [(b"authorization", token), (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers = [
+        (b"authorization", token),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
         "path": "/v1/work-items:claim", "raw_path": b"/v1/work-items:claim", "query_string": b"", "root_path": "",
@@ -200,8 +207,7 @@ async def test_nothing_is_leased_to_a_caller_that_has_hung_up(api: Api) -> None:
     }  # fmt: skip
     poll = asyncio.create_task(api.service.app(scope, receive, send))  # type: ignore[arg-type]
     async with asyncio.timeout(10):
-        while not parked(api):
-            await asyncio.sleep(0)
+        await until(lambda: parked(api) == 1)
         hung_up.set()
         await poll
     item = await enqueue(api)
@@ -214,8 +220,7 @@ async def test_a_token_revoked_meanwhile_gets_nothing(api: Api) -> None:
     body = {"worker_id": "w", "queues": ["q"], "wait_ms": 60_000}
     poll = asyncio.create_task(worker.post("/v1/work-items:claim", json=body))
     async with asyncio.timeout(10):
-        while not parked(api):
-            await asyncio.sleep(0)
+        await until(lambda: parked(api) == 1)
         await turns()
         await api.ok("DELETE", f"/v1/tokens/{minted['token']['id']}")
         await enqueue(api)
