@@ -60,6 +60,7 @@ def keys(command: Transition, who: Principal, standing: Standing) -> Iterable[Wa
     tenant = who.tenant_id
     if command.lease is not None:
         yield WorkItem, (tenant, command.lease.work_item_id)
+    if command.lease is not None and not command.execution_id:
         yield OF_ITEM, (tenant, command.lease.work_item_id)
     if command.execution_id:
         yield Execution, (tenant, command.execution_id)

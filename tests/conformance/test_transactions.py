@@ -127,8 +127,8 @@ async def test_a_scan_that_fails_or_is_given_up_does_not_hold_up_the_next(store:
     assert await store.read(finding(tenant, "x"), scan=True) is not None
 
 
-async def test_a_reader_cannot_write_on_sqlite_nor_does_a_scan_anywhere(store: StateBackend, tenant: str) -> None:
-    with pytest.raises((StoreError, Exception)):
+async def test_a_scan_cannot_write(store: StateBackend, tenant: str) -> None:
+    with pytest.raises((StoreError, AttributeError)):
         await store.read(lambda tx: tx.many("insert_jobs", [job(tenant, "a")]), scan=True)
     assert not await exists(store, tenant, "a")
 
@@ -153,15 +153,15 @@ async def test_a_cancelled_caller_leaves_all_or_nothing_and_the_next_writer_unha
 async def test_a_refusal_cancelled_while_it_is_undone_leaves_no_trace(store: StateBackend, tenant: str) -> None:
     chance = random.Random(3)
 
-    def refused(n: int) -> object:
+    async def refused(n: int) -> None:
         async def work(tx: Tx) -> None:
             await tx.many("insert_jobs", [job(tenant, f"r{n}")])
             raise Refused
 
-        return store.write(work)
+        await store.write(work)
 
     for n in range(120):
-        task = asyncio.ensure_future(refused(n))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(refused(n))
         for _ in range(chance.randrange(14)):
             await asyncio.sleep(0)
         task.cancel()

@@ -49,9 +49,7 @@ async def survive(url: str, folder: Path, rounds: int, seed: int) -> None:
             await server.start()
             async with http(server.base, token) as client:
                 happened = await ledger.resolve(client)
-                print(
-                    f"round {round_}: {ledger.acknowledged} acknowledged, {doubts} in doubt, {happened} seen to have happened"
-                )
+                print(f"round {round_}: {ledger.acknowledged} acknowledged, {doubts} in doubt, {happened} had happened")
                 await audit(client, ledger)
     finally:
         await server.kill()

@@ -1,7 +1,7 @@
 """One side of the walk: a service over one engine, spoken to over HTTP, its ids and rows made comparable.
 
-Ids that a server makes differ from side to side. The first time one is answered it gets a placeholder (`@1`, `@2`, …), the
-same on both sides because both answer alike; requests name it by the placeholder.
+Ids that a server makes differ from side to side. The first time one is answered it gets a placeholder (`@1`, `@2`, …),
+the same on both sides because both answer alike; requests name it by the placeholder.
 """
 
 import json
@@ -19,15 +19,15 @@ MADE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 PLACEHOLDER = re.compile(r"@\d+")
 TENANT = "walk"
 TABLES = (
-    "audit", "definitions", "events", "executions", "facets", "idempotency_keys", "queues", "shelves", "snapshots", "states",
-    "work_items", "workflows",
+    "audit", "definitions", "events", "executions", "facets", "idempotency_keys", "queues", "shelves", "snapshots",
+    "states", "work_items", "workflows",
 )  # fmt: skip
 UNLIKE = frozenset({"position", "commit_id", "hash", "digest", "fingerprint"})
 """Columns that differ by nature: the feed's position, and digests of texts that hold server-made ids."""
 
 
 class Ask(msgspec.Struct):
-    """A request of the walk, as both sides get it. `op` is what it is counted as; `system` asks as the administrator."""
+    """A request of the walk, as both sides get it: `op` is what it is counted as, `system` asks as administrator."""
 
     op: str
     method: str

@@ -61,7 +61,8 @@ class Walk:
         self.now += self.world.random.choice(TICKS)
         for one in self.sides:
             one.service.clock.now = self.now
-        self.jitter.random = lambda value=self.world.random.random(): value
+        value = self.world.random.random()
+        self.jitter.random = lambda: value
         if self.world.chance(0.05):
             await self.promote()
             return None

@@ -1,4 +1,4 @@
-"""What the walk does: requests drawn at random over a small world, so that they meet, repeat and contradict each other."""
+"""What the walk does: requests drawn at random over a small world, so that they meet, repeat, contradict each other."""
 
 from collections.abc import Callable
 from random import Random
@@ -7,7 +7,7 @@ from typing import Any
 from tests.walk.sides import Ask, Told
 
 QUEUES = ("a", "b", "mail")
-CAPABILITIES = ([], [], [], ["gpu"], ["gpu", "eu"])
+CAPABILITIES: tuple[list[str], ...] = ([], [], [], ["gpu"], ["gpu", "eu"])
 KINDS = ("seen", "work.completed", "note_1", "x.y-z")  # one of them is ours too: kinds are open
 RETRIES = (
     None,
@@ -15,7 +15,7 @@ RETRIES = (
     {"backoff": "linear", "initial_delay_ms": 400},
     {"backoff": "fixed", "initial_delay_ms": 900, "non_retryable": ["fatal"]},
 )
-VALUES = (None, 0, -7, 2**53 + 1, 1.5, "x", "12", "", "é😀", [], [1, [2]], {"k": {"l": None}}, True)
+VALUES: tuple[Any, ...] = (None, 0, -7, 2**53 + 1, 1.5, "x", "12", "", "é😀", [], [1, [2]], {"k": {"l": None}}, True)
 ENDED = frozenset({"completed", "failed", "cancelled", "terminated", "timed_out", "limit_exceeded"})
 ERRORS = ({"type": "timeout"}, {"type": "fatal", "message": "no"}, {"type": "lease_expired", "details": {"n": 1}})
 
@@ -195,7 +195,7 @@ class World:
         settled = [body] if "outcome" in body else []
         settled += [change for change in body.get("changes", ()) if change["type"] == "settle"]
         for one in settled:
-            item = one.get("work_item_id") or one.get("id")
+            item = str(one.get("work_item_id") or one.get("id"))
             if one["outcome"] == "dead_lettered":
                 self.dead.append(item)
             if self.chance(0.8):  # now and then a worker does not know that it is done
@@ -372,12 +372,22 @@ def definition(w: World) -> Ask:
 
 
 READS = (
-    "/v1/executions?limit=1000", "/v1/executions?sort=created_asc&status=running", "/v1/executions?sort=updated",
-    "/v1/executions?filter=attr.a1%20%3E%202", "/v1/executions?filter=label.l%20%3D%20'x'%20AND%20status%20%3D%20'running'",
-    "/v1/work-items?limit=1000", "/v1/work-items?status=leased", "/v1/work-items?filter=priority%20%3E%200", "/v1/dead-letters",
-    "/v1/dead-letters?error_type=timeout", "/v1/queues", "/v1/definitions", "/v1/definitions/flow", "/v1/events?limit=1000",
+    "/v1/executions?limit=1000",
+    "/v1/executions?sort=created_asc&status=running",
+    "/v1/executions?sort=updated",
+    "/v1/executions?filter=attr.a1%20%3E%202",
+    "/v1/executions?filter=label.l%20%3D%20'x'%20AND%20status%20%3D%20'running'",
+    "/v1/work-items?limit=1000",
+    "/v1/work-items?status=leased",
+    "/v1/work-items?filter=priority%20%3E%200",
+    "/v1/dead-letters",
+    "/v1/dead-letters?error_type=timeout",
+    "/v1/queues",
+    "/v1/definitions",
+    "/v1/definitions/flow",
+    "/v1/events?limit=1000",
     "/v1/tenants/walk/usage",
-)  # fmt: skip
+)
 
 
 def read(w: World) -> Ask:
