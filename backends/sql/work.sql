@@ -61,6 +61,17 @@ UPDATE work_items
  WHERE work_items.tenant_id = rows.tenant_id AND work_items.id = rows.id AND work_items.epoch = rows.was_epoch
    AND work_items.status = rows.was_status;
 
+-- name: settle_work_items
+-- Settle items (or keep their leases): what an attempt changes when it goes well, behind the same fence.
+WITH rows(tenant_id TEXT, id TEXT, status TEXT, expires_at BIGINT, result BYTEA, settle_digest TEXT, settle_reply
+          BYTEA, cancel_requested_at BIGINT, settled_at BIGINT, was_epoch BIGINT, was_status TEXT) AS (:rows)
+UPDATE work_items
+   SET status = rows.status, expires_at = rows.expires_at, result = rows.result, settle_digest = rows.settle_digest,
+       settle_reply = rows.settle_reply, cancel_requested_at = rows.cancel_requested_at, settled_at = rows.settled_at
+  FROM rows
+ WHERE work_items.tenant_id = rows.tenant_id AND work_items.id = rows.id AND work_items.epoch = rows.was_epoch
+   AND work_items.status = rows.was_status;
+
 -- name: ready_on_shelf
 -- The head of one shelf: what is ready, and what was put off until now or before. Two index walks, each cut at the limit,
 -- that step over items whose concurrency key is leased, or busy in this batch.

@@ -12,7 +12,7 @@ TABLES = [
         "insert_executions",
         "update_executions",
         narrow="advance_executions",
-        narrow_unless="status",
+        narrow_unless=("status",),
         blank={"snapshot_sequence": 0, "completed_at": None, "result": None, "error": None},
         paths={OF_ITEM: lambda key: (key[0], None, key[1])},
         wide=1,

@@ -35,7 +35,7 @@ class Table(msgspec.Struct, frozen=True):
     column is the value that was loaded: the guard. A table without `insert` and `update` is only counted in memory.
 
     Two savings of bytes: `insert` may leave out columns that a new row has at their `blank` (a row that differs is
-    updated right after), and `narrow` is a shorter update for rows whose field `narrow_unless` did not change. And one
+    updated right after), and `narrow` is a shorter update for rows in which none of `narrow_unless` changed. And one
     of reads: rows that are only ever added may be remembered for `lasting_ms` after they were read.
     """
 
@@ -49,7 +49,7 @@ class Table(msgspec.Struct, frozen=True):
     paths: Mapping[str, Callable[[Key], Key]] = {}
     groups: tuple[Group, ...] = ()
     narrow: str | None = None
-    narrow_unless: str = ""
+    narrow_unless: tuple[str, ...] = ()
     blank: Mapping[str, Any] = {}
     lasting_ms: int = 0
     wide: int = 0

@@ -44,6 +44,7 @@ class Schema:
         kinds = ("insert", "update", "delete", "narrow")
         written = [name for table in self.order for kind in kinds if (name := getattr(table, kind))]
         self.writers = {name: Writer(columns(name)) for name in written}
+        self.narrow = {table.row: attrgetter(*table.narrow_unless) for table in self.order if table.narrow}
         self.blanks = {table.row: Blank(table.blank) for table in self.order if table.blank}
 
     def remember(self, at: RowKey, row: Any, until: int) -> None:
@@ -196,8 +197,8 @@ class WorkingSet:
         """Changed rows; those that changed little, by the shorter statement."""
         if table.narrow is None:
             return await self._write(tx, table.update, changed, self._rows)
-        field, rows, loaded = table.narrow_unless, self._rows, self._loaded
-        wide = {at for at in changed if getattr(rows[at], field) != getattr(loaded[at], field)}
+        same, rows, loaded = self.schema.narrow[table.row], self._rows, self._loaded
+        wide = {at for at in changed if same(rows[at]) != same(loaded[at])}
         await self._write(tx, table.narrow, [at for at in changed if at not in wide], rows)
         return await self._write(tx, table.update, sorted(wide, key=by_key), rows)
 

@@ -26,6 +26,8 @@ TABLES = [
         "load_work_items",
         "insert_work_items",
         "update_work_items",
+        narrow="settle_work_items",
+        narrow_unless=("epoch", "attempt", "ready_at", "worker_id", "lease_ms", "progress", "errors", "payload"),
         blank={"attempt": 0, "epoch": 0} | dict.fromkeys(NEVER_LEASED),
         groups=(
             Group(OPEN_ITEMS, "open_items_of_executions", of_execution),
