@@ -72,6 +72,17 @@ UPDATE work_items
  WHERE work_items.tenant_id = rows.tenant_id AND work_items.id = rows.id AND work_items.epoch = rows.was_epoch
    AND work_items.status = rows.was_status;
 
+-- name: lease_work_items
+-- Hand items out (or keep their leases): what the claim of an item changes that nobody settled before.
+WITH rows(tenant_id TEXT, id TEXT, status TEXT, attempt BIGINT, worker_id TEXT, token_id TEXT, epoch BIGINT, lease_ms
+          BIGINT, expires_at BIGINT, was_epoch BIGINT, was_status TEXT) AS (:rows)
+UPDATE work_items
+   SET status = rows.status, attempt = rows.attempt, worker_id = rows.worker_id, token_id = rows.token_id,
+       epoch = rows.epoch, lease_ms = rows.lease_ms, expires_at = rows.expires_at
+  FROM rows
+ WHERE work_items.tenant_id = rows.tenant_id AND work_items.id = rows.id AND work_items.epoch = rows.was_epoch
+   AND work_items.status = rows.was_status;
+
 -- name: ready_on_shelf
 -- The head of one shelf: what is ready, and what was put off until now or before. Two index walks, each cut at the limit,
 -- that step over items whose concurrency key is leased, or busy in this batch.

@@ -35,8 +35,9 @@ class Table(msgspec.Struct, frozen=True):
     column is the value that was loaded: the guard. A table without `insert` and `update` is only counted in memory.
 
     Two savings of bytes: `insert` may leave out columns that a new row has at their `blank` (a row that differs is
-    updated right after), and `narrow` is a shorter update for rows in which none of `narrow_unless` changed. And one
-    of reads: rows that are only ever added may be remembered for `lasting_ms` after they were read.
+    updated right after), and `narrow` names shorter updates, each with the fields that must not have changed for it
+    to say enough; the first that fits is taken. And one of reads: rows that are only ever added may be remembered for
+    `lasting_ms` after they were read.
     """
 
     row: type
@@ -48,8 +49,7 @@ class Table(msgspec.Struct, frozen=True):
     delete: str | None = None
     paths: Mapping[str, Callable[[Key], Key]] = {}
     groups: tuple[Group, ...] = ()
-    narrow: str | None = None
-    narrow_unless: tuple[str, ...] = ()
+    narrow: Mapping[str, tuple[str, ...]] = {}
     blank: Mapping[str, Any] = {}
     lasting_ms: int = 0
     wide: int = 0

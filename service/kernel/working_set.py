@@ -41,10 +41,12 @@ class Schema:
             self._located[table.row] = (table.row, table.keyed())
             self.groups |= {group.name: (table, group) for group in table.groups}
             self.paths |= {name: (table, path) for name, path in table.paths.items()}
-        kinds = ("insert", "update", "delete", "narrow")
-        written = [name for table in self.order for kind in kinds if (name := getattr(table, kind))]
+        own = [(table.insert, table.update, table.delete, *table.narrow) for table in self.order]
+        written = [name for names in own for name in names if name is not None]
         self.writers = {name: Writer(columns(name)) for name in written}
-        self.narrow = {table.row: attrgetter(*table.narrow_unless) for table in self.order if table.narrow}
+        self.narrow = {
+            table.row: [(name, attrgetter(*fields)) for name, fields in table.narrow.items()] for table in self.order
+        }
         self.blanks = {table.row: Blank(table.blank) for table in self.order if table.blank}
 
     def remember(self, at: RowKey, row: Any, until: int) -> None:
@@ -194,13 +196,15 @@ class WorkingSet:
                 self._changed.setdefault(table.row, {})[at] = None
 
     async def _update(self, tx: Tx, table: Table, changed: Iterable[RowKey]) -> None:
-        """Changed rows; those that changed little, by the shorter statement."""
-        if table.narrow is None:
-            return await self._write(tx, table.update, changed, self._rows)
-        same, rows, loaded = self.schema.narrow[table.row], self._rows, self._loaded
-        wide = {at for at in changed if same(rows[at]) != same(loaded[at])}
-        await self._write(tx, table.narrow, [at for at in changed if at not in wide], rows)
-        return await self._write(tx, table.update, sorted(wide, key=by_key), rows)
+        """Changed rows; those that changed little, by a shorter statement."""
+        rows, loaded, left = self._rows, self._loaded, list(changed)
+        for statement, fields in self.schema.narrow[table.row]:
+            fit = [at for at in left if fields(rows[at]) == fields(loaded[at])]
+            if fit:
+                await self._write(tx, statement, fit, rows)
+                left = [] if len(fit) == len(left) else [at for at in left if at not in set(fit)]
+        if left:
+            await self._write(tx, table.update, left, rows)
 
     async def _write(self, tx: Tx, statement: str | None, keys: Iterable[RowKey], of: Mapping[RowKey, Any]) -> None:
         if statement is None:

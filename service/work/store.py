@@ -14,6 +14,8 @@ def of_dedup_key(item: WorkItem) -> Key | None:
     return (item.tenant_id, item.dedup_key) if item.dedup_key and item.status in OPEN else None
 
 
+ATTEMPT = ("attempt", "ready_at", "worker_id", "lease_ms")
+SETTLED = ("settled_at", "result", "settle_digest", "settle_reply", "cancel_requested_at")
 NEVER_LEASED = (
     "worker_id", "token_id", "lease_ms", "expires_at", "progress", "errors", "error_type", "settle_digest",
     "settle_reply", "cancel_requested_at", "settled_at", "result",
@@ -26,8 +28,10 @@ TABLES = [
         "load_work_items",
         "insert_work_items",
         "update_work_items",
-        narrow="settle_work_items",
-        narrow_unless=("epoch", "attempt", "ready_at", "worker_id", "lease_ms", "progress", "errors", "payload"),
+        narrow={
+            "settle_work_items": ("epoch", *ATTEMPT, "progress", "errors", "payload"),
+            "lease_work_items": ("ready_at", "progress", "errors", *SETTLED),
+        },
         blank={"attempt": 0, "epoch": 0} | dict.fromkeys(NEVER_LEASED),
         groups=(
             Group(OPEN_ITEMS, "open_items_of_executions", of_execution),
