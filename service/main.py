@@ -52,11 +52,13 @@ async def open_store(settings: Settings, clock: Callable[[], int] | None = None)
 
 async def compose(settings: Settings, backend: StateBackend) -> Services:
     """Everything that endpoints and sweeps work with, over a migrated store."""
+    on_postgres = backend.name == "postgres"
+    batch_max = settings.postgres_batch_commands_max if on_postgres else settings.batch_commands_max
     kernel = Kernel(
         backend,
         capabilities.schema(),
         capabilities.rules(),
-        batch_max=settings.batch_commands_max,
+        batch_max=batch_max,
         waiting_max=settings.queue_commands_max,
     )
     wakes = Wakes(backend.want)

@@ -74,13 +74,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         int,
         between(1, 64, "Batches committing at once; fewer than postgres_connections_max, so that reads get through."),
     ] = 2
+    postgres_batch_commands_max: Annotated[int, between(1, 1000, "Most commands of one transaction on Postgres.")] = 256
     postgres_pooler: Annotated[
         Literal["none", "transaction"],
         means("'transaction' where a pooler in transaction mode, such as PgBouncer, stands before the database."),
     ] = "none"
 
     # Batches and sweeps
-    batch_commands_max: Annotated[int, between(1, 1000, "Most commands that one transaction carries.")] = 64
+    batch_commands_max: Annotated[
+        int, between(1, 1000, "Most commands of one transaction on SQLite; the loop waits for it.")
+    ] = 64
     queue_commands_max: Annotated[
         int, between(1, 1_000_000, "Commands waiting in the process for a batch; beyond it: 503.")
     ] = 10_000
