@@ -23,8 +23,8 @@ UPDATE workflows SET revision = rows.revision
 -- name: load_definitions
 -- Versions without their bodies. Held (KEY SHARE) against deletion only, for a version never changes.
 WITH rows(tenant_id TEXT, workflow_id TEXT, version TEXT) AS (:rows)
-SELECT d.tenant_id, d.workflow_id, d.version, d.revision, d.digest, d.validated, d.snapshot_events, d.start, d.created_at,
-       d.created_by
+SELECT d.tenant_id, d.workflow_id, d.version, d.revision, d.digest, d.validated, d.snapshot_events, d.snapshot_bytes,
+       d.snapshot_keep, d.start, d.created_at, d.created_by
   FROM rows r
   JOIN definitions d ON d.tenant_id = r.tenant_id AND d.workflow_id = r.workflow_id AND d.version = r.version
  ORDER BY d.tenant_id, d.workflow_id, d.version FOR KEY SHARE OF d;
@@ -40,10 +40,12 @@ SELECT d.tenant_id, d.workflow_id, d.version
 -- name: insert_definitions
 -- A new version.
 WITH rows(tenant_id TEXT, workflow_id TEXT, version TEXT, revision BIGINT, digest TEXT, body BYTEA, validated BIGINT,
-          snapshot_events BIGINT, start BYTEA, created_at BIGINT, created_by TEXT) AS (:rows)
-INSERT INTO definitions (tenant_id, workflow_id, version, revision, digest, body, validated, snapshot_events, start,
-                         created_at, created_by)
-SELECT tenant_id, workflow_id, version, revision, digest, body, validated, snapshot_events, start, created_at, created_by
+          snapshot_events BIGINT, snapshot_bytes BIGINT, snapshot_keep BIGINT, start BYTEA, created_at BIGINT,
+          created_by TEXT) AS (:rows)
+INSERT INTO definitions (tenant_id, workflow_id, version, revision, digest, body, validated, snapshot_events,
+                         snapshot_bytes, snapshot_keep, start, created_at, created_by)
+SELECT tenant_id, workflow_id, version, revision, digest, body, validated, snapshot_events, snapshot_bytes, snapshot_keep,
+       start, created_at, created_by
   FROM rows;
 
 -- name: delete_definitions

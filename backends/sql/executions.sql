@@ -2,8 +2,8 @@
 -- Executions by id, or by one of their items, locked in the order of their ids. An item never changes its execution.
 WITH rows(tenant_id TEXT, id TEXT, item_id TEXT) AS (:rows)
 SELECT e.tenant_id, e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence,
-       e.snapshot_sequence, e.snapshot_events, e.open_items, e.digest, e.created_at, e.started_at, e.updated_at,
-       e.completed_at
+       e.snapshot_sequence, e.snapshot_events, e.snapshot_bytes, e.snapshot_keep, e.unfolded_bytes, e.open_items,
+       e.digest, e.created_at, e.started_at, e.updated_at, e.completed_at
   FROM rows r
   LEFT JOIN work_items w ON w.tenant_id = r.tenant_id AND w.id = r.item_id
   JOIN executions e ON e.tenant_id = r.tenant_id AND e.id = COALESCE(r.id, w.execution_id)
@@ -12,35 +12,37 @@ SELECT e.tenant_id, e.id, e.namespace, e.workflow_id, e.version, e.status, e.que
 -- name: insert_executions
 -- New runs, as young as they are. A second start with the same id is refused here, whichever process it came through.
 WITH rows(tenant_id TEXT, id TEXT, namespace TEXT, workflow_id TEXT, version TEXT, status TEXT, queue TEXT, parent_id
-          TEXT, segment BIGINT, sequence BIGINT, snapshot_events BIGINT, open_items BIGINT, digest TEXT, labels BYTEA,
-          attributes BYTEA, created_at BIGINT, started_at BIGINT) AS (:rows)
+          TEXT, segment BIGINT, sequence BIGINT, snapshot_events BIGINT, snapshot_bytes BIGINT, snapshot_keep BIGINT,
+          unfolded_bytes BIGINT, open_items BIGINT, digest TEXT, labels BYTEA, attributes BYTEA, created_at BIGINT,
+          started_at BIGINT) AS (:rows)
 INSERT INTO executions (tenant_id, id, namespace, workflow_id, version, status, queue, parent_id, segment, sequence,
-                        snapshot_events, open_items, digest, labels, attributes, created_at, started_at, updated_at,
-                        snapshot_sequence)
+                        snapshot_events, snapshot_bytes, snapshot_keep, unfolded_bytes, open_items, digest, labels,
+                        attributes, created_at, started_at, updated_at, snapshot_sequence)
 SELECT tenant_id, id, namespace, workflow_id, version, status, queue, parent_id, segment, sequence, snapshot_events,
-       open_items, digest, labels, attributes, created_at, started_at, created_at, 0
+       snapshot_bytes, snapshot_keep, unfolded_bytes, open_items, digest, labels, attributes, created_at, started_at,
+       created_at, 0
   FROM rows;
 
 -- name: update_executions
 -- Move executions to another status, only from the sequence they were decided on. Result, error and the times of start
 -- and end go with the status.
-WITH rows(tenant_id TEXT, id TEXT, status TEXT, sequence BIGINT, snapshot_sequence BIGINT, open_items BIGINT,
-          result BYTEA, error BYTEA, started_at BIGINT, updated_at BIGINT, completed_at BIGINT,
-          was_sequence BIGINT) AS (:rows)
+WITH rows(tenant_id TEXT, id TEXT, status TEXT, sequence BIGINT, snapshot_sequence BIGINT, unfolded_bytes
+          BIGINT, open_items BIGINT, result BYTEA, error BYTEA, started_at BIGINT, updated_at BIGINT, completed_at
+          BIGINT, was_sequence BIGINT) AS (:rows)
 UPDATE executions
    SET status = rows.status, sequence = rows.sequence, snapshot_sequence = rows.snapshot_sequence,
-       open_items = rows.open_items, result = rows.result, error = rows.error, started_at = rows.started_at,
-       updated_at = rows.updated_at, completed_at = rows.completed_at
+       unfolded_bytes = rows.unfolded_bytes, open_items = rows.open_items, result = rows.result, error = rows.error,
+       started_at = rows.started_at, updated_at = rows.updated_at, completed_at = rows.completed_at
   FROM rows
  WHERE executions.tenant_id = rows.tenant_id AND executions.id = rows.id AND executions.sequence = rows.was_sequence;
 
 -- name: advance_executions
 -- Move executions on within their status: only what every event moves, only from the sequence they were decided on.
-WITH rows(tenant_id TEXT, id TEXT, sequence BIGINT, snapshot_sequence BIGINT, open_items BIGINT, updated_at BIGINT,
-          was_sequence BIGINT) AS (:rows)
+WITH rows(tenant_id TEXT, id TEXT, sequence BIGINT, snapshot_sequence BIGINT, unfolded_bytes BIGINT, open_items
+          BIGINT, updated_at BIGINT, was_sequence BIGINT) AS (:rows)
 UPDATE executions
-   SET sequence = rows.sequence, snapshot_sequence = rows.snapshot_sequence, open_items = rows.open_items,
-       updated_at = rows.updated_at
+   SET sequence = rows.sequence, snapshot_sequence = rows.snapshot_sequence, unfolded_bytes = rows.unfolded_bytes,
+       open_items = rows.open_items, updated_at = rows.updated_at
   FROM rows
  WHERE executions.tenant_id = rows.tenant_id AND executions.id = rows.id AND executions.sequence = rows.was_sequence;
 

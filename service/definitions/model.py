@@ -6,6 +6,9 @@ import msgspec
 
 from service.work.model import Retry
 
+SNAPSHOT_BYTES = 0
+SNAPSHOT_KEEP = 3
+
 
 class StartNode(msgspec.Struct, frozen=True):
     """The node a run begins with, as far as its first work item needs to know."""
@@ -26,6 +29,8 @@ class Definition(msgspec.Struct, frozen=True):
     digest: str
     validated: int
     snapshot_events: int
+    snapshot_bytes: int
+    snapshot_keep: int
     start: bytes | None
     created_at: int
     created_by: str
@@ -50,6 +55,8 @@ class StoreDefinition(msgspec.Struct, frozen=True):
     validated: bool
     start: bytes | None
     snapshot_events: int
+    snapshot_bytes: int = SNAPSHOT_BYTES
+    snapshot_keep: int = SNAPSHOT_KEEP
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -7,7 +7,15 @@ import msgspec
 
 from backends.protocol import Row, Tx
 from service.definitions.ir import kind_of, policy_of, problems
-from service.definitions.model import Deleted, DeleteDefinition, StartNode, Stored, StoreDefinition
+from service.definitions.model import (
+    SNAPSHOT_BYTES,
+    SNAPSHOT_KEEP,
+    Deleted,
+    DeleteDefinition,
+    StartNode,
+    Stored,
+    StoreDefinition,
+)
 from service.errors import StateError, not_found
 from service.executions.rules import SNAPSHOT_EVENTS
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query
@@ -25,12 +33,27 @@ VOCABULARY = Vocabulary(
     )
 )
 VALIDATE = Query("validate", bool, True, "`false` stores any JSON object, for engines with an IR of their own.")
-SNAPSHOTS = Query(
-    "snapshot_events",
-    Annotated[int, msgspec.Meta(ge=0, le=1_000_000)],
-    SNAPSHOT_EVENTS,
-    "Snapshot each so many events; 0 never.",
+SNAPSHOTS = (
+    Query(
+        "snapshot_events",
+        Annotated[int, msgspec.Meta(ge=0, le=1_000_000)],
+        SNAPSHOT_EVENTS,
+        "Snapshot each so many events; 0 never.",
+    ),
+    Query(
+        "snapshot_bytes",
+        Annotated[int, msgspec.Meta(ge=0, le=1_073_741_824)],
+        SNAPSHOT_BYTES,
+        "Snapshot each so many bytes of event bodies; 0 never.",
+    ),
+    Query(
+        "snapshot_keep",
+        Annotated[int, msgspec.Meta(ge=1, le=100)],
+        SNAPSHOT_KEEP,
+        "Keep so many snapshots of an execution; the oldest go first.",
+    ),
 )
+"""The policy that an execution is pinned to when it starts; a version that is stored already keeps its own."""
 
 
 class ListedDefinition(msgspec.Struct, frozen=True):
@@ -87,9 +110,8 @@ async def store(call: Call) -> Stored:
     if call.query["validate"]:
         refuse_invalid(problems(found, workflow_id, version))
         start = msgspec.json.encode(start_node(found))
-    made = StoreDefinition(
-        workflow_id, version, call.body, digest(call.body), call.query["validate"], start, call.query["snapshot_events"]
-    )
+    policy = [call.query[one.name] for one in SNAPSHOTS]
+    made = StoreDefinition(workflow_id, version, call.body, digest(call.body), call.query["validate"], start, *policy)
     return await call.run(made)  # type: ignore[no-any-return]
 
 
@@ -178,7 +200,7 @@ ENDPOINTS = [
         reply=Stored,
         body=dict[str, Any],
         created=True,
-        query=(VALIDATE, SNAPSHOTS),
+        query=(VALIDATE, *SNAPSHOTS),
         errors=("definition/conflict", "definition/invalid", "limit/definitions"),
     ),
     Endpoint(

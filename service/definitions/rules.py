@@ -45,7 +45,8 @@ def store(view: View, command: StoreDefinition) -> Stored:
         view.put(msgspec.structs.replace(workflow, revision=revision))
     definition = Definition(
         view.tenant_id, command.workflow_id, command.version, revision, command.digest, int(command.validated),
-        command.snapshot_events, command.start, view.now, view.who.actor, command.body,
+        command.snapshot_events, command.snapshot_bytes, command.snapshot_keep, command.start, view.now, view.who.actor,
+        command.body,
     )  # fmt: skip
     view.add(definition)
     audit(view, "definition.stored", f"{command.workflow_id}/{command.version}", {"digest": command.digest})

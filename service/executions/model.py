@@ -38,7 +38,10 @@ FACETS = "facets_of_execution"
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """The head of an execution: what a decision needs. `result` and `error` are set by the decision that ends it."""
+    """The head of an execution: what a decision needs. `result` and `error` are set by the decision that ends it.
+
+    `unfolded_bytes` counts the event bodies after `snapshot_sequence`.
+    """
 
     tenant_id: str
     id: str
@@ -52,6 +55,9 @@ class Execution(msgspec.Struct, frozen=True):
     sequence: int
     snapshot_sequence: int
     snapshot_events: int
+    snapshot_bytes: int
+    snapshot_keep: int
+    unfolded_bytes: int
     open_items: int
     digest: str
     created_at: int

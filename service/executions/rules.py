@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from service.definitions.model import Definition, InUse, start_node_of
+from service.definitions.model import SNAPSHOT_BYTES, SNAPSHOT_KEEP, Definition, InUse, start_node_of
 from service.errors import StateError, invalid, not_found
 from service.executions.model import (
     ENDED,
@@ -114,6 +114,7 @@ def start(view: View, command: StartExecution) -> Started:
     attributes = {name: value for name, value in command.attributes.items() if value is not None}
     if command.parent_id is not None:
         need(view, command.parent_id)
+    events, size, keep = snapshot_policy(definition)
     execution = NewExecution(
         tenant_id=view.tenant_id,
         id=command.execution_id or view.new_id(),
@@ -126,7 +127,10 @@ def start(view: View, command: StartExecution) -> Started:
         segment=0,
         sequence=0,
         snapshot_sequence=0,
-        snapshot_events=definition.snapshot_events if definition else SNAPSHOT_EVENTS,
+        snapshot_events=events,
+        snapshot_bytes=size,
+        snapshot_keep=keep,
+        unfolded_bytes=0,
         open_items=0,
         digest=command.digest,
         created_at=view.now,
@@ -241,6 +245,13 @@ def pinned(view: View, command: StartExecution) -> Definition | None:
         used = view.get(InUse, *key) or InUse(*key, 0)
         view.put(msgspec.structs.replace(used, count=used.count + 1))
     return definition
+
+
+def snapshot_policy(definition: Definition | None) -> tuple[int, int, int]:
+    """How many events and how many bytes make a snapshot due, and how many are kept; of code, the defaults."""
+    if definition is None:
+        return SNAPSHOT_EVENTS, SNAPSHOT_BYTES, SNAPSHOT_KEEP
+    return definition.snapshot_events, definition.snapshot_bytes, definition.snapshot_keep
 
 
 # ── status ─────────────────────────────────────────────────────────────────────────────────────────────────────────

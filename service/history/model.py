@@ -10,7 +10,6 @@ from service.kernel.ids import Name
 from service.kernel.raw import ABSENT
 
 Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]{1,128}$(?!\n)", description="1–128 of a–z 0–9 _ . -")]
-SNAPSHOTS_KEPT = 3
 OURS = frozenset(
     f"{family}.{name}"
     for family, names in {

@@ -11,7 +11,6 @@ from service.history.fold import fold
 from service.history.model import (
     LATEST,
     OURS,
-    SNAPSHOTS_KEPT,
     TAIL,
     WHOLE,
     Appended,
@@ -68,7 +67,7 @@ def append_one(view: View, execution: Execution, event: AppendedEvent) -> Execut
 
 
 def write_due_snapshots(view: View, _fact: Logged) -> None:
-    """Keep the fold of every log that this command made grow by the definition's number of events since the last one.
+    """Keep the fold of every log that this command made grow by the definition's number of events, or of bytes.
 
     The log itself does not grow by it: a snapshot that nobody asked for must not move a sequence that somebody expects.
     """
@@ -78,12 +77,13 @@ def write_due_snapshots(view: View, _fact: Logged) -> None:
         view.expect(*((group, (one.tenant_id, one.id)) for one in due for group in (LATEST, TAIL)))
     for execution in due:
         keep_fold(view, execution, execution.sequence)
-        view.put(msgspec.structs.replace(execution, snapshot_sequence=execution.sequence))
+        view.put(folded(view, execution, execution.sequence))
 
 
 def is_due(execution: Execution) -> bool:
-    """Whether the log has grown enough since the newest snapshot; a policy of 0 events is never due."""
-    return 0 < execution.snapshot_events <= execution.sequence - execution.snapshot_sequence
+    """Whether the log has grown enough since the newest snapshot; a policy of 0 events, or of 0 bytes, is never due."""
+    by_events = 0 < execution.snapshot_events <= execution.sequence - execution.snapshot_sequence
+    return by_events or 0 < execution.snapshot_bytes <= execution.unfolded_bytes
 
 
 def write_snapshot(view: View, command: WriteSnapshot) -> SnapshotWritten:
@@ -108,8 +108,17 @@ def snapshot(view: View, execution: Execution, at: int | None = None) -> Executi
     size = keep_fold(view, execution, at)
     if size is None:
         return execution
-    execution = msgspec.structs.replace(execution, snapshot_sequence=max(execution.snapshot_sequence, at))
+    execution = folded(view, execution, at)
     return append(view, execution, "snapshot.written", encoded({"sequence": at, "bytes": size}))
+
+
+def folded(view: View, execution: Execution, at: int) -> Execution:
+    """The execution after a snapshot at `at`: what the next one is counted from. One below the newest moves nothing."""
+    if at <= execution.snapshot_sequence:
+        return execution
+    rest = log_between(view, execution, at, execution.sequence) if at < execution.sequence else ()
+    left = sum(len(event.body or b"") for event in rest)
+    return msgspec.structs.replace(execution, snapshot_sequence=at, unfolded_bytes=left)
 
 
 def keep_fold(view: View, execution: Execution, at: int) -> int | None:
@@ -121,7 +130,7 @@ def keep_fold(view: View, execution: Execution, at: int) -> int | None:
     start = msgspec.json.decode(below[-1].body, type=Fold) if below else Fold()
     body = encoded(fold(log_between(view, execution, start.sequence, at), start))
     view.add(Snapshot(execution.tenant_id, execution.id, at, body, view.now))
-    for old in kept[: max(0, len(kept) + 1 - SNAPSHOTS_KEPT)]:
+    for old in kept[: max(0, len(kept) + 1 - execution.snapshot_keep)]:
         view.remove(old)
     return len(body)
 

@@ -27,8 +27,8 @@ def append(
 ) -> E:
     """Append one event; the execution with its next sequence, already written to the view.
 
-    `execution` is any row with `tenant_id`, `id`, `sequence` and `updated_at`. Refuses past the tenant's limit of
-    events, except for a `closing` event: an execution at its limit must still be able to end.
+    `execution` is any row with `tenant_id`, `id`, `sequence`, `unfolded_bytes` and `updated_at`. Refuses past the
+    tenant's limit of events, except for a `closing` event: an execution at its limit must still be able to end.
     """
     row: Any = execution
     sequence = row.sequence + 1
@@ -45,6 +45,7 @@ def append(
             row.tenant_id, row.id, sequence, kind, body, view.now, view.who.actor, node_id, work_item_id, causation_id
         )
     )
-    moved = msgspec.structs.replace(execution, sequence=sequence, updated_at=view.now)
+    unfolded = row.unfolded_bytes + len(body or b"")
+    moved = msgspec.structs.replace(execution, sequence=sequence, unfolded_bytes=unfolded, updated_at=view.now)
     view.put(moved)
     return moved

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from backends.protocol import Tx
+from service.executions.model import Execution
 from tests.conftest import Api
 
 JSON = {"content-type": "application/json"}
@@ -237,10 +239,52 @@ async def test_a_definition_is_json_that_can_be_kept(api: Api, text: bytes) -> N
 
 
 @pytest.mark.parametrize(
-    "query", [{"snapshot_events": "-1"}, {"snapshot_events": "x"}, {"validate": "maybe"}, {"dry": "1"}]
-)
+    "query",
+    [
+        {"snapshot_events": "-1"}, {"snapshot_events": "x"}, {"snapshot_bytes": "-1"}, {"snapshot_bytes": "1.5"},
+        {"snapshot_bytes": "1073741825"}, {"snapshot_keep": "0"}, {"snapshot_keep": "101"}, {"snapshot_keep": ""},
+        {"validate": "maybe"}, {"dry": "1"},
+    ],
+)  # fmt: skip
 async def test_parameters_that_nobody_knows_are_refused(api: Api, query: dict[str, str]) -> None:
     await api.refused("PUT", path(), "request/malformed", json=ir(), params=query)
+
+
+POLICY = ("snapshot_events", "snapshot_bytes", "snapshot_keep")
+
+
+async def policy(api: Api) -> tuple[int, ...]:
+    """The snapshot policy that a run of the stored version is pinned to."""
+    made = await api.start(version="1")
+
+    async def read(tx: Tx) -> Any:
+        return await tx.all("load_executions", rows=[(api.tenant, made["execution_id"], None)])
+
+    [row] = await api.service.services.backend.write(read)
+    execution = Execution(*row)
+    return tuple(getattr(execution, name) for name in POLICY)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pinned"),
+    [
+        ({}, (200, 0, 3)), ({"snapshot_bytes": 1 << 30}, (200, 1 << 30, 3)),
+        ({"snapshot_events": 0, "snapshot_bytes": 0, "snapshot_keep": 1}, (0, 0, 1)),
+        ({"snapshot_events": 7, "snapshot_bytes": 65_536, "snapshot_keep": 100}, (7, 65_536, 100)),
+        ({"validate": "false", "snapshot_keep": 5}, (200, 0, 5)),
+    ],
+)  # fmt: skip
+async def test_a_run_is_pinned_to_the_snapshot_policy_of_its_version(
+    api: Api, asked: dict[str, Any], pinned: tuple[int, ...]
+) -> None:
+    await store(api, **asked)
+    assert await policy(api) == pinned
+
+
+async def test_a_stored_version_keeps_its_snapshot_policy(api: Api) -> None:
+    await store(api, snapshot_events=5, snapshot_bytes=100, snapshot_keep=2)
+    assert (await store(api, snapshot_events=6, snapshot_bytes=101, snapshot_keep=4))["created"] is False
+    assert await policy(api) == (5, 100, 2)
 
 
 # ── lists ──────────────────────────────────────────────────────────────────────────────────────────────────────────

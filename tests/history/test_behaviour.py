@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
 
+from backends.protocol import Tx
+from service.executions.model import Execution
 from tests.conftest import Api
 
 JSON = {"content-type": "application/json"}
@@ -586,10 +589,30 @@ def ir() -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def pinned(api: Api, every: int, **body: Any) -> Any:
-    """An execution whose definition wants a snapshot each so many events."""
-    await api.ok("PUT", "/v1/definitions/wf/1", params={"snapshot_events": every}, json=ir())
+async def pinned(api: Api, every: int, *, size: int = 0, keep: int = 3, **body: Any) -> Any:
+    """An execution whose definition wants a snapshot each so many events, or bytes of their bodies."""
+    params = {"snapshot_events": every, "snapshot_bytes": size, "snapshot_keep": keep}
+    await api.ok("PUT", "/v1/definitions/wf/1", params=params, json=ir())
     return await api.start(version="1", **body)
+
+
+async def grow(api: Api, made: Any, *sizes: int) -> None:
+    """One append of events whose bodies have so many bytes."""
+    events = [{"kind": "x", "body": "b" * (size - 2)} for size in sizes]
+    await api.ok("POST", at(made, "/events"), json={"events": events})
+
+
+async def unfolded(api: Api, made: Any) -> int:
+    """What the execution's row says of the bytes since the newest snapshot; it is held against the log itself."""
+
+    async def read(tx: Tx) -> Any:
+        head = await tx.all("load_executions", rows=[(api.tenant, made["execution_id"], None)])
+        return head, await tx.all("events_of_executions", rows=[(api.tenant, made["execution_id"])])
+
+    [head], log = await api.service.services.backend.write(read)
+    execution = Execution(*head)
+    assert execution.unfolded_bytes == sum(len(row[4] or b"") for row in log if row[2] > execution.snapshot_sequence)
+    return execution.unfolded_bytes
 
 
 async def test_a_workflow_of_code_has_a_snapshot_each_two_hundred_events(api: Api) -> None:
@@ -636,6 +659,117 @@ async def test_an_asked_for_snapshot_puts_off_the_next_one_due(api: Api) -> None
     assert await kept(api, made) == [2]
     await append(api, made, "d")
     assert await kept(api, made) == [2, 6]
+
+
+# ── by bytes, and how many are kept ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_snapshot_is_due_each_so_many_bytes_of_bodies(api: Api) -> None:
+    made = await pinned(api, 0, size=1_000)
+    began = await unfolded(api, made)
+    await grow(api, made, 999 - began)
+    assert (await kept(api, made), await unfolded(api, made)) == ([], 999)
+    await append(api, made, "bodiless", "bodiless")
+    assert (await kept(api, made), await unfolded(api, made)) == ([], 999)
+    await api.ok("POST", at(made, "/events"), json={"events": [{"kind": "x", "body": 1}]})
+    assert (await kept(api, made), await unfolded(api, made)) == ([5], 0)
+    await grow(api, made, 400, 400)
+    assert (await kept(api, made), await unfolded(api, made)) == ([5], 800)
+    await grow(api, made, 5_000, 5_000)
+    assert (await kept(api, made), await unfolded(api, made)) == ([5, 9], 0)
+    await verified(api, made)
+
+
+async def test_events_and_bytes_whichever_is_first_and_both_begin_anew(api: Api) -> None:
+    made = await pinned(api, 4, size=1_000)
+    await grow(api, made, 1_000)
+    assert await kept(api, made) == [2]
+    await append(api, made, "a", "b", "c")
+    assert await kept(api, made) == [2]
+    await grow(api, made, 900)
+    assert (await kept(api, made), await unfolded(api, made)) == ([2, 6], 0)
+    await grow(api, made, 900)
+    assert await kept(api, made) == [2, 6]
+    await grow(api, made, 100)
+    assert await kept(api, made) == [2, 6, 8]
+    await verified(api, made)
+
+
+@pytest.mark.parametrize("every", [0, 100])
+async def test_a_policy_of_no_bytes_is_never_due_by_bytes(api: Api, every: int) -> None:
+    made = await pinned(api, every)
+    await grow(api, made, *[10_000] * 50)
+    assert await kept(api, made) == []
+    assert await unfolded(api, made) > 500_000
+
+
+async def test_every_kind_of_change_counts_its_bytes(api: Api) -> None:
+    made = await pinned(api, 0, size=100_000, state={"n": 1}, start={"queue": "q", "node_id": "n"})
+    seen = [await unfolded(api, made)]
+    [item] = await api.claim("q")
+    await settle(api, item, "complete", result={"r": "r" * 50})
+    seen.append(await unfolded(api, made))
+    for method, path, body in (
+        ("PUT", "/state", {"a": "a" * 50}),
+        ("PATCH", "/state", {"b": "b" * 50}),
+        ("POST", "/state:append", {"path": "/xs", "value": "x" * 50}),
+        ("PATCH", "/attributes", {"attributes": {"a": "a" * 50}}),
+        ("POST", "/transitions", {"changes": [{"type": "append", "kind": "x", "body": "x" * 50}] * 2}),
+        ("POST", "/status", {"status": "completed", "result": "r" * 50}),
+    ):
+        await api.ok(method, at(made, path), json=body)
+        seen.append(await unfolded(api, made))
+    assert all(after >= before + 50 for before, after in pairwise(seen)), seen
+    await verified(api, made)
+
+
+async def test_an_asked_for_snapshot_leaves_the_bytes_after_it(api: Api) -> None:
+    made = await pinned(api, 0, size=1_000)
+    await grow(api, made, 300, 200, 100)
+    await api.ok("PUT", at(made, "/snapshots/2"))
+    told = await unfolded(api, made) - 300
+    assert 0 < told < 100
+    await api.ok("PUT", at(made, "/snapshots/1"))
+    assert 300 + told < await unfolded(api, made) < 300 + 3 * told
+    await api.ok("POST", at(made, "/transitions"), json={"changes": [{"type": "snapshot"}]})
+    assert 0 < await unfolded(api, made) < 100
+    await verified(api, made)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [8]), (2, [6, 8]), (3, [4, 6, 8]), (100, [2, 4, 6, 8])])
+async def test_as_many_snapshots_are_kept_as_the_definition_says(api: Api, keep: int, left: list[int]) -> None:
+    made = await pinned(api, 2, keep=keep)
+    for _ in range(7):
+        await append(api, made, "x")
+        await verified(api, made)
+    assert await kept(api, made) == left
+
+
+async def test_asked_for_snapshots_count_among_those_kept(api: Api) -> None:
+    made = await pinned(api, 0, keep=1)
+    await append(api, made, "a", "b")
+    for sequence in (2, 3, 1):
+        await api.ok("PUT", at(made, f"/snapshots/{sequence}"))
+        assert await kept(api, made) == [sequence]
+        await verified(api, made)
+    await unfolded(api, made)
+
+
+async def test_a_run_stays_with_the_policy_it_was_started_under(api: Api) -> None:
+    old = await pinned(api, 0, size=500, keep=1)
+    params = {"snapshot_events": 0, "snapshot_bytes": 0, "snapshot_keep": 5}
+    await api.ok("PUT", "/v1/definitions/wf/2", params=params, json=ir() | {"version": "2"})
+    new = await api.start(version="2")
+    for made in (old, new):
+        await grow(api, made, 500)
+        await grow(api, made, 500)
+    assert (await kept(api, old), await kept(api, new)) == ([3], [])
+
+
+async def test_a_workflow_of_code_has_none_by_bytes(api: Api) -> None:
+    made = await api.start()
+    await grow(api, made, *[10_000] * 100)
+    assert await kept(api, made) == []
 
 
 async def settle(api: Api, item: Any, verb: str, **body: Any) -> None:

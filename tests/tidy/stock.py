@@ -96,8 +96,8 @@ def execution(index: int) -> dict[str, Any]:
     return {
         "tenant_id": tenant(index), "id": f"e{index}", "namespace": "main", "workflow_id": f"wf{index % 20}",
         "status": status, "parent_id": "e0" if index % 100 == 0 else None, "segment": 0, "sequence": 2,
-        "snapshot_sequence": 0, "snapshot_events": 200, "open_items": 1, "digest": "", "created_at": NOW + index,
-        "updated_at": NOW + index,
+        "snapshot_sequence": 0, "snapshot_events": 200, "snapshot_bytes": 0, "snapshot_keep": 3, "unfolded_bytes": 0,
+        "open_items": 1, "digest": "", "created_at": NOW + index, "updated_at": NOW + index,
     }  # fmt: skip
 
 
@@ -134,7 +134,8 @@ def definition(index: int) -> dict[str, Any]:
     """A version of the one workflow."""
     return {
         "tenant_id": tenant(index), "workflow_id": "wf", "version": f"v{index}", "revision": index, "digest": "d",
-        "body": b"{}", "validated": 1, "snapshot_events": 200, "created_at": NOW + index, "created_by": "a",
+        "body": b"{}", "validated": 1, "snapshot_events": 200, "snapshot_bytes": 0, "snapshot_keep": 3,
+        "created_at": NOW + index, "created_by": "a",
     }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class Invariants:
                 f"open items are {open_[execution['id']]}: {execution}"
             )
         self._dedup(rows["work_items"])
+        self._snapshots(executions, rows["events"], rows["snapshots"])
 
     def _logs(self, executions: dict[str, dict[str, Any]], events: list[dict[str, Any]]) -> None:
         sequences = defaultdict(list)
@@ -45,6 +46,18 @@ class Invariants:
         for name, execution in executions.items():
             assert sorted(sequences[name]) == list(range(1, execution["sequence"] + 1)), f"not dense: {execution}"
         assert set(sequences) == set(executions)
+
+    def _snapshots(
+        self, executions: dict[str, dict[str, Any]], events: list[dict[str, Any]], snapshots: list[dict[str, Any]]
+    ) -> None:
+        kept = Counter(row["execution_id"] for row in snapshots)
+        newest = {name: row["snapshot_sequence"] for name, row in executions.items()}
+        rest = {row["execution_id"] for row in events if row["body"] and row["sequence"] > newest[row["execution_id"]]}
+        for name, row in executions.items():
+            assert kept[name] <= row["snapshot_keep"], f"{kept[name]} snapshots are kept: {row}"
+            assert not 0 < row["snapshot_bytes"] <= row["unfolded_bytes"], f"a snapshot is due by bytes: {row}"
+            assert not 0 < row["snapshot_events"] <= row["sequence"] - newest[name], f"one is due by events: {row}"
+            assert (row["unfolded_bytes"] > 0) == (name in rest), f"the bytes since the newest snapshot: {row}"
 
     def _executions(self, executions: dict[str, dict[str, Any]]) -> None:
         for name, row in executions.items():

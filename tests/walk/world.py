@@ -368,6 +368,7 @@ def snapshot(w: World) -> Ask:
 def definition(w: World) -> Ask:
     """One of few versions, at times with another body."""
     path = f"/v1/definitions/flow/v{w.random.randint(1, 6)}?validate=false&snapshot_events={w.random.choice((0, 5))}"
+    path += f"&snapshot_bytes={w.random.choice((0, 200))}&snapshot_keep={w.random.choice((1, 2, 3))}"
     return Ask("", "PUT", path, {"same": True} if w.chance(0.9) else {"same": False})
 
 
