@@ -10,6 +10,7 @@ The differences page: everything in which the two engines differ, and where.
 * Wake-ups. In the process on SQLite, LISTEN/NOTIFY between processes on Postgres (`postgres_listen.py`).
 * Types. SQLite tables are STRICT with INTEGER, TEXT, BLOB; Postgres has BIGINT, TEXT sorted by bytes, BYTEA
   (`migrate.py`).
+* What `holdfast doctor` asks of an engine: its version, its faults, its settings (`sql/engine.sql`).
 * The event feed's position. SQLite's one writer commits in order, so the row id is the position; on Postgres the
   position is (transaction, row) and readers stay below the oldest running transaction (`0001_core.sql`). The three
   statements that know have a text of their own on Postgres: `feed_horizon`, `read_feed`, `list_executions_updated`.

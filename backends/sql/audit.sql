@@ -33,6 +33,15 @@ WITH rows(tenant_id TEXT, sequence BIGINT, at BIGINT, actor TEXT, action TEXT, t
 INSERT INTO audit (tenant_id, sequence, at, actor, action, target, detail, hash)
 SELECT tenant_id, sequence, at, actor, action, target, detail, hash FROM rows;
 
+-- name: list_audit_heads
+-- The end of every chain, of all tenants; NULL where lines have none. Not of tenants whose rows are being taken away.
+SELECT c.tenant_id, h.sequence, h.hash
+  FROM (SELECT a.tenant_id FROM audit a UNION SELECT e.tenant_id FROM audit_heads e) AS c
+  LEFT JOIN audit_heads h ON h.tenant_id = c.tenant_id
+  LEFT JOIN tenants t ON t.tenant_id = c.tenant_id
+ WHERE t.status IS NULL OR t.status <> 'deleting'
+ ORDER BY c.tenant_id;
+
 -- name: list_audit
 -- A page of a tenant's chain, in order.
 SELECT a.tenant_id, a.sequence, a.at, a.actor, a.action, a.target, a.detail, a.hash

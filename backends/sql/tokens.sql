@@ -20,10 +20,10 @@ SELECT tenant_id, id, name, role, queues, verifier, reject_tag, created_at, crea
 
 -- name: update_tokens
 -- A token's life moves on, under its lock.
-WITH rows(tenant_id TEXT, id TEXT, expires_at BIGINT, last_used_at BIGINT, revoked_at BIGINT, revoked_by TEXT,
-          replaces TEXT, replaced_by TEXT) AS (:rows)
+WITH rows(tenant_id TEXT, id TEXT, verifier TEXT, expires_at BIGINT, last_used_at BIGINT, revoked_at BIGINT,
+          revoked_by TEXT, replaces TEXT, replaced_by TEXT) AS (:rows)
 UPDATE tokens
-   SET expires_at = rows.expires_at, last_used_at = rows.last_used_at, revoked_at = rows.revoked_at, revoked_by =
+   SET verifier = rows.verifier, expires_at = rows.expires_at, last_used_at = rows.last_used_at, revoked_at = rows.revoked_at, revoked_by =
        rows.revoked_by, replaces = rows.replaces, replaced_by = rows.replaced_by
   FROM rows
  WHERE tokens.tenant_id = rows.tenant_id AND tokens.id = rows.id;
@@ -52,6 +52,14 @@ SELECT k.tenant_id, k.id, k.name, k.role, k.queues, k.verifier, k.reject_tag, k.
  WHERE k.tenant_id = :tenant_id AND (k.created_at, k.id) > (:at, :id) AND {where}
  ORDER BY k.created_at, k.id
  LIMIT :limit;
+
+-- name: count_tokens
+-- Of the tokens of all tenants that work: how many never expire, how many end before a time, how many are the system's
+-- administrators'.
+SELECT count(CASE WHEN k.expires_at IS NULL THEN 1 END), count(CASE WHEN k.expires_at <= :before THEN 1 END),
+       count(CASE WHEN k.tenant_id = '' AND k.role = 'admin' THEN 1 END)
+  FROM tokens k
+ WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > :now);
 
 -- name: count_bootstrap
 -- Whether a system administrator's token was ever minted.

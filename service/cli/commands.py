@@ -13,6 +13,7 @@ app.command("service.cli.store:init", name="init", help="Migrate and mint the fi
 app.command("service.cli.token:app", name="token", help="Mint, list, rotate, revoke tokens.")
 app.command("service.cli.tenant:app", name="tenant", help="Create, list, show, suspend, resume tenants.")
 app.command("service.cli.config:app", name="config", help="Show the settings.")
+app.command("service.cli.doctor:doctor", name="doctor", help="Examine a store: schema, engine, audit log, tokens.")
 app.command("service.cli.openapi:openapi", name="openapi", help="Print the OpenAPI document.")
 app.command("service.cli.dev:dev", name="dev", help="Serve from a temporary store, to try things on.")
 

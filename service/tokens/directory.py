@@ -1,7 +1,7 @@
 """Who a request comes from: from the Authorization header to a `Principal`.
 
 The order of work: shape and CRC (no I/O) → the row by its public id → reject tag → match cache or argon2 → kind, end,
-role → tenant. A token's tenant, role, queues and verifier never change, so a proven header is remembered (under a key
+role → tenant. A token's tenant, role, queues and secret never change, so a proven header is remembered (under a key
 of this process) as the principal it proved; whether it is revoked, expired or its tenant suspended is never remembered:
 writes read it in their own transaction, other requests just before they are served.
 """
@@ -20,18 +20,20 @@ import msgspec
 
 from backends.protocol import Row, StateBackend, Tx
 from service.errors import StateError, not_found
-from service.kernel.principal import SYSTEM, Principal, Standing
+from service.kernel.command import Request
+from service.kernel.principal import SYSTEM, Principal, Standing, internal
 from service.kernel.rate import Rates
 from service.kernel.run import Kernel, refuse_if_out
 from service.kernel.standing import NOBODY, standings_of
-from service.tokens.model import Token, UseToken
+from service.tokens.model import NoteSupport, Token, UpgradeVerifier, UseToken
 from service.tokens.secret import Presented, parse
-from service.tokens.verify import Verifier
+from service.tokens.verify import Verifier, needs_rehash
 
 PROVEN_MAX = 10_000
 PROVEN_IDLE_S = 300.0
 USED_EVERY_MS = 300_000
 LIMITS_MAX, LIMITS_MS = 10_000, 1_000
+SUPPORT_MAX, SUPPORT_MS = 10_000, 60_000
 TENANT_ID = re.compile(rb"[a-z0-9-]{1,63}")
 SUPPORT = "support"
 """The role of a system administrator who names a tenant: it only reads."""
@@ -58,6 +60,8 @@ class Directory:
         self._asking: list[tuple[Principal, asyncio.Future[Standing]]] = []
         self._used: dict[tuple[str, str], int] = {}
         self._noted: dict[str, int] = {}
+        self._upgrading: set[str] = set()
+        self._told: dict[tuple[str | None, str, str | None], tuple[int, asyncio.Future[Any]]] = {}
 
     async def authenticate(self, scope: Any, headers: Mapping[bytes, bytes], endpoint: Any) -> Principal:
         """The caller, proven and permitted; raises the 401, 403, 429 or 503 that says why not."""
@@ -82,6 +86,8 @@ class Directory:
                 role=who.role,
             )
         await (self._count(who) if endpoint.writes else self.check(who))
+        if who.role == SUPPORT:
+            await self._tell_of_support(who, endpoint.operation)
         self._note_use(who)
         return who
 
@@ -161,7 +167,39 @@ class Directory:
         await self.stands(who)
         if token.replaces is not None and token.last_used_at is None:
             await self.kernel.run(who, UseToken(token.tenant_id, token.id, self.backend.now()))
+        await self._upgrade(presented, token)
         return who
+
+    async def _upgrade(self, presented: Presented, token: Token) -> None:
+        """Store a verifier of today's cost for a secret that was just proven; if it cannot be now, a later proof does.
+
+        One at a time for each token: whoever comes meanwhile goes on with the old verifier.
+        """
+        if token.id in self._upgrading or not needs_rehash(token.verifier, self.verifier.parameters):
+            return
+        self._upgrading.add(token.id)
+        try:
+            with contextlib.suppress(StateError):  # too much to do, or the store is away: the caller is proven anyway
+                new = await self.verifier.derive(presented.secret)
+                made = UpgradeVerifier(token.tenant_id, token.id, token.verifier, new)
+                await self.kernel.run(internal(token.tenant_id), made)
+        finally:
+            self._upgrading.discard(token.id)
+
+    async def _tell_of_support(self, who: Principal, operation: str) -> None:
+        """Have a support read in the tenant's audit log before it is answered; one that cannot be told is refused.
+
+        A line stands for a minute of reads of one token, tenant and reason in this process; those that come while it
+        is being written wait for it.
+        """
+        key, now = (who.token_id, who.tenant_id, who.reason), self.backend.now()
+        at, told = self._told.get(key, (0, None))
+        if told is None or now - at >= SUPPORT_MS or failed(told):
+            told = self.kernel.submit(Request(who, NoteSupport(operation, who.reason or "")))
+            if len(self._told) >= SUPPORT_MAX:
+                self._told.clear()
+            self._told[key] = now, told
+        await asyncio.shield(told)
 
     async def _matches(self, presented: Presented, token: Token) -> bool:
         return await self.verifier.matches(presented, token.reject_tag, token.verifier)
@@ -213,6 +251,11 @@ class Directory:
             who = Principal(tenant_id, "system")
             with contextlib.suppress(StateError):  # the token went with its tenant; the others are still to be noted
                 await self.kernel.run(who, UseToken(tenant_id, token_id, at))
+
+
+def failed(future: asyncio.Future[Any]) -> bool:
+    """Whether it ended without a result."""
+    return future.done() and (future.cancelled() or future.exception() is not None)
 
 
 def bearer(given: bytes) -> Presented:

@@ -99,6 +99,22 @@ class UseToken(msgspec.Struct, frozen=True):
     at: int
 
 
+class UpgradeVerifier(msgspec.Struct, frozen=True):
+    """Put a verifier of the same secret, derived at today's cost, in place of `old`; nothing if another came first."""
+
+    tenant_id: str
+    id: str
+    old: str
+    new: str
+
+
+class NoteSupport(msgspec.Struct, frozen=True):
+    """Tell a tenant that the system's administrator reads it, by which operation and why."""
+
+    operation: str
+    reason: str
+
+
 class ShownToken(msgspec.Struct, frozen=True):
     """A token as it is answered: never its secret, never its verifier."""
 

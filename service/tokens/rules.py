@@ -16,10 +16,12 @@ from service.tokens.model import (
     DAY_MS,
     Minted,
     MintToken,
+    NoteSupport,
     RevokeToken,
     RotateToken,
     ShownToken,
     Token,
+    UpgradeVerifier,
     UseToken,
 )
 
@@ -57,11 +59,17 @@ def mint(view: View, command: MintToken) -> Minted:
 
 def end_of(view: View, days: int | None) -> int | None:
     """When a new token ends: after `days`, and not after the one that mints it."""
-    asked = None if days is None else view.now + days * DAY_MS
-    own = view.standing.expires_at
-    if own is None or view.who.token_id is None:
-        return asked
-    return own if asked is None else min(asked, own)
+    return earlier(None if days is None else view.now + days * DAY_MS, own_end(view))
+
+
+def own_end(view: View) -> int | None:
+    """When the caller's own token ends."""
+    return None if view.who.token_id is None else view.standing.expires_at
+
+
+def earlier(one: int | None, other: int | None) -> int | None:
+    """The earlier of two ends; None is no end."""
+    return one if other is None else other if one is None else min(one, other)
 
 
 def token_keys(command: RotateToken | RevokeToken, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
@@ -89,7 +97,8 @@ def rotate(view: View, command: RotateToken) -> Minted:
         if unused is not None and unused.last_used_at is None:
             view.put(msgspec.structs.replace(unused, revoked_at=view.now, revoked_by=view.who.actor, replaces=None))
             lived = unused  # the old one's end was moved to its grace time and no longer says how long it was made for
-    expires_at = end_of(view, command.days) if command.days is not None else as_long_again(view, lived)
+    asked = as_long_again(view, lived) if command.days is None else view.now + command.days * DAY_MS
+    expires_at = earlier(asked, end_of_rotator(view, old, lived))
     new = msgspec.structs.replace(
         old, id=command.new_id, verifier=command.verifier, reject_tag=command.reject_tag, created_at=view.now,
         created_by=view.who.token_id, expires_at=expires_at, last_used_at=None, revoked_at=None, revoked_by=None,
@@ -107,6 +116,16 @@ def as_long_again(view: View, token: Token) -> int | None:
     return None if token.expires_at is None else view.now + token.expires_at - token.created_at
 
 
+def end_of_rotator(view: View, old: Token, lived: Token) -> int | None:
+    """The end that a rotated token must not pass: the caller's own.
+
+    A token that rotates itself a second time has only its grace time left; its own end is then that of the token that
+    it made the first time, which was held to it.
+    """
+    again = lived is not old and lived.created_by == old.id == view.who.token_id
+    return lived.expires_at if again else own_end(view)
+
+
 def revoke(view: View, command: RevokeToken) -> ShownToken:
     """End a token; one that has ended stays as it is."""
     token = need(view, command.tenant_id, command.id)
@@ -118,7 +137,7 @@ def revoke(view: View, command: RevokeToken) -> ShownToken:
     return answer(token)
 
 
-def use_keys(command: UseToken, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
+def use_keys(command: UseToken | UpgradeVerifier, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
     """The token."""
     yield Token, (command.tenant_id, command.id)
 
@@ -135,6 +154,29 @@ def used(view: View, command: UseToken) -> None:
         view.put(msgspec.structs.replace(token, last_used_at=command.at))
 
 
+def upgrade(view: View, command: UpgradeVerifier) -> None:
+    """Another process may have been faster: what it stored stays."""
+    token = need(view, command.tenant_id, command.id)
+    if token.verifier == command.old:
+        view.put(msgspec.structs.replace(token, verifier=command.new))
+
+
+def support_log(who: Principal, standing: Standing) -> str:
+    """Whose log tells of a support read: the tenant's own, or the system's while the tenant's rows are going."""
+    return SYSTEM if standing.status == "deleting" else who.tenant_id
+
+
+def support_keys(_command: NoteSupport, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The audit log that tells of it."""
+    yield from audit_keys(support_log(who, standing))
+
+
+def note_support(view: View, command: NoteSupport) -> None:
+    """A line of the log, before anything is read."""
+    detail = {"operation": command.operation, "reason": command.reason}
+    audit(view, "support.read", view.tenant_id, detail, support_log(view.who, view.standing))
+
+
 def answer(token: Token) -> ShownToken:
     """A token as it is answered."""
     return ShownToken(
@@ -149,4 +191,6 @@ RULES = [
     Rule(RotateToken, rotate, token_keys),
     Rule(RevokeToken, revoke, token_keys, while_suspended=True),
     Rule(UseToken, used, use_keys, while_suspended=True),
+    Rule(UpgradeVerifier, upgrade, use_keys, while_suspended=True),
+    Rule(NoteSupport, note_support, support_keys, while_suspended=True),
 ]

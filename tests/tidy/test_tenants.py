@@ -16,6 +16,8 @@ ACROSS = {
     "due_jobs": "a sweep: ids only, as above",
     "expire_idempotency_keys": "a sweep: deletes by age alone; nothing is read",
     "read_tokens_by_id": "a token's public id is unique over all tenants and says whose it is, before anybody is known",
+    "list_audit_heads": "the doctor, with the store in hand, verifies every chain; ids and hashes, no lines",
+    "count_tokens": "the doctor, as above; three numbers, no rows",
     "list_tenants": "the system's administrators list tenants; the row is the tenant",
 }
 """Statements that look across tenants on purpose, and why they may."""

@@ -7,8 +7,11 @@ import httpx
 import msgspec
 import pytest
 
+from service.errors import StateError
 from service.kernel.audit import AuditEntry, AuditHead, verify
+from service.kernel.principal import internal
 from service.tokens.bootstrap import bootstrap
+from service.tokens.model import UpgradeVerifier
 from service.tokens.secret import _checksum, mint
 from tests.conftest import Api, Clock, Service, serving
 
@@ -311,6 +314,40 @@ async def test_a_grace_never_prolongs_a_token(api: Api, clock: Clock) -> None:
     assert await status(old_client) == EXPIRED
 
 
+async def owner_of_days(api: Api, days: int) -> tuple[str, httpx.AsyncClient]:
+    """The id of an owner's token that ends after so many days, and a client that sends it."""
+    text = await bootstrap(api.service.services, tenant_id=api.tenant, role="owner", name="short", days=days)
+    return text[6:22], api.service.client(text)
+
+
+@pytest.mark.parametrize("body", [{}, {"expires_in_days": 3650}], ids=["as-long-again", "by-days"])
+async def test_a_rotated_token_does_not_outlive_the_one_that_rotated_it(body: Any, api: Api, clock: Clock) -> None:
+    old, _ = await minted(api, expires_in_days=30)
+    eternal = (await eternal_owner(api))[6:22]
+    _, short = await owner_of_days(api, 2)
+    ends = clock.now + 2 * DAY_MS
+    clock.advance(DAY_MS)
+    for token_id in (old["id"], eternal):
+        answer = await short.post(f"/v1/tokens/{token_id}/rotate", json=body)
+        assert answer.json()["token"]["expires_at"] == ends
+
+
+async def test_a_token_that_rotates_itself_keeps_its_end_however_often_it_does(api: Api, clock: Clock) -> None:
+    own, client = await owner_of_days(api, 30)
+    ends = clock.now + 30 * DAY_MS
+    clock.advance(DAY_MS)
+    for _ in range(3):  # two answers are lost; the grace time of the old one must not become the new one's life
+        new = (await client.post(f"/v1/tokens/{own}/rotate", json={"grace_seconds": 3600})).json()["token"]
+        assert new["expires_at"] == ends
+
+
+async def test_a_token_that_another_rotated_does_not_win_its_replacements_life(api: Api, clock: Clock) -> None:
+    own, client = await owner_of_days(api, 2)
+    await rotated(api, own, expires_in_days=60, grace_seconds=3600)
+    new = (await client.post(f"/v1/tokens/{own}/rotate", json={})).json()["token"]
+    assert new["expires_at"] == clock.now + 3_600_000
+
+
 async def test_rotating_again_before_use_replaces_the_one_that_was_lost(api: Api, clock: Clock) -> None:
     old, old_client = await minted(api, expires_in_days=10)
     lost, lost_client = await rotated(api, old["id"], grace_seconds=3600)
@@ -431,6 +468,95 @@ async def test_enqueuing_keeps_to_the_tokens_queues_one_by_one_and_in_batches(ap
     assert refused["error"]["code"] == "auth/queue"
     assert done["ok"]["created"] is True
     assert [item["queue"] for item in (await api.ok("GET", "/v1/work-items"))["items"]] == ["emails"]
+
+
+# ── the cost of a verifier ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def stored(service: Service, token_id: str) -> str:
+    """A token's verifier as it is stored."""
+
+    async def read(tx: Any) -> Any:
+        return (await tx.all("read_tokens_by_id", ids=[token_id]))[0][5]
+
+    return str(await service.services.backend.read(read))
+
+
+async def of_before(url: str) -> str:
+    """A token that was minted when a verifier cost less."""
+    async with serving(url, argon2_memory_kib=8) as service:
+        api = await service.tenant()
+        assert "m=8," in await stored(service, api.owner_token[6:22])
+        return api.owner_token
+
+
+async def test_the_first_use_upgrades_a_verifier_to_the_cost_of_today(fresh_url: str) -> None:
+    secret = await of_before(fresh_url)
+    async with serving(fresh_url, argon2_memory_kib=16) as service:
+        client = service.client(secret)
+        assert await status(client) == GOOD
+        upgraded = await stored(service, secret[6:22])
+        assert "m=16," in upgraded
+        assert await status(client) == GOOD
+        service.services.tokens._proven.clear()
+        assert await status(client) == GOOD, "by the new verifier"
+        assert await stored(service, secret[6:22]) == upgraded, "once"
+        assert [line["action"] for line in (await client.get("/v1/audit")).json()["items"]] == ["token.minted"]
+    async with serving(fresh_url, argon2_memory_kib=16) as service:
+        assert await status(service.client(secret)) == GOOD
+        assert await stored(service, secret[6:22]) == upgraded
+
+
+async def test_a_wrong_secret_upgrades_nothing(fresh_url: str) -> None:
+    secret = await of_before(fresh_url)
+    async with serving(fresh_url, argon2_memory_kib=16) as service:
+        before = await stored(service, secret[6:22])
+        assert await status(service.client(forged(secret[6:22]))) == (401, "auth/invalid")
+        assert await stored(service, secret[6:22]) == before
+        assert await status(service.client(secret)) == GOOD
+
+
+async def test_many_first_uses_at_once_derive_one_verifier(fresh_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = await of_before(fresh_url)
+    async with serving(fresh_url, argon2_memory_kib=16) as service:
+        verifier, derived = service.services.tokens.verifier, []
+        derive = verifier.derive
+
+        async def counted(given: str) -> str:
+            derived.append(given)
+            return str(await derive(given))
+
+        monkeypatch.setattr(verifier, "derive", counted)
+        assert await asyncio.gather(*(status(service.client(secret)) for _ in range(8))) == [GOOD] * 8
+        assert len(derived) == 1
+        assert "m=16," in await stored(service, secret[6:22])
+
+
+async def test_a_verifier_that_cannot_be_derived_now_harms_nobody(
+    fresh_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = await of_before(fresh_url)
+    async with serving(fresh_url, argon2_memory_kib=16) as service:
+
+        async def busy(_given: str) -> str:
+            raise StateError("auth/busy", "Too much.", retry_after=1)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(service.services.tokens.verifier, "derive", busy)
+            assert await status(service.client(secret)) == GOOD
+        assert "m=8," in await stored(service, secret[6:22])
+        service.services.tokens._proven.clear()
+        assert await status(service.client(secret)) == GOOD
+        assert "m=16," in await stored(service, secret[6:22]), "the next proof does it"
+
+
+async def test_an_upgrade_by_a_process_that_was_overtaken_changes_nothing(api: Api) -> None:
+    token_id = api.owner_token[6:22]
+    before = await stored(api.service, token_id)
+    await api.service.services.kernel.run(
+        internal(api.tenant), UpgradeVerifier(api.tenant, token_id, "another", "nonsense")
+    )
+    assert await stored(api.service, token_id) == before
 
 
 # ── guessing and haste ─────────────────────────────────────────────────────────────────────────────────────────────
