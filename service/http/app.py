@@ -51,15 +51,38 @@ def build(services: Services, endpoints: Sequence[Endpoint]) -> ASGIApp:
         debug=False,
     )
 
+    acts = acts_on_objects(endpoints)
+
     async def edge(scope: Any, receive: Receive, send: Send) -> None:
         """The router remembers the paths that it has seen, so one that is too long must not get there."""
-        if len(scope.get("path", "")) > PATH_MAX:
+        path = scope.get("path", "")
+        if len(path) > PATH_MAX:
             refusal = StateError("request/too-long", f"A path may have {PATH_MAX} characters.", limit=PATH_MAX)
-            await problem(refusal)(scope, receive, send)
-        else:
-            await app(scope, receive, send)
+            return await problem(refusal)(scope, receive, send)
+        parts = path.split("/")
+        act = acts.get((parts[2], parts[4])) if len(parts) == 5 and scope.get("method") == "POST" else None
+        if act is None or parts[1] != "v1" or not parts[3]:
+            return await app(scope, receive, send)
+        endpoint, name = act
+        scope["path_params"] = {name: parts[3]}
+        answer = await respond(services, endpoint, scope, receive)
+        return await answer(scope, receive, send)
 
     return edge
+
+
+def acts_on_objects(endpoints: Sequence[Endpoint]) -> dict[tuple[str, str], tuple[Endpoint, str]]:
+    """`POST /v1/<things>/{id}/<act>` by (things, act), with the name of the part in braces.
+
+    The router's memory cannot help a path that is never seen twice, and walking its tree costs a tenth of a settle.
+    These are the hot ones: settles, renewals, transitions, appends.
+    """
+    found = {}
+    for endpoint in endpoints:
+        parts = endpoint.path.split("/")
+        if endpoint.method == "POST" and len(parts) == 5 and parts[1] == "v1" and parts[3].startswith("{"):
+            found[parts[2], parts[4]] = (endpoint, parts[3].strip("{}"))
+    return found
 
 
 def litestar_path(path: str) -> str:
