@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from backends.protocol import Heard
+from backends.protocol import Heard, topic_of
 
 CHANNEL = "holdfast"
 HELLO_SECONDS = 2.0
@@ -125,11 +125,6 @@ class Listener:
 def wanted(channel: str, topics: frozenset[str]) -> bool:
     """Whether a process that waits for `topics` is told of a channel: of its own, and of what is for everybody."""
     return channel == EVERYTHING or EVERYTHING in topics or topic_of(channel) in topics
-
-
-def topic_of(channel: str) -> str:
-    """`work/acme/emails` → `work/acme`."""
-    return "/".join(channel.split("/", 2)[:2])
 
 
 def packed(channels: list[str]) -> list[str]:

@@ -7,6 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+def topic_of(channel: str) -> str:
+    """`work/acme/emails` → `work/acme`: the part of a channel that waiters line up under."""
+    return "/".join(channel.split("/", 2)[:2])
+
+
 Row = Sequence[Any]
 """A row as the statement selects it: TEXT is str, BIGINT int, BYTEA bytes, NULL None."""
 

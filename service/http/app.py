@@ -54,7 +54,8 @@ def build(services: Services, endpoints: Sequence[Endpoint]) -> ASGIApp:
     acts = acts_on_objects(endpoints)
 
     async def edge(scope: Any, receive: Receive, send: Send) -> None:
-        """The router remembers the paths that it has seen, so one that is too long must not get there."""
+        """Acts on objects go straight to their endpoint, the rest to the router, which remembers every path that it
+        has seen: one that is too long must not get there."""
         path = scope.get("path", "")
         if len(path) > PATH_MAX:
             refusal = StateError("request/too-long", f"A path may have {PATH_MAX} characters.", limit=PATH_MAX)

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from backends.protocol import topic_of as topic_of  # waiters and senders must agree
+
 LOOK_SECONDS = 2.0
 ALL, ONE_EACH = "*", "work/"
 
@@ -105,8 +107,3 @@ class Place:
         if parked.woken.done():
             parked.woken = asyncio.get_running_loop().create_future()
         return not self._wakes.closing
-
-
-def topic_of(channel: str) -> str:
-    """`work/acme/emails` → `work/acme`; a waiter's line."""
-    return "/".join(channel.split("/", 2)[:2])
