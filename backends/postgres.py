@@ -22,8 +22,8 @@ import asyncpg
 from backends import migrate
 from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, Unavailable
 from backends.postgres_listen import Listener
-from backends.protocol import Heard, Row, Tx, Where, Work
-from backends.statements import Statement, load
+from backends.protocol import Heard, Row, Tx, Where, Work, Write
+from backends.statements import Statement, load, together
 
 T = TypeVar("T")
 ATTEMPTS = 8
@@ -82,8 +82,32 @@ class PostgresTx:
         columns = [list(column) for column in zip(*rows, strict=True)]
         return touched(await self._db.execute(self._statements[statement].sql, *columns))
 
+    async def save(self, writes: Sequence[Write], /) -> list[int]:
+        out: list[int] = []
+        for group in apart(self._statements, writes):
+            if len(group) == 1:
+                out.append(await self.many(*group[0]))
+                continue
+            sql = together(tuple(self._statements[name] for name, _ in group))
+            out += await self._db.fetchrow(sql, *(list(c) for _, rows in group for c in zip(*rows, strict=True)))
+        return out
+
     def wake(self, channel: str) -> None:
         self.channels[channel] = self.channels.get(channel, 0) + 1
+
+
+def apart(statements: dict[str, Statement], writes: Sequence[Write]) -> list[list[Write]]:
+    """Cut writes into groups that touch each table once: the parts of one statement do not see each other's rows."""
+    groups: list[list[Write]] = []
+    tables: set[str] = set()
+    for write in writes:
+        table = statements[write[0]].writes
+        if not groups or table in tables:
+            groups.append([])
+            tables.clear()
+        tables.add(table)
+        groups[-1].append(write)
+    return groups
 
 
 def touched(tag: str) -> int:
@@ -172,7 +196,7 @@ class PostgresBackend:
         committing = False
         try:
             async with self._connection() as db:
-                await db.execute("BEGIN")
+                await db.execute("BEGIN; SET LOCAL plan_cache_mode = force_generic_plan")
                 tx = PostgresTx(db, self._statements, self.now())
                 result = await work(cast("Tx", tx))
                 committing = True

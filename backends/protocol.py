@@ -17,6 +17,9 @@ def topic_of(channel: str) -> str:
 Row = Sequence[Any]
 """A row as the statement selects it: TEXT is str, BIGINT int, BYTEA bytes, NULL None."""
 
+Write = tuple[str, Sequence[Sequence[Any]]]
+"""A set-based write and its rows."""
+
 Heard = Callable[[str, int], None]
 """Told of a channel that commits woke, and how many times."""
 
@@ -43,6 +46,9 @@ class Tx(Protocol):
 
     async def many(self, statement: str, rows: Sequence[Sequence[Any]], /) -> int:
         """Run a set-based write over `rows`; the number of rows touched."""
+
+    async def save(self, writes: Sequence[Write], /) -> list[int]:
+        """Run set-based writes in their order, in as few round trips as the store allows; the rows each touched."""
 
     def wake(self, channel: str) -> None:
         """Tell whoever waits on `channel`, in any process, once this transaction has committed."""

@@ -22,7 +22,7 @@ import aiosqlite
 
 from backends import migrate
 from backends.errors import Conflict, Full, StoreError, Unavailable
-from backends.protocol import Heard, Row, Tx, Where, Work
+from backends.protocol import Heard, Row, Tx, Where, Work, Write
 from backends.statements import Statement, chunks, load
 
 T = TypeVar("T")
@@ -67,6 +67,9 @@ class SqliteTx:
         for chunk in chunks(rows):
             self._db.execute(found.for_rows(len(chunk)), [value for row in chunk for value in row])
         return self._db.total_changes - before  # a cursor's rowcount is -1 for a statement that begins with WITH
+
+    async def save(self, writes: Sequence[Write], /) -> list[int]:
+        return [await self.many(statement, rows) for statement, rows in writes]
 
     def wake(self, channel: str) -> None:
         self.channels[channel] = self.channels.get(channel, 0) + 1

@@ -25,13 +25,16 @@ from backends import erasure
 NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)(\[\])?")
 ROWS = re.compile(r"WITH rows\(([^)]*)\)\s+AS \(:rows\)")
 LOCK = re.compile(r"\s*FOR (?:UPDATE|KEY SHARE)( OF \w+)?( SKIP LOCKED)?")
+TARGET = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)")
 HEADER = re.compile(r"^-- name: (\w+)(?: @(\w+))?\s*$", re.M)
+PLACE = re.compile(r"\$(\d+)")
 PG_TYPES = {"TEXT": "text", "BIGINT": "bigint", "BYTEA": "bytea"}
 ROWS_PER_CHUNK = 256
 
 
 class Statement:
-    """One statement, fitted to one engine. `columns` names the batch columns of a `WITH rows`, in order."""
+    """One statement, fitted to one engine. `columns` names the batch columns of a `WITH rows`, in order; `writes` is
+    the table that it changes, empty for a read."""
 
     def __init__(self, name: str, text: str, engine: str) -> None:
         self.name, self.text, self.engine = name, text, engine
@@ -39,6 +42,8 @@ class Statement:
         pairs = [column.split() for column in found.group(1).split(",")] if found else []
         self.columns = tuple(pair[0] for pair in pairs)
         self._types = tuple(pair[1] for pair in pairs)
+        target = TARGET.search(text)
+        self.writes = target.group(1) if target else ""
         self.order: list[str] = []
         self._lists: set[str] = set()
         fitted = self._postgres(text) if engine == "postgres" else self._sqlite(text)
@@ -121,3 +126,20 @@ def texts() -> dict[str, dict[str, str]]:
 def load(engine: str) -> dict[str, Statement]:
     """All statements, fitted to `engine` (`sqlite` or `postgres`)."""
     return {name: Statement(name, of.get(engine) or of[""], engine) for name, of in texts().items()}
+
+
+@lru_cache(maxsize=512)
+def together(statements: tuple[Statement, ...]) -> str:
+    """Postgres: several set-based writes as one statement, which tells how many rows each touched. They run in the
+    order of their counts, over one snapshot, each over the arrays that follow those of the one before."""
+    parts, start = [], 0
+    for at, statement in enumerate(statements):
+        parts.append(f"w{at} AS ({moved(statement.sql, start)} RETURNING 1)")
+        start += len(statement.columns)
+    counts = ", ".join(f"(SELECT count(*) FROM w{at})" for at in range(len(statements)))
+    return f"WITH {', '.join(parts)} SELECT {counts}"
+
+
+def moved(sql: str, by: int) -> str:
+    """The same text with every `$n` raised."""
+    return PLACE.sub(lambda found: f"${int(found.group(1)) + by}", sql)

@@ -4,14 +4,14 @@ Load order is the order of `Table.rank`, each table's rows ordered by key, so th
 update carries the values it was decided on; if the store touched fewer rows than were decided, the batch is undone.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import astuple, replace
 
 from backends.errors import Conflict
-from backends.protocol import Tx
+from backends.protocol import Tx, Write
 from service.kernel.tables import Group, Key, Table, Wanted, Writer
 from service.kernel.view import Missing, NewEvent, RowKey, View
 
@@ -172,47 +172,51 @@ class WorkingSet:
 
     async def flush(self, tx: Tx) -> None:
         """Write everything, each table once; raise `Conflict` if a guard held a row back."""
-        for table in self.schema.order:
-            kind = table.row
-            if removed := self._removed.get(kind):
-                await self._write(tx, table.delete, removed, self._loaded)
-            if new := self._new.get(kind):
-                await self._insert(tx, table, new)
-            if changed := self._changed.get(kind):
-                await self._update(tx, table, changed)
-        if self.events:
-            await tx.many("insert_events", [astuple(event) for event in self.events])
-            for tail in {(event.tenant_id, event.execution_id) for event in self.events}:
-                tx.wake(f"tail/{tail[0]}/{tail[1]}")
+        writes = [write for write in self._writes() if write[1]]
+        touched = await tx.save(writes)
+        for (statement, rows), count in zip(writes, touched, strict=True):
+            if count != len(rows):
+                raise Conflict(f"{statement}: the rows were not as they were read")
         for channel in self.wakes:
             tx.wake(channel)
 
-    async def _insert(self, tx: Tx, table: Table, new: Mapping[RowKey, Any]) -> None:
+    def _writes(self) -> Iterator[Write]:
+        for table in self.schema.order:
+            kind = table.row
+            if removed := self._removed.get(kind):
+                yield self._write(table.delete, removed, self._loaded)
+            if new := self._new.get(kind):
+                yield self._insert(table, new)
+            if changed := self._changed.get(kind):
+                yield from self._update(table, changed)
+        yield "insert_events", [astuple(event) for event in self.events]
+        for tail in {(event.tenant_id, event.execution_id) for event in self.events}:
+            self.wakes.append(f"tail/{tail[0]}/{tail[1]}")
+
+    def _insert(self, table: Table, new: Mapping[RowKey, Any]) -> Write:
         """New rows in the order of their keys: two batches that insert the same ids wait in line, not crosswise."""
-        await self._write(tx, table.insert, sorted(new, key=by_key), new)
         if (blank := self.schema.blanks.get(table.row)) is not None:
             for at in [at for at, row in new.items() if blank.differs(row)]:
                 self._loaded[at] = replace(new[at], **table.blank)
                 self._changed.setdefault(table.row, {})[at] = None
+        return self._write(table.insert, sorted(new, key=by_key), new)
 
-    async def _update(self, tx: Tx, table: Table, changed: Iterable[RowKey]) -> None:
+    def _update(self, table: Table, changed: Iterable[RowKey]) -> Iterator[Write]:
         """Changed rows; those that changed little, by a shorter statement."""
         rows, loaded, left = self._rows, self._loaded, list(changed)
         for statement, fields in self.schema.narrow[table.row]:
             fit = [at for at in left if fields(rows[at]) == fields(loaded[at])]
             if fit:
-                await self._write(tx, statement, fit, rows)
+                yield self._write(statement, fit, rows)
                 left = [] if len(fit) == len(left) else [at for at in left if at not in set(fit)]
         if left:
-            await self._write(tx, table.update, left, rows)
+            yield self._write(table.update, left, rows)
 
-    async def _write(self, tx: Tx, statement: str | None, keys: Iterable[RowKey], of: Mapping[RowKey, Any]) -> None:
+    def _write(self, statement: str | None, keys: Iterable[RowKey], of: Mapping[RowKey, Any]) -> Write:
         if statement is None:
-            return
+            return "", []
         writer, loaded = self.schema.writers[statement], self._loaded
-        rows = [writer.changed(of[at], loaded.get(at)) for at in keys]
-        if rows and await tx.many(statement, rows) != len(rows):
-            raise Conflict(f"{statement}: the rows were not as they were read")
+        return statement, [writer.changed(of[at], loaded.get(at)) for at in keys]
 
 
 class Blank:

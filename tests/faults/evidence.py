@@ -20,7 +20,7 @@ from bench import machine
 
 VARIABLE = "HOLDFAST_EVIDENCE"
 PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
-BEGIN, END = "<!-- drawn: figures -->", "<!-- end -->"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 LINE = re.compile(r"^\| (?P<promise>[^|]+) \| (?P<engine>[^|]+) \| (?P<date>[^|]+) \| (?P<figures>[^|]+) \|$", re.M)
 
 
