@@ -35,10 +35,13 @@ class Schema:
         self.paths: dict[str, tuple[Table, Callable[[Key], Key]]] = {}
         self.listeners = listeners
         self._lasting: dict[RowKey, tuple[Any, int]] = {}
+        self.key_of: dict[type, Callable[[Any], Key]] = {}
         self._located: dict[type, tuple[type, Callable[[Any], Key]]] = {}
+        self._places = {table.row: place for place, table in enumerate(self.order)}
         for table in self.order:
             self.tables[table.row] = table
-            self._located[table.row] = (table.row, table.keyed())
+            self.key_of[table.row] = table.keyed()
+            self._located[table.row] = (table.row, self.key_of[table.row])
             self.groups |= {group.name: (table, group) for group in table.groups}
             self.paths |= {name: (table, path) for name, path in table.paths.items()}
         own = [(table.insert, table.update, table.delete, *table.narrow) for table in self.order]
@@ -48,6 +51,10 @@ class Schema:
             table.row: [(name, attrgetter(*fields)) for name, fields in table.narrow.items()] for table in self.order
         }
         self.blanks = {table.row: Blank(table.blank) for table in self.order if table.blank}
+
+    def in_order(self, rows: Iterable[type]) -> list[type]:
+        """Row types in the order of their tables."""
+        return sorted(rows, key=self._places.__getitem__)
 
     def remember(self, at: RowKey, row: Any, until: int) -> None:
         """Keep a row that is only ever added, so that the next batches need not read it."""
@@ -106,8 +113,9 @@ class WorkingSet:
     async def load(self, tx: Tx, wanted: Iterable[Wanted]) -> None:
         """Load what is wanted and not yet here, one statement a table (and one a group), in order."""
         points, groups = self._sorted_out(wanted)
-        for table in self.schema.order:
-            if asked := points.get(table.row):
+        for row in self.schema.in_order({*points, *(self.groups[name][0].row for name in groups)}):
+            table = self.schema.tables[row]
+            if asked := points.get(row):
                 self.take(table, await tx.all(table.load, rows=list(asked)))
             for group in table.groups:
                 if keys := groups.get(group.name):
@@ -142,12 +150,13 @@ class WorkingSet:
 
     def take(self, table: Table, rows: Iterable[Sequence[Any]]) -> list[RowKey]:
         """Accept rows from the store; one that is here already stays as the batch has it."""
-        keys, make, locate = [], table.row, self.locate
+        keys, make, loaded = [], table.row, self._loaded
+        key_of = self.schema.key_of[make]
         for values in rows:
             row = make(*values)
-            at = locate(row)
-            if at not in self._loaded:
-                self._loaded[at] = self._rows[at] = row
+            at = (make, key_of(row))
+            if at not in loaded:
+                loaded[at] = self._rows[at] = row
                 if table.lasting_ms:
                     self.schema.remember(at, row, self._now + table.lasting_ms)
             keys.append(at)
@@ -181,8 +190,8 @@ class WorkingSet:
             tx.wake(channel)
 
     def _writes(self) -> Iterator[Write]:
-        for table in self.schema.order:
-            kind = table.row
+        for kind in self.schema.in_order({*self._removed, *self._new, *self._changed}):
+            table = self.schema.tables[kind]
             if removed := self._removed.get(kind):
                 yield self._write(table.delete, removed, self._loaded)
             if new := self._new.get(kind):
