@@ -97,15 +97,17 @@ class PostgresTx:
 
 
 def apart(statements: dict[str, Statement], writes: Sequence[Write]) -> list[list[Write]]:
-    """Cut writes into groups that touch each table once: the parts of one statement do not see each other's rows."""
+    """Cut writes into groups that change rows of a table once: the parts of one statement do not see what others did
+    to a row. What a part inserts is no row that another changes."""
     groups: list[list[Write]] = []
-    tables: set[str] = set()
+    changed: set[str] = set()
     for write in writes:
-        table = statements[write[0]].writes
-        if not groups or table in tables:
+        table = statements[write[0]].changes
+        if not groups or table in changed:
             groups.append([])
-            tables.clear()
-        tables.add(table)
+            changed.clear()
+        if table is not None:
+            changed.add(table)
         groups[-1].append(write)
     return groups
 

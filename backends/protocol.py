@@ -48,7 +48,8 @@ class Tx(Protocol):
         """Run a set-based write over `rows`; the number of rows touched."""
 
     async def save(self, writes: Sequence[Write], /) -> list[int]:
-        """Run set-based writes in their order, in as few round trips as the store allows; the rows each touched."""
+        """Run set-based writes in their order, in as few round trips as the store allows; the rows that each touched.
+        None of them changes a row that another inserts."""
 
     def wake(self, channel: str) -> None:
         """Tell whoever waits on `channel`, in any process, once this transaction has committed."""

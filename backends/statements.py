@@ -25,7 +25,7 @@ from backends import erasure
 NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)(\[\])?")
 ROWS = re.compile(r"WITH rows\(([^)]*)\)\s+AS \(:rows\)")
 LOCK = re.compile(r"\s*FOR (?:UPDATE|KEY SHARE)( OF \w+)?( SKIP LOCKED)?")
-TARGET = re.compile(r"\b(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)")
+CHANGED = re.compile(r"^(?:UPDATE|DELETE FROM) (\w+)", re.M)
 HEADER = re.compile(r"^-- name: (\w+)(?: @(\w+))?\s*$", re.M)
 PLACE = re.compile(r"\$(\d+)")
 PG_TYPES = {"TEXT": "text", "BIGINT": "bigint", "BYTEA": "bytea"}
@@ -33,8 +33,8 @@ ROWS_PER_CHUNK = 256
 
 
 class Statement:
-    """One statement, fitted to one engine. `columns` names the batch columns of a `WITH rows`, in order; `writes` is
-    the table that it changes, empty for a read."""
+    """One statement, fitted to one engine. `columns` names the batch columns of a `WITH rows`, in order; `changes` is
+    the table whose rows it updates or deletes, if it does."""
 
     def __init__(self, name: str, text: str, engine: str) -> None:
         self.name, self.text, self.engine = name, text, engine
@@ -42,8 +42,8 @@ class Statement:
         pairs = [column.split() for column in found.group(1).split(",")] if found else []
         self.columns = tuple(pair[0] for pair in pairs)
         self._types = tuple(pair[1] for pair in pairs)
-        target = TARGET.search(text)
-        self.writes = target.group(1) if target else ""
+        changed = CHANGED.search(text)
+        self.changes = changed.group(1) if changed else None
         self.order: list[str] = []
         self._lists: set[str] = set()
         fitted = self._postgres(text) if engine == "postgres" else self._sqlite(text)

@@ -15,7 +15,7 @@ from service.kernel.command import Rule
 from service.kernel.working_set import Listener, Schema
 
 GROUND = ("tenants", "tokens", "definitions")
-SPINE = ("executions", "history", "work", "transitions")
+SPINE = ("executions", "history", "work", "transitions", "alarms", "runs")
 GUESTS = ("operations", "http.pages")
 NAMES = (*GROUND, *SPINE, *GUESTS)
 

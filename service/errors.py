@@ -51,6 +51,7 @@ CODES: dict[str, tuple[int, str]] = {
     "lease/stale": (409, "The lease is no longer yours"),
     "lease/not-held": (409, "The item is not leased"),
     "lease/settled": (409, "The item was settled otherwise"),
+    "workflow/nondeterminism": (409, "The workflow asks for something else than before"),
     "work/conflict": (409, "The work item exists with other contents"),
     "work/terminal": (409, "The work item has ended"),
     "dead-letter/settled": (409, "The dead letter was dealt with"),

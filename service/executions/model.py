@@ -8,7 +8,7 @@ from service.kernel.command import PATH
 from service.kernel.ids import Id, Name
 from service.kernel.raw import ABSENT
 from service.kernel.states import Machine
-from service.work.model import Enqueue
+from service.work.model import Attempts, Enqueue, Retry
 
 ENDED = frozenset({"completed", "failed", "cancelled", "terminated", "timed_out", "limit_exceeded"})
 STATUS = Machine(
@@ -30,6 +30,8 @@ Value = Annotated[str, msgspec.Meta(max_length=512)] | int | bool | None
 Labels = Annotated[dict[Name, Annotated[str, msgspec.Meta(max_length=256)]], msgspec.Meta(max_length=64)]
 LabelPatch = Annotated[dict[Name, Annotated[str, msgspec.Meta(max_length=256)] | None], msgspec.Meta(max_length=64)]
 Attributes = Annotated[dict[Name, Value], msgspec.Meta(max_length=64)]
+
+Timeout = Annotated[int, msgspec.Meta(ge=1, le=315_360_000_000)]
 
 OF_ITEM = "execution_of_item"
 """The execution that a work item belongs to, asked for by (tenant, item)."""
@@ -105,9 +107,14 @@ class Facet(msgspec.Struct, frozen=True):
 
 
 class StartExecution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Start a run. With `start` the first work item is enqueued too, filled in from the definition's start node."""
+    """Start a run. With `start` the first work item is enqueued too, filled in from the definition's start node.
 
-    workflow_id: Name
+    With `task_queue` workflow code drives it: `workflow_type` (another word for `workflow_id`) says which, a workflow
+    task is made, and `search_attributes` (another word for `attributes`), `memo`, timeouts and retries of the whole
+    apply.
+    """
+
+    workflow_id: Name | None = None
     version: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
     execution_id: Id | None = None
     namespace: Name = "main"
@@ -119,7 +126,21 @@ class StartExecution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue: Name | None = None
     labels: Labels = {}
     attributes: Attributes = {}
+    workflow_type: Name | None = None
+    task_queue: Name | None = None
+    search_attributes: Attributes = {}
+    memo: msgspec.Raw = ABSENT
+    execution_timeout_ms: Timeout | None = None
+    run_timeout_ms: Timeout | None = None
+    task_timeout_ms: Timeout | None = None
+    workflow_retry: Retry | None = None
+    workflow_max_attempts: Attempts | None = None
     digest: str = PATH
+
+    @property
+    def workflow(self) -> str:
+        """The workflow's name, once the start has been put in one word."""
+        return self.workflow_id or self.workflow_type or ""
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -184,6 +205,13 @@ class Changed(msgspec.Struct, frozen=True):
     execution_id: str
     status: str
     sequence: int
+
+
+class ExecutionStarted(msgspec.Struct, frozen=True):
+    """Fact: an execution was added with its first event, as the command says."""
+
+    execution: Execution
+    command: StartExecution
 
 
 class ExecutionEnding(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import StateError, not_found
+from service.errors import StateError, invalid, not_found
 from service.executions.model import (
     STATUS,
     AppendState,
@@ -112,9 +112,21 @@ async def start(call: Call) -> Any:
 
 async def prepared(call: Call, made: StartExecution) -> StartExecution:
     """A start with `latest` pinned, and with the digest by which a repeat of a chosen id is recognised."""
+    made = in_one_word(made)
     said = "" if made.execution_id is None else digest_of(made)
-    version = await latest(call, made.workflow_id) if made.version == "latest" else made.version
+    version = await latest(call, made.workflow) if made.version == "latest" else made.version
     return msgspec.structs.replace(made, digest=said, version=version)
+
+
+def in_one_word(made: StartExecution) -> StartExecution:
+    """The same start, without the engine's own words for `workflow_id` and `attributes`."""
+    workflow = made.workflow_id or made.workflow_type
+    if not workflow or made.workflow_type not in (None, workflow):
+        raise invalid([("/workflow_id", "name the workflow once, as `workflow_id` or as `workflow_type`")])
+    attributes = made.attributes | made.search_attributes
+    return msgspec.structs.replace(
+        made, workflow_id=workflow, workflow_type=None, attributes=attributes, search_attributes={}
+    )
 
 
 def digest_of(made: StartExecution) -> str:

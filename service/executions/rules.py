@@ -17,6 +17,7 @@ from service.executions.model import (
     Execution,
     ExecutionEnding,
     ExecutionFinished,
+    ExecutionStarted,
     Facet,
     Labels,
     MergeState,
@@ -96,7 +97,7 @@ def start_keys(command: StartExecution, who: Principal, standing: Standing) -> I
     if command.parent_id is not None:
         yield Execution, (tenant, command.parent_id)
     if command.version is not None:
-        yield Definition, (tenant, command.workflow_id, command.version)
+        yield Definition, (tenant, command.workflow, command.version)
     if command.start is not None:
         yield from enqueue_keys(command.start, who, standing)
 
@@ -119,12 +120,12 @@ def start(view: View, command: StartExecution) -> Started:
         tenant_id=view.tenant_id,
         id=command.execution_id or view.new_id(),
         namespace=command.namespace,
-        workflow_id=command.workflow_id,
+        workflow_id=command.workflow,
         version=definition.version if definition else None,
         status="pending" if command.pending else "running",
-        queue=command.queue,
+        queue=command.task_queue or command.queue,
         parent_id=command.parent_id,
-        segment=0,
+        segment=1 if command.task_queue else 0,
         sequence=0,
         snapshot_sequence=0,
         snapshot_events=events,
@@ -149,6 +150,8 @@ def start(view: View, command: StartExecution) -> Started:
     execution = append(view, execution, "execution.started", started_body(command, execution, first, item_id))
     if first is not None:
         enqueue_first(view, first, execution, item_id)
+    if execution.segment:
+        view.tell(ExecutionStarted(view.get(Execution, execution.tenant_id, execution.id) or execution, command))
     return Started(execution.id, execution.status, execution.version, 1, True, item_id)
 
 
@@ -237,10 +240,10 @@ def pinned(view: View, command: StartExecution) -> Definition | None:
     """The definition that a start is pinned to; None for a workflow that lives in code."""
     if command.version is None:
         return None
-    key = (view.tenant_id, command.workflow_id, command.version)
+    key = (view.tenant_id, command.workflow, command.version)
     definition = view.get(Definition, *key)
     if definition is None:
-        raise not_found("definition", f"{command.workflow_id}/{command.version}")
+        raise not_found("definition", f"{command.workflow}/{command.version}")
     if view.has(InUse, *key):  # somebody deletes it in the same batch
         used = view.get(InUse, *key) or InUse(*key, 0)
         view.put(msgspec.structs.replace(used, count=used.count + 1))

@@ -7,7 +7,7 @@ import msgspec
 from service.executions.model import Sequence
 from service.kernel.command import PATH
 from service.kernel.ids import Name
-from service.kernel.raw import ABSENT
+from service.kernel.raw import ABSENT, shown
 
 Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]{1,128}$(?!\n)", description="1–128 of a–z 0–9 _ . -")]
 OURS = frozenset(
@@ -102,3 +102,21 @@ class SnapshotWritten(msgspec.Struct, frozen=True):
     execution_id: str
     snapshot_sequence: int
     sequence: int
+
+
+class ShownEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event as it is answered."""
+
+    sequence: int
+    kind: str
+    body: msgspec.Raw | None
+    at: int
+    actor: str
+    node_id: str | None = None
+    work_item_id: str | None = None
+    causation_id: str | None = None
+
+
+def show_event(row: Any) -> ShownEvent:
+    """An event as it is stored, as it is answered."""
+    return ShownEvent(row[0], row[1], shown(row[2]), row[3], row[4], row[5], row[6], row[7])

@@ -9,30 +9,25 @@ from backends.protocol import Row, Tx
 from service.errors import StateError, not_found
 from service.executions.model import ENDED
 from service.history.fold import fold
-from service.history.model import Appended, AppendEvents, Fold, LoggedEvent, SnapshotWritten, WriteSnapshot
+from service.history.model import (
+    Appended,
+    AppendEvents,
+    Fold,
+    LoggedEvent,
+    ShownEvent,
+    SnapshotWritten,
+    WriteSnapshot,
+    show_event,
+)
 from service.http.answer import document, encode
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command
 from service.http.lists import ALL, Page, listed
 from service.kernel.filters import Field, Vocabulary, compile
-from service.kernel.raw import shown
 
 After = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 AFTER = Query("after", After, 0, "Only events after this sequence.")
 CHECK_SECONDS = 5.0
 FEED = Vocabulary(fields=(Field("kind", "v.kind", "text"),))
-
-
-class ShownEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An event as it is answered."""
-
-    sequence: int
-    kind: str
-    body: msgspec.Raw | None
-    at: int
-    actor: str
-    node_id: str | None = None
-    work_item_id: str | None = None
-    causation_id: str | None = None
 
 
 class FedEvent(msgspec.Struct, frozen=True):
@@ -75,11 +70,6 @@ class Verified(msgspec.Struct, frozen=True):
     differences: list[str]
 
 
-def show(row: Row) -> ShownEvent:
-    """A stored event as it is answered."""
-    return ShownEvent(row[0], row[1], shown(row[2]), row[3], row[4], row[5], row[6], row[7])
-
-
 async def head(call: Call) -> tuple[int, str]:
     """Where the execution's log ends, and its status; 404 when there is none."""
 
@@ -108,7 +98,7 @@ async def events(call: Call) -> Events:
     rows = await page_of(call, call.query["after"], call.query["limit"])
     last, _ = await head(call)
     more = bool(rows) and rows[-1][0] < last
-    return Events([show(row) for row in rows], last, rows[-1][0] if more else None)
+    return Events([show_event(row) for row in rows], last, rows[-1][0] if more else None)
 
 
 async def latest(call: Call) -> Latest:
@@ -185,7 +175,7 @@ class Tail:
 
 def frame(row: Row) -> bytes:
     """One server-sent event. A body with line breaks between its parts becomes as many lines of data."""
-    data = b"\ndata: ".join(encode(show(row)).splitlines())
+    data = b"\ndata: ".join(encode(show_event(row)).splitlines())
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (row[0], row[1].encode(), data)
 
 
@@ -213,7 +203,7 @@ async def feed(call: Call) -> Page:
         )  # fmt: skip
 
     rows = await call.services.backend.read(read, scan=True)
-    items = [FedEvent(row[2], show(row[3:])) for row in rows]
+    items = [FedEvent(row[2], show_event(row[3:])) for row in rows]
     return Page(items, call.services.cursors.seal(scope, rows[-1][:2] if rows else at))
 
 

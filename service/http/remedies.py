@@ -101,6 +101,11 @@ REMEDIES: dict[str, str] = {
     "lease/settled": (
         "The item was settled already, by a request that said something else. See `outcome`; do not try again."
     ),
+    "workflow/nondeterminism": (
+        "The workflow's code changed while this run was under way, or it is not deterministic: time, chance and I/O "
+        "belong into activities or side effects. Deploy the code that began the run; `before` and `now` tell what it "
+        "asked for."
+    ),
     "work/conflict": "The id names an item with other contents. Choose another id, or leave it out.",
     "work/terminal": (
         "The item has ended; see `current_status`. To run the work again, requeue the dead letter or enqueue a new "

@@ -146,9 +146,12 @@ class View:
         """Wake whoever waits on `channel` after the commit."""
         self.wakes.append(channel)
 
-    def tell(self, fact: Any) -> None:
-        """Tell a fact: its listeners decide here and now, in this overlay, in the order of the capabilities."""
-        listeners: Iterable[Callable[[View, Any], None]] = self._set.listeners.get(type(fact), ())
+    def tell(self, fact: Any, of: type | None = None) -> None:
+        """Tell a fact: its listeners decide here and now, in this overlay, in the order of the capabilities.
+
+        `of` names another type to listen for than the fact's own: that of a command which the fact hands on.
+        """
+        listeners: Iterable[Callable[[View, Any], None]] = self._set.listeners.get(of or type(fact), ())
         self._depth += 1
         if self._depth > FACTS_DEEP:
             raise StateError("server/error", "A chain of facts did not end; this is a fault of the service.")

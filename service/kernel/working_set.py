@@ -181,13 +181,17 @@ class WorkingSet:
 
     async def flush(self, tx: Tx) -> None:
         """Write everything, each table once; raise `Conflict` if a guard held a row back."""
-        writes = [write for write in self._writes() if write[1]]
-        touched = await tx.save(writes)
-        for (statement, rows), count in zip(writes, touched, strict=True):
-            if count != len(rows):
-                raise Conflict(f"{statement}: the rows were not as they were read")
+        await self._save(tx, self._writes())
+        await self._save(tx, self._rest())
         for channel in self.wakes:
             tx.wake(channel)
+
+    @staticmethod
+    async def _save(tx: Tx, writes: Iterable[Write]) -> None:
+        made = [write for write in writes if write[1]]
+        for (statement, rows), count in zip(made, await tx.save(made), strict=True):
+            if count != len(rows):
+                raise Conflict(f"{statement}: the rows were not as they were read")
 
     def _writes(self) -> Iterator[Write]:
         for kind in self.schema.in_order({*self._removed, *self._new, *self._changed}):
@@ -204,11 +208,15 @@ class WorkingSet:
 
     def _insert(self, table: Table, new: Mapping[RowKey, Any]) -> Write:
         """New rows in the order of their keys: two batches that insert the same ids wait in line, not crosswise."""
-        if (blank := self.schema.blanks.get(table.row)) is not None:
-            for at in [at for at, row in new.items() if blank.differs(row)]:
-                self._loaded[at] = replace(new[at], **table.blank)
-                self._changed.setdefault(table.row, {})[at] = None
         return self._write(table.insert, sorted(new, key=by_key), new)
+
+    def _rest(self) -> Iterator[Write]:
+        """New rows that have more than their insert says, updated once they are there."""
+        for kind in self.schema.in_order(kind for kind in self._new if kind in self.schema.blanks):
+            table, new = self.schema.tables[kind], self._new[kind]
+            if more := [at for at, row in new.items() if self.schema.blanks[kind].differs(row)]:
+                self._loaded |= {at: replace(new[at], **table.blank) for at in more}
+                yield from self._update(table, more)
 
     def _update(self, table: Table, changed: Iterable[RowKey]) -> Iterator[Write]:
         """Changed rows; those that changed little, by a shorter statement."""

@@ -127,6 +127,17 @@ class EnqueueWork(Enqueue, frozen=True, forbid_unknown_fields=True):
     execution_id: Id | None = None
 
 
+TASKS = frozenset({"activity", "decision"})
+"""What is settled by a capability of its own, which tells of it in its own words: no event of work is appended."""
+
+
+class Task(Enqueue, frozen=True, forbid_unknown_fields=True):
+    """An item that the service itself enqueues for an execution, settled by the capability that made it."""
+
+    drives: Literal["activity", "decision"] = "activity"  # type: ignore[assignment]
+    max_attempts: int | None = None
+
+
 class Enqueued(msgspec.Struct, frozen=True):
     """The item that an enqueue led to; `created` is false when it was there before."""
 

@@ -1,9 +1,6 @@
 """Work over HTTP."""
 
-import asyncio
 import re
-from collections.abc import Callable
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import msgspec
@@ -14,9 +11,7 @@ from service.http.batch import Batch, batch
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
 from service.http.lists import Page, listed, where
 from service.kernel.ids import NAME_PATTERN
-from service.kernel.principal import Principal
 from service.kernel.raw import shown
-from service.work.claims import fits
 from service.work.model import (
     Claims,
     ClaimWork,
@@ -41,8 +36,9 @@ from service.work.model import (
     StartRedrive,
 )
 from service.work.redrive import count
-from service.work.rules import not_yours, shown_status
+from service.work.rules import shown_status
 from service.work.vocabulary import VOCABULARY
+from service.work.waiting import claimed
 
 CLAIM = msgspec.json.Decoder(ClaimWork)
 PAUSE = msgspec.json.Decoder(PauseQueue)
@@ -99,41 +95,7 @@ def show(row: Row) -> ShownItem:
 
 async def claim(call: Call) -> Claims:
     """Claim; with `wait_ms`, wait for something to claim."""
-    made = decode(CLAIM, call.body)
-    for queue in made.queues:
-        if not call.who.may_use(queue):
-            raise not_yours(call.who, queue)
-    if not made.wait_ms:
-        return await call.run(made)  # type: ignore[no-any-return]
-    return await claim_waiting(call, made)
-
-
-async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
-    """Look, park until a commit puts something on one of the queues, look again; until the time is up or the caller
-    gone: nothing is leased to a worker that no longer listens."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
-    gone = asyncio.ensure_future(call.gone())
-    try:
-        with call.services.wakes.park(f"work/{call.who.tenant_id}", waits_for(made, call.who)) as place:
-            while True:
-                found: Claims = await call.run(made)
-                left = deadline - loop.time()
-                if not isinstance(found, Claims) or found.items or left <= 0 or not await place.rest(left, gone):
-                    return found
-    finally:
-        gone.cancel()
-
-
-def waits_for(made: ClaimWork, who: Principal) -> Callable[[str], bool]:
-    """Whether a wake-up is of a queue that the claim asks for, and of items that it can take."""
-    offered = frozenset(made.capabilities)
-
-    def accepts(told: str) -> bool:
-        _, _, queue, requires = told.split("/", 3)
-        return any(fnmatchcase(queue, glob) for glob in made.queues) and fits(requires, offered) and who.may_use(queue)
-
-    return accepts
+    return await claimed(call, decode(CLAIM, call.body))
 
 
 async def get(call: Call) -> ShownItem:

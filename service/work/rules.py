@@ -24,6 +24,7 @@ from service.work.model import (
     OPEN,
     OPEN_ITEMS,
     REDRIVE_JOB,
+    TASKS,
     Claimed,
     Claims,
     ClaimWork,
@@ -51,6 +52,7 @@ from service.work.model import (
     Settled,
     Shelf,
     StartRedrive,
+    Task,
     WorkError,
     WorkItem,
     WorkSettled,
@@ -134,7 +136,7 @@ def enqueue(view: View, asked: Enqueue, execution: Execution | None, first_id: s
     use(view, "ready_work_items")
     item = new_item(view, asked, execution, asked.id or first_id or view.new_id())
     view.add(item)
-    ensure_shelf(view, item.queue, item.requires)
+    ensure_shelf(view, item)
     sequence = None
     if execution is not None:
         execution = msgspec.structs.replace(execution, open_items=execution.open_items + 1)
@@ -147,6 +149,18 @@ def enqueue(view: View, asked: Enqueue, execution: Execution | None, first_id: s
     if item.status == "ready":
         there_is(view, item)
     return Enqueued(item.id, shown_status(item.status), item.ready_at, True, sequence)
+
+
+def place(view: View, asked: Task, execution: Execution) -> WorkItem:
+    """A task of an execution, made by whoever makes tasks: no event, and no limit refuses what must go on."""
+    came_back(view, "ready_work_items")
+    item = new_item(view, asked, execution, asked.id or view.new_id())
+    view.add(item)
+    ensure_shelf(view, item)
+    view.put(msgspec.structs.replace(execution, open_items=execution.open_items + 1))
+    if item.status == "ready":
+        there_is(view, item)
+    return item
 
 
 def equal_item(view: View, asked: Enqueue, execution: Execution | None) -> WorkItem | None:
@@ -176,7 +190,7 @@ def new_item(view: View, asked: Enqueue, execution: Execution | None, item_id: s
     """The row of a new item."""
     ready_at = max(view.now, asked.ready_at or 0) + asked.delay_ms
     return WorkItem(
-        tenant_id=view.tenant_id,
+        tenant_id=execution.tenant_id if execution else view.tenant_id,
         id=item_id,
         execution_id=execution.id if execution else None,
         node_id=asked.node_id,
@@ -209,10 +223,10 @@ def new_item(view: View, asked: Enqueue, execution: Execution | None, item_id: s
     )
 
 
-def ensure_shelf(view: View, queue: str, requires: str) -> None:
+def ensure_shelf(view: View, item: WorkItem) -> None:
     """The shelf exists once its first item does."""
-    if view.get(Shelf, view.tenant_id, queue, requires) is None:
-        view.add(Shelf(view.tenant_id, queue, requires))
+    if view.get(Shelf, item.tenant_id, item.queue, item.requires) is None:
+        view.add(Shelf(item.tenant_id, item.queue, item.requires))
 
 
 def shown_status(status: str) -> str:
@@ -413,6 +427,9 @@ def note(view: View, item: WorkItem, kind: str, body: SettledBody, open_items: i
         return execution
     if open_items:
         execution = msgspec.structs.replace(execution, open_items=execution.open_items + open_items)
+    if item.drives in TASKS:
+        view.put(execution)
+        return execution
     return append(view, execution, kind, encoded(body), node_id=item.node_id, work_item_id=item.id, closing=True)
 
 

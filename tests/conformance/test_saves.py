@@ -38,13 +38,15 @@ async def test_a_guard_that_holds_a_row_back_shows_in_its_own_count(store: State
     assert await store.write(work) == [1, 1]
 
 
-async def test_a_later_write_of_a_table_sees_the_rows_of_an_earlier_one(store: StateBackend, tenant: str) -> None:
+async def test_a_table_may_be_written_twice_as_long_as_no_row_is(store: StateBackend, tenant: str) -> None:
+    await store.write(adding(job(tenant, "a")))
+
     async def work(tx: Tx) -> list[int]:
         return await tx.save(
             [
-                ("insert_jobs", [job(tenant, "a")]),
-                ("insert_shelves", [[tenant, "q", ""]]),
                 ("update_jobs", [step(job(tenant, "a"), 5, was=0)]),
+                ("insert_shelves", [[tenant, "q", ""]]),
+                ("insert_jobs", [job(tenant, "b")]),
             ]
         )
 
@@ -52,6 +54,7 @@ async def test_a_later_write_of_a_table_sees_the_rows_of_an_earlier_one(store: S
     found = await store.read(finding(tenant, "a"))
     assert found is not None
     assert 5 in list(found)
+    assert await exists(store, tenant, "b")
 
 
 async def test_one_refused_write_undoes_those_beside_it(store: StateBackend, tenant: str) -> None:

@@ -49,6 +49,8 @@ ROW_OF = {
     **dict.fromkeys(["enqueueWork", "enqueueWorkItems"], "write"),
     **dict.fromkeys(["claimWork", "renewLease", "renewLeases", "completeWork", "completeWorkItems"], "work"),
     **dict.fromkeys(["failWork", "releaseWork"], "work"),
+    **dict.fromkeys(["claimWorkflowTasks", "submitCommands", "renewWorkflowTask"], "work"),
+    **dict.fromkeys(["cancelExecution", "terminateExecution"], "operate"),
     "deadLetterWork": "operate, or work under a lease",
     **dict.fromkeys(["listWorkItems", "listDeadLetters", "getDeadLetter", "listQueues"], "read"),
     "getWorkItem": "read work",

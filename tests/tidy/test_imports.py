@@ -18,12 +18,14 @@ PURE = tuple(
     )
 )  # fmt: skip
 SEAM = ("backends.protocol", "backends.errors")
+SHARED = ("service.work.waiting",)
+"""Of one capability's files, what the routes of another may use besides models."""
 MAY = {
     "model": (*PURE, "service.errors", "service.*.model"),
     "rules": (*PURE, "service.errors", "service.*.model", "service.*.rules"),
     "store": (*PURE, "{own}.model", *SEAM),
     "claims": ("service.kernel.*", "service.errors", "service.*.model", *SEAM),
-    "routes": ("service.kernel.*", "service.http.*", "service.errors", "service.*.model", "{own}.*", *SEAM),
+    "routes": ("service.kernel.*", "service.http.*", "service.errors", "service.*.model", "{own}.*", *SEAM, *SHARED),
     "examples": ("service.http.*", "service.errors", "service.*.model", "{own}.*"),
     "sweeps": ("service.kernel.*", "service.errors", "service.*.model", "{own}.*", *SEAM),
     "": ("service.kernel.*", "service.errors", "service.*.model", "{own}", "{own}.*", *SEAM),
@@ -34,6 +36,11 @@ EXCEPTIONS = {
         "service.work.rules",
         "service.work.claims",
     ): "a Rule names the Chooser that picks its rows; claims decides nothing",
+    (
+        "service.alarms.rules",
+        "service.alarms.claims",
+    ): "a Rule names the Chooser that picks its rows; claims decides nothing",
+    ("service.runs.commands", "service.capabilities"): "the commands of every capability, each known to its own only",
     ("service.history.rules", "service.history.fold"): "the fold is as pure as a rule, and has a file of its own",
     ("service.definitions.routes", "service.executions.rules"): "one default, SNAPSHOT_EVENTS, that both must agree on",
     ("service.operations.routes", "service"): "the version",

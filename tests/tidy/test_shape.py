@@ -21,6 +21,7 @@ ACROSS = {
     "idempotency_keys_by_age": "the sweep forgets by age, whoever's they are",
     "work_due": "the sweep of due items goes by time",
     "work_leased": "the sweep of leases that ran out goes by time",
+    "alarms_due": "the sweep of alarms goes by time",
     "jobs_running": "the sweep of jobs goes by time",
     "events position": "SQLite's row id, in the order of its commits",
 }

@@ -1,0 +1,190 @@
+"""Rows, commands, replies and facts of runs."""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from service.executions.model import Attributes, Execution
+from service.kernel.command import PATH
+from service.kernel.ids import Id, Name
+from service.kernel.raw import ABSENT
+from service.work.model import Epoch, LeaseMs, WorkError
+
+OF_TASK = "run_of_task"
+"""The run that a work item belongs to, asked for by (tenant, item)."""
+OPEN_STEPS = "open_steps_of_run"
+"""What a run has asked for and not yet got, asked for by (tenant, execution)."""
+Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+Reason = Annotated[str, msgspec.Meta(max_length=1024)] | None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What an execution has beyond its head when workflow code drives it.
+
+    `task_id` is its open workflow task; `woken_at` the sequence of the last event that the workflow must see; `submits`
+    counts the tasks that were settled; `open_steps` and `alarms` count what must be closed when it ends. `first_id`,
+    `previous_id` and `next_id` link the runs of a chain; `options` is what the start said for later runs (JSON).
+    """
+
+    tenant_id: str
+    id: str
+    task_id: str | None
+    woken_at: int
+    submits: int
+    open_steps: int
+    alarms: int
+    cancel_requested_at: int | None
+    first_id: str
+    previous_id: str | None
+    next_id: str | None
+    attempt: int
+    parent_seq: int | None
+    close_policy: str | None
+    options: bytes
+    memo: bytes | None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What a workflow asked for, by its own counter `seq` for things of that `kind`.
+
+    `said` is the command as it came, `digest` tells it from another; `ref` names what was made for it (an item, an
+    execution), `detail` is its capability's business (JSON). `status` is `open` until it has ended, in a word of the
+    capability's.
+    """
+
+    tenant_id: str
+    execution_id: str
+    kind: str
+    seq: int
+    name: str
+    digest: str
+    said: bytes
+    status: str
+    ref: str | None
+    detail: bytes | None
+    created_at: int
+    ended_at: int | None
+
+
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    """What a workflow asks for in a submission. Every command of every capability extends it."""
+
+
+class CompleteWorkflow(Command, frozen=True):
+    """End the run well."""
+
+    result: msgspec.Raw = ABSENT
+
+
+class FailWorkflow(Command, frozen=True):
+    """End the run badly. With a retry policy the workflow is tried again, unless `retryable` is false."""
+
+    error: WorkError
+    retryable: bool = True
+
+
+class CancelWorkflow(Command, frozen=True):
+    """End the run as cancelled: the answer to a request to cancel."""
+
+
+class RecordSideEffect(Command, frozen=True):
+    """Keep a value that replay must not make again; null is a value."""
+
+    seq: Seq
+    name: Name
+    value: msgspec.Raw
+
+
+class RecordSnapshot(Command, frozen=True):
+    """Keep the workflow's state, and a snapshot of the log at this point."""
+
+    state: msgspec.Raw
+
+
+class UpsertSearchAttributes(Command, frozen=True):
+    """Merge search attributes; null removes one."""
+
+    patch: Attributes
+
+
+class SetMemo(Command, frozen=True):
+    """Replace the memo: a note of the workflow's that lists do not filter by."""
+
+    memo: msgspec.Raw
+
+
+COMMANDS = (
+    CompleteWorkflow, FailWorkflow, CancelWorkflow, RecordSideEffect, RecordSnapshot, UpsertSearchAttributes, SetMemo,
+)  # fmt: skip
+
+
+class Ordered(msgspec.Struct, frozen=True):
+    """Fact, told under the command's type: the workflow of this execution asks for something."""
+
+    tenant_id: str
+    execution_id: str
+    command: Any
+
+
+class SubmitCommands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settle a workflow task: what the workflow asks for, having seen the log up to `history_sequence`."""
+
+    epoch: Epoch
+    history_sequence: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    commands: list[Any] = []
+    id: str = PATH
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """Where the run stands after a submission; `task_id` is the next task, if there is something to see already."""
+
+    execution_id: str
+    status: str
+    sequence: int
+    task_id: str | None
+
+
+class ClaimTasks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask for workflow tasks of some queues, of workflow types that this worker can run.
+
+    `since` says how far the worker has the log of executions in its memory: their history is answered from there on.
+    """
+
+    worker_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    queues: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=64)]
+    types: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=256)]
+    namespace: Name = "main"
+    max_items: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    lease_ms: LeaseMs = 30_000
+    wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
+    since: Annotated[dict[Id, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]], msgspec.Meta(max_length=1_000)] = {}
+
+
+class CancelRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ask a run to stop. With `force_after_ms` it is cancelled by then even if its worker never answers."""
+
+    reason: Reason = None
+    force_after_ms: Annotated[int, msgspec.Meta(ge=0, le=31_536_000_000)] | None = None
+    execution_id: str = PATH
+
+
+class TerminateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """End an execution at once, whoever works on it."""
+
+    reason: Reason = None
+    execution_id: str = PATH
+
+
+class CancelRequested(msgspec.Struct, frozen=True):
+    """Fact: a run was asked to stop; whatever is pending for it is withdrawn."""
+
+    tenant_id: str
+    execution_id: str
+    reason: str | None
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """Fact: a run has ended, and this step of it was open."""
+
+    execution: Execution
+    step: Step

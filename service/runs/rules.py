@@ -1,0 +1,459 @@
+"""How a run begins, is woken, decides and ends: pure decisions over the rows of a batch."""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from service.alarms.model import Rang
+from service.alarms.rules import disarm, disarm_all, set_alarm
+from service.errors import StateError, invalid, not_found
+from service.executions import rules as executions
+from service.executions.model import (
+    ENDED,
+    FACETS,
+    OF_ITEM,
+    Attributed,
+    Changed,
+    Execution,
+    ExecutionFinished,
+    ExecutionStarted,
+    SetAttributes,
+    State,
+)
+from service.history.rules import snapshot
+from service.kernel.command import Rule
+from service.kernel.events import append
+from service.kernel.json import fingerprint
+from service.kernel.limits import refuse_past
+from service.kernel.principal import Principal, Standing
+from service.kernel.raw import encoded, stored
+from service.kernel.tables import Wanted
+from service.kernel.view import View
+from service.runs.model import (
+    OF_TASK,
+    OPEN_STEPS,
+    CancelRequested,
+    CancelRun,
+    CancelWorkflow,
+    Closed,
+    Command,
+    CompleteWorkflow,
+    FailWorkflow,
+    Ordered,
+    RecordSideEffect,
+    RecordSnapshot,
+    Run,
+    SetMemo,
+    Step,
+    SubmitCommands,
+    Submitted,
+    TerminateRun,
+    UpsertSearchAttributes,
+)
+from service.work import rules as work
+from service.work.model import Retry, Task, WorkItem, WorkSettled
+
+FOREVER = 2**31 - 1
+AT_ONCE = Retry(backoff="fixed", initial_delay_ms=0, jitter=False)
+FORCE_CANCEL, EXECUTION_TIMEOUT, RUN_TIMEOUT = "run:force_cancel", "run:execution_timeout", "run:run_timeout"
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a start said that later runs of the chain need too."""
+
+    execution_timeout_ms: int | None = None
+    run_timeout_ms: int | None = None
+    task_timeout_ms: int | None = None
+    retry: Retry | None = None
+    max_attempts: int | None = None
+    expires_at: int | None = None
+
+
+# ── begin and wake ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def begin(view: View, fact: ExecutionStarted) -> None:
+    """A start that names a task queue begins a run, with its first workflow task."""
+    execution, said = fact.execution, fact.command
+    if execution.segment == 0:
+        return
+    options = Options(
+        said.execution_timeout_ms, said.run_timeout_ms, said.task_timeout_ms, said.workflow_retry,
+        said.workflow_max_attempts,
+        None if said.execution_timeout_ms is None else view.now + said.execution_timeout_ms,
+    )  # fmt: skip
+    refuse_past(view, "payload_bytes", len(said.memo))
+    add_run(view, execution, options, memo=stored(said.memo))
+
+
+def add_run(
+    view: View,
+    execution: Execution,
+    options: Options,
+    *,
+    memo: bytes | None = None,
+    first_id: str | None = None,
+    previous_id: str | None = None,
+    attempt: int = 1,
+    parent_seq: int | None = None,
+    close_policy: str | None = None,
+) -> Run:
+    """The run of an execution that was just added, its timeouts set and its first task made."""
+    view.add(
+        Run(
+            tenant_id=execution.tenant_id,
+            id=execution.id,
+            task_id=None,
+            woken_at=0,
+            submits=0,
+            open_steps=0,
+            alarms=0,
+            cancel_requested_at=None,
+            first_id=first_id or execution.id,
+            previous_id=previous_id,
+            next_id=None,
+            attempt=attempt,
+            parent_seq=parent_seq,
+            close_policy=close_policy,
+            options=encoded(options),
+            memo=memo,
+        )
+    )
+    if options.expires_at is not None:
+        arm(view, execution.tenant_id, execution.id, EXECUTION_TIMEOUT, options.expires_at)
+    if options.run_timeout_ms is not None:
+        arm(view, execution.tenant_id, execution.id, RUN_TIMEOUT, view.now + options.run_timeout_ms)
+    wake(view, execution.tenant_id, execution.id)
+    return need_run(view, execution.tenant_id, execution.id)
+
+
+def need_run(view: View, tenant_id: str, execution_id: str) -> Run:
+    """The run, or 404: an execution that no workflow drives has none."""
+    found = view.get(Run, tenant_id, execution_id)
+    if found is None:
+        raise not_found("workflow run", execution_id)
+    return found
+
+
+def wake(view: View, tenant_id: str, execution_id: str) -> None:
+    """The workflow must see the log as far as it goes now: by the task that is open, or by one that is made for it."""
+    run, execution = need_run(view, tenant_id, execution_id), head(view, tenant_id, execution_id)
+    if execution.status in ENDED:
+        return
+    task_id = run.task_id or new_task(view, execution)
+    view.put(msgspec.structs.replace(run, task_id=task_id, woken_at=head(view, tenant_id, execution_id).sequence))
+
+
+def head(view: View, tenant_id: str, execution_id: str) -> Execution:
+    """The execution's head as the batch has it; a sweep asks for those of any tenant."""
+    found = view.get(Execution, tenant_id, execution_id)
+    if found is None:
+        raise not_found("execution", execution_id)
+    return found
+
+
+def new_task(view: View, execution: Execution) -> str:
+    """A workflow task on the run's queue, for workers that know its type; it is handed out until it is settled."""
+    asked = Task(
+        queue=shelf(execution.namespace, execution.queue or "default"),
+        drives="decision",
+        required_capabilities=[f"workflow:{execution.workflow_id}"],
+        max_attempts=FOREVER,
+        retry=AT_ONCE,
+    )
+    return work.place(view, asked, execution).id
+
+
+def shelf(namespace: str, queue: str) -> str:
+    """A task queue as work items know it: those of other namespaces than `main` have their namespace before them."""
+    return queue if namespace == "main" else f"{namespace}|{queue}"
+
+
+def arm(view: View, tenant_id: str, execution_id: str, name: str, due_at: int, detail: bytes | None = None) -> None:
+    """Set an alarm of a run, which counts them so that it knows at its end whether there is one to take away."""
+    if set_alarm(view, tenant_id, execution_id, name, due_at, detail):
+        run = need_run(view, tenant_id, execution_id)
+        view.put(msgspec.structs.replace(run, alarms=run.alarms + 1))
+
+
+def unarm(view: View, tenant_id: str, execution_id: str, name: str) -> None:
+    """Take an alarm of a run away, if it is set."""
+    run = need_run(view, tenant_id, execution_id)
+    if run.alarms and disarm(view, tenant_id, execution_id, name):
+        view.put(msgspec.structs.replace(run, alarms=run.alarms - 1))
+
+
+# ── submit ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def task_keys(command: SubmitCommands, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The task, its execution, its run."""
+    for what in (WorkItem, OF_ITEM, OF_TASK):
+        yield what, (who.tenant_id, command.id)
+
+
+def submit(view: View, command: SubmitCommands) -> Submitted:
+    """Settle a task by its commands, all or none. The same submission again answers as the first time."""
+    said = fingerprint("commands", command.history_sequence, encoded(command.commands))
+    item = work.need(view, command.id)
+    if item.epoch == command.epoch and item.status == "completed" and item.settle_digest == said:
+        return msgspec.json.decode(item.settle_reply or b"", type=Submitted)
+    item = work.held(item, command.epoch)
+    if item.drives != "decision" or item.execution_id is None:
+        raise not_found("workflow task", item.id)
+    tenant, execution_id = item.tenant_id, item.execution_id
+    seen(executions.need_open(view, execution_id), command.history_sequence)
+    run = need_run(view, tenant, execution_id)
+    view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + 1))
+    work.finish(view, item, "completed", said)
+    for one in command.commands:
+        order(view, tenant, execution_id, one)
+    run = need_run(view, tenant, execution_id)
+    if run.task_id is None and run.woken_at > command.history_sequence:
+        wake(view, tenant, execution_id)
+    execution = head(view, tenant, execution_id)
+    reply = Submitted(execution_id, execution.status, execution.sequence, need_run(view, tenant, execution_id).task_id)
+    item = work.need(view, command.id)
+    view.put(msgspec.structs.replace(item, settle_digest=said, settle_reply=encoded(reply)))
+    return reply
+
+
+def seen(execution: Execution, history_sequence: int) -> None:
+    """422 for a worker that claims to have seen more than there is."""
+    if history_sequence > execution.sequence:
+        raise invalid(
+            [("/history_sequence", f"the log ends at {execution.sequence}; send the sequence that was replayed")]
+        )
+
+
+def order(view: View, tenant_id: str, execution_id: str, command: Command) -> None:
+    """Do what one command asks for: here, or wherever its type is listened for."""
+    executions.need_open(view, execution_id)
+    own = APPLY.get(type(command))
+    if own is not None:
+        own(view, head(view, tenant_id, execution_id), command)
+    else:
+        view.tell(Ordered(tenant_id, execution_id, command), of=type(command))
+
+
+def step_before(view: View, execution: Execution, kind: str, command: Command, seq: int) -> Step | None:
+    """The step that this command was before, or None; 409 when the counter stands for something else."""
+    found = view.get(Step, execution.tenant_id, execution.id, kind, seq)
+    if found is None:
+        return None
+    if found.digest != fingerprint(encoded(command)):
+        raise StateError(
+            "workflow/nondeterminism",
+            f"The workflow's {kind} {seq} was {found.said.decode()} and is now {encoded(command).decode()}. Workflow "
+            "code must ask for the same things in the same order when replayed; deploy the code that began this run.",
+            kind=kind,
+            seq=seq,
+            before=msgspec.Raw(found.said),
+            now=msgspec.Raw(encoded(command)),
+        )
+    return found
+
+
+def add_step(
+    view: View,
+    execution: Execution,
+    kind: str,
+    command: Command,
+    seq: int,
+    name: str,
+    *,
+    status: str = "open",
+    ref: str | None = None,
+    detail: bytes | None = None,
+) -> Step:
+    """Write down what the workflow asks for; an open step is closed with its run."""
+    said = encoded(command)
+    step = Step(
+        execution.tenant_id, execution.id, kind, seq, name, fingerprint(said), said, status, ref, detail, view.now,
+        None if status == "open" else view.now,
+    )  # fmt: skip
+    view.add(step)
+    if status == "open":
+        run = need_run(view, execution.tenant_id, execution.id)
+        view.put(msgspec.structs.replace(run, open_steps=run.open_steps + 1))
+    return step
+
+
+def end_step(view: View, step: Step, status: str, detail: bytes | None = None) -> Step:
+    """The step in the word that says how it ended."""
+    ended = msgspec.structs.replace(step, status=status, ended_at=view.now, detail=detail or step.detail)
+    view.put(ended)
+    run = need_run(view, step.tenant_id, step.execution_id)
+    view.put(msgspec.structs.replace(run, open_steps=run.open_steps - 1))
+    return ended
+
+
+def _complete(view: View, execution: Execution, command: CompleteWorkflow) -> None:
+    executions.move(view, execution, "completed", stored(command.result))
+
+
+def _fail(view: View, execution: Execution, command: FailWorkflow) -> None:
+    executions.move(view, execution, "failed", None, encoded(work.shown_error(command.error)))
+
+
+def _cancel(view: View, execution: Execution, _command: CancelWorkflow) -> None:
+    executions.move(view, execution, "cancelled")
+
+
+class SideEffectBody(msgspec.Struct, frozen=True):
+    """Body of `side_effect.recorded`."""
+
+    seq: int
+    name: str
+    value: msgspec.Raw
+
+
+def _side_effect(view: View, execution: Execution, command: RecordSideEffect) -> None:
+    if step_before(view, execution, "side_effect", command, command.seq) is not None:
+        return
+    refuse_past(view, "payload_bytes", len(command.value))
+    add_step(view, execution, "side_effect", command, command.seq, command.name, status="recorded")
+    body = SideEffectBody(command.seq, command.name, command.value)
+    append(view, execution, "side_effect.recorded", encoded(body))
+
+
+def _snapshot(view: View, execution: Execution, command: RecordSnapshot) -> None:
+    state = bytes(command.state)
+    view.expect((State, (execution.tenant_id, execution.id)))
+    snapshot(view, executions.write_state(view, execution, "state.replaced", state, state))
+
+
+def _attributes(view: View, execution: Execution, command: UpsertSearchAttributes) -> None:
+    view.expect(*((what, (execution.tenant_id, execution.id)) for what in (Attributed, FACETS)))
+    executions.set_attributes(view, SetAttributes(command.patch, {}, None, execution.id))
+
+
+def _memo(view: View, execution: Execution, command: SetMemo) -> None:
+    refuse_past(view, "payload_bytes", len(command.memo))
+    run = need_run(view, execution.tenant_id, execution.id)
+    view.put(msgspec.structs.replace(run, memo=stored(command.memo)))
+    append(view, execution, "memo.set", stored(command.memo))
+
+
+APPLY: dict[type, Callable[..., None]] = {
+    CompleteWorkflow: _complete,
+    FailWorkflow: _fail,
+    CancelWorkflow: _cancel,
+    RecordSideEffect: _side_effect,
+    RecordSnapshot: _snapshot,
+    UpsertSearchAttributes: _attributes,
+    SetMemo: _memo,
+}
+
+
+def task_settled(view: View, fact: WorkSettled) -> None:
+    """A workflow task ends by its commands only; one that an operator buried takes its run with it."""
+    item = fact.item
+    if item.drives != "decision" or item.execution_id is None:
+        return
+    run = need_run(view, item.tenant_id, item.execution_id)
+    if run.task_id != item.id:
+        return
+    if fact.outcome == "completed":
+        raise StateError(
+            "work/conflict",
+            "A workflow task is settled by its commands: POST /v1/workflow-tasks/{id}/commands.",
+            current_status="leased",
+        )
+    view.put(msgspec.structs.replace(run, task_id=None))
+    execution = head(view, item.tenant_id, item.execution_id)
+    if execution.status not in ENDED:
+        executions.move(view, execution, "failed", None, fact.error)
+
+
+# ── end ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CancelBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of `workflow.cancel_requested`."""
+
+    reason: str | None = None
+
+
+def by_execution(command: CancelRun, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The execution and its run."""
+    yield Execution, (who.tenant_id, command.execution_id)
+    yield Run, (who.tenant_id, command.execution_id)
+
+
+def cancel(view: View, command: CancelRun) -> Changed:
+    """Ask a run to stop; at once if nobody has worked on it, or if no workflow drives the execution."""
+    execution = executions.need_open(view, command.execution_id)
+    if execution.segment == 0:
+        return executions.changed(executions.move(view, execution, "cancelled", None, None, command.reason))
+    request_cancel(view, execution, command.reason, command.force_after_ms)
+    return executions.changed(head(view, execution.tenant_id, execution.id))
+
+
+def request_cancel(view: View, execution: Execution, reason: str | None, force_after_ms: int | None = None) -> None:
+    """The request, once: its event, what is pending withdrawn, a task for the workflow to answer by."""
+    tenant, id = execution.tenant_id, execution.id
+    run = need_run(view, tenant, id)
+    if run.cancel_requested_at is None:
+        view.put(msgspec.structs.replace(run, cancel_requested_at=view.now))
+        append(view, execution, "workflow.cancel_requested", encoded(CancelBody(reason)), closing=True)
+        view.tell(CancelRequested(tenant, id, reason))
+        if untouched(view, run):
+            executions.move(view, head(view, tenant, id), "cancelled", None, None, reason)
+            return
+        wake(view, tenant, id)
+    if force_after_ms is not None:
+        arm(view, tenant, id, FORCE_CANCEL, view.now + force_after_ms)
+
+
+def untouched(view: View, run: Run) -> bool:
+    """Whether no worker has ever held a task of this run."""
+    task = view.get(WorkItem, run.tenant_id, run.task_id) if run.task_id else None
+    return run.submits == 0 and (task is None or task.epoch == 0)
+
+
+def terminate(view: View, command: TerminateRun) -> Changed:
+    """End at once; leases are taken back, and nothing of it stays open."""
+    execution = executions.need_open(view, command.execution_id)
+    return executions.changed(executions.move(view, execution, "terminated", None, None, command.reason))
+
+
+def close(view: View, fact: ExecutionFinished) -> None:
+    """When a run ends, its alarms and open steps end with it; each step's capability is told."""
+    execution = fact.execution
+    if execution.segment == 0:
+        return
+    run = need_run(view, execution.tenant_id, execution.id)
+    if run.open_steps:
+        for step in view.group(Step, OPEN_STEPS, execution.tenant_id, execution.id):
+            view.put(msgspec.structs.replace(step, status="closed", ended_at=view.now))
+            view.tell(Closed(execution, step))
+    if run.alarms:
+        disarm_all(view, execution.tenant_id, execution.id)
+    run = need_run(view, execution.tenant_id, execution.id)
+    view.put(msgspec.structs.replace(run, task_id=None, open_steps=0, alarms=0))
+
+
+def rang(view: View, fact: Rang) -> None:
+    """A run that was to be cancelled by now is; one whose time is up has timed out."""
+    alarm = fact.alarm
+    if alarm.kind != "run":
+        return
+    run = need_run(view, alarm.tenant_id, alarm.owner_id)
+    view.put(msgspec.structs.replace(run, alarms=run.alarms - 1))
+    execution = head(view, alarm.tenant_id, alarm.owner_id)
+    if execution.status in ENDED:
+        return
+    if alarm.name == FORCE_CANCEL:
+        executions.move(view, execution, "cancelled")
+    else:
+        error = work.KeptError("timeout", f"the {alarm.name.partition(':')[2].replace('_', ' ')} is over")
+        executions.move(view, execution, "timed_out", None, encoded(error))
+
+
+RULES = [
+    Rule(SubmitCommands, submit, task_keys),
+    Rule(CancelRun, cancel, by_execution),
+    Rule(TerminateRun, terminate, by_execution),
+]
+LISTENERS = [(ExecutionStarted, begin), (WorkSettled, task_settled), (ExecutionFinished, close), (Rang, rang)]

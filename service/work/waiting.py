@@ -1,0 +1,49 @@
+"""Claims over HTTP: now, or as soon as a commit brings something to claim."""
+
+import asyncio
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+
+from service.http.endpoint import Call
+from service.kernel.principal import Principal
+from service.work.claims import fits
+from service.work.model import Claims, ClaimWork
+from service.work.rules import not_yours
+
+
+async def claimed(call: Call, made: ClaimWork) -> Claims:
+    """Claim; with `wait_ms`, wait for something to claim. Refuses queues that the token may not use."""
+    for queue in made.queues:
+        if not call.who.may_use(queue):
+            raise not_yours(call.who, queue)
+    if not made.wait_ms:
+        return await call.run(made)  # type: ignore[no-any-return]
+    return await claim_waiting(call, made)
+
+
+async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
+    """Look, park until a commit puts something on one of the queues, look again; until the time is up or the caller
+    gone: nothing is leased to a worker that no longer listens."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
+    gone = asyncio.ensure_future(call.gone())
+    try:
+        with call.services.wakes.park(f"work/{call.who.tenant_id}", waits_for(made, call.who)) as place:
+            while True:
+                found: Claims = await call.run(made)
+                left = deadline - loop.time()
+                if not isinstance(found, Claims) or found.items or left <= 0 or not await place.rest(left, gone):
+                    return found
+    finally:
+        gone.cancel()
+
+
+def waits_for(made: ClaimWork, who: Principal) -> Callable[[str], bool]:
+    """Whether a wake-up is of a queue that the claim asks for, and of items that it can take."""
+    offered = frozenset(made.capabilities)
+
+    def accepts(told: str) -> bool:
+        _, _, queue, requires = told.split("/", 3)
+        return any(fnmatchcase(queue, glob) for glob in made.queues) and fits(requires, offered) and who.may_use(queue)
+
+    return accepts

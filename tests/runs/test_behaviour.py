@@ -1,0 +1,159 @@
+"""Runs over HTTP: one workflow task at a time, woken by what happens, settled by commands, ended by whoever may."""
+
+from tests.conftest import Api, Clock
+from tests.runs.engine import commands, reclaim, ring, started, submit, tasks
+
+
+async def test_a_start_with_a_task_queue_makes_one_task_with_the_whole_history(api: Api) -> None:
+    run = await started(api, input={"n": 1})
+    (task,) = await tasks(api)
+    assert task["execution_id"] == run
+    assert task["workflow_type"] == "order"
+    assert [event["kind"] for event in task["history"]] == ["execution.started"]
+    assert task["history"][0]["body"]["input"] == {"n": 1}
+    assert task["history_complete"]
+    assert await tasks(api) == []
+
+
+async def test_a_task_is_only_given_to_a_worker_that_declares_its_type(api: Api) -> None:
+    await started(api)
+    assert await tasks(api, "other") == []
+    assert await api.claim("flows") == []
+    assert len(await tasks(api, "other", "order")) == 1
+
+
+async def test_namespaces_do_not_share_queues(api: Api) -> None:
+    await started(api, namespace="blue")
+    assert await tasks(api) == []
+    assert len(await tasks(api, namespace="blue")) == 1
+
+
+async def test_a_workflow_completes_by_its_command(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    told = await submit(api, task, {"type": "CompleteWorkflow", "result": {"ok": True}})
+    assert told["status"] == "completed"
+    found = await api.ok("GET", f"/v1/executions/{run}")
+    assert found["result"] == {"ok": True}
+    assert found["open_items"] == 0
+    assert [event["kind"] for event in await api.events(run)] == ["execution.started", "execution.completed"]
+
+
+async def test_a_submission_that_is_repeated_answers_the_same_and_another_one_is_refused(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    effect = {"type": "RecordSideEffect", "seq": 1, "name": "uuid", "value": None}
+    told = await submit(api, task, effect)
+    assert await submit(api, task, effect) == told
+    body = commands(task, {"type": "CompleteWorkflow"})
+    await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "lease/settled", json=body)
+    assert [event["kind"] for event in await api.events(run)] == ["execution.started", "side_effect.recorded"]
+
+
+async def test_commands_are_all_done_or_none(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    body = commands(task, {"type": "CompleteWorkflow"}, {"type": "SetMemo", "memo": 1})
+    await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "execution/terminal", json=body)
+    assert (await api.ok("GET", f"/v1/executions/{run}"))["status"] == "running"
+    await submit(api, task, {"type": "FailWorkflow", "error": {"type": "boom"}})
+    found = await api.ok("GET", f"/v1/executions/{run}")
+    assert (found["status"], found["error"]["type"]) == ("failed", "boom")
+
+
+async def test_every_malformed_command_is_told_at_once(api: Api) -> None:
+    await started(api)
+    (task,) = await tasks(api)
+    body = commands(task, {"type": "Nothing"}, {"type": "SetMemo"}, {"type": "SetMemo", "memo": 1, "more": 2})
+    said = await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "request/invalid", json=body)
+    assert [error["pointer"].split("/")[2] for error in said["errors"]] == ["0", "1", "2"]
+
+
+async def test_the_same_counter_with_something_else_is_nondeterminism(api: Api) -> None:
+    await started(api)
+    (task,) = await tasks(api)
+    one = {"type": "RecordSideEffect", "seq": 1, "name": "uuid", "value": "a"}
+    body = commands(task, one, one | {"value": "b"})
+    said = await api.refused(
+        "POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "workflow/nondeterminism", json=body
+    )
+    assert said["before"]["value"] == "a"
+    assert said["now"]["value"] == "b"
+    assert (await submit(api, task, one, one))["sequence"] == 2
+
+
+async def test_what_happens_while_a_task_is_held_makes_a_new_one_when_it_is_submitted(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    await api.ok("POST", f"/v1/executions/{run}/cancel", json={"reason": "enough"})
+    assert await tasks(api) == []
+    told = await submit(api, task)
+    assert told["task_id"] not in (None, task["task_id"])
+    (task,) = await tasks(api, since={run: 1})
+    assert [event["kind"] for event in task["history"]] == ["workflow.cancel_requested"]
+    assert task["cancel_requested_at"] is not None
+    assert (await submit(api, task, {"type": "CancelWorkflow"}))["status"] == "cancelled"
+
+
+async def test_a_run_that_nobody_has_worked_on_is_cancelled_at_once(api: Api) -> None:
+    run = await started(api)
+    assert (await api.ok("POST", f"/v1/executions/{run}/cancel", json={}))["status"] == "cancelled"
+    assert await tasks(api) == []
+
+
+async def test_a_cancellation_is_forced_when_the_worker_never_answers(api: Api, clock: Clock) -> None:
+    run = await started(api)
+    await tasks(api)
+    await api.ok("POST", f"/v1/executions/{run}/cancel", json={"force_after_ms": 1_000})
+    clock.advance(1_001)
+    await ring(api)
+    assert (await api.ok("GET", f"/v1/executions/{run}"))["status"] == "cancelled"
+
+
+async def test_a_terminated_run_takes_its_task_with_it(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    await api.ok("POST", f"/v1/executions/{run}/terminate", json={"reason": "now"})
+    await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "lease/stale", json=commands(task))
+    assert (await api.events(run))[-1]["kind"] == "execution.terminated"
+
+
+async def test_a_run_times_out(api: Api, clock: Clock) -> None:
+    run = await started(api, run_timeout_ms=5_000)
+    clock.advance(5_000)
+    await ring(api)
+    assert (await api.ok("GET", f"/v1/executions/{run}"))["status"] == "timed_out"
+
+
+async def test_a_task_whose_lease_runs_out_is_given_out_again(api: Api, clock: Clock) -> None:
+    await started(api)
+    (first,) = await tasks(api, lease_ms=1_000)
+    clock.advance(1_001)
+    await reclaim(api)
+    (again,) = await tasks(api)
+    assert (again["task_id"], again["epoch"]) == (first["task_id"], 2)
+    await api.refused("POST", f"/v1/workflow-tasks/{first['task_id']}/commands", "lease/stale", json=commands(first))
+
+
+async def test_a_workflow_task_cannot_be_completed_past_its_commands(api: Api) -> None:
+    await started(api)
+    (task,) = await tasks(api)
+    await api.refused(
+        "POST", f"/v1/work-items/{task['task_id']}/complete", "work/conflict", json={"epoch": task["epoch"]}
+    )
+
+
+async def test_attributes_memo_and_state_are_the_workflows_to_write(api: Api) -> None:
+    run = await started(api, search_attributes={"customer": "acme"}, memo={"a": 1})
+    (task,) = await tasks(api)
+    assert task["memo"] == {"a": 1}
+    await submit(
+        api,
+        task,
+        {"type": "UpsertSearchAttributes", "patch": {"customer": None, "amount": 7}},
+        {"type": "SetMemo", "memo": {"b": 2}},
+        {"type": "RecordSnapshot", "state": {"at": 3}},
+    )
+    found = await api.ok("GET", f"/v1/executions/{run}")
+    assert (found["attributes"], found["state"]) == ({"amount": 7}, {"at": 3})
+    assert (await api.ok("POST", f"/v1/executions/{run}/snapshots:verify"))["matches"] is True
