@@ -4,12 +4,18 @@ The differences page: everything in which the two engines differ, and where.
 
 * Writers. SQLite has one, in this process (`sqlite.py`, a lock file keeps a second process out); Postgres has many,
   rows are locked in a fixed order by the caller and lost races are retried (`postgres.py`).
+* Hosts. A Postgres URL may name several (`one:5432,two:5432`); the one that takes writes is found, after a failover too
+  (`postgres_hosts.py`).
 * Locks. `FOR UPDATE [SKIP LOCKED]` is dropped on SQLite (`statements.py`).
 * Batches. `WITH rows(…) AS (:rows)` is a VALUES list or an `unnest` (`statements.py`).
 * Time. SQLite takes the process's clock, Postgres the database's.
 * Wake-ups. In the process on SQLite, LISTEN/NOTIFY between processes on Postgres (`postgres_listen.py`).
 * Types. SQLite tables are STRICT with INTEGER, TEXT, BLOB; Postgres has BIGINT, TEXT sorted by bytes, BYTEA
   (`migrate.py`).
+* Tenants. Postgres keeps them apart by itself, under roles that see no others (`postgres_fence.py`); SQLite has no such
+  thing, and there the statements alone do.
+* Damage and copies. A SQLite file is looked at before it is served (`damage.py`) and copied by `holdfast backup`
+  (`backup.py`); Postgres has checksums and pg_dump of its own.
 * What `holdfast doctor` asks of an engine: its version, its faults, its settings (`sql/engine.sql`).
 * The event feed's position. SQLite's one writer commits in order, so the row id is the position; on Postgres the
   position is (transaction, row) and readers stay below the oldest running transaction (`0001_core.sql`). The three
@@ -21,7 +27,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from backends import postgres, sqlite
+from backends.postgres_fence import Fence
 from backends.protocol import StateBackend
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that `sqlite:///relative.db` or `sqlite:////absolute.db` names. Raises ValueError for another store."""
+    if urlsplit(url).scheme != "sqlite":
+        raise ValueError("not a SQLite store")
+    return Path(unquote(url.removeprefix("sqlite:///")))
 
 
 async def connect(
@@ -33,16 +47,21 @@ async def connect(
     connections: int = 16,
     lanes: int = 2,
     pooler: str = "none",
+    roles: tuple[str, str] | None = ("holdfast_app", "holdfast_sweep"),
 ) -> StateBackend:
     """Open the store that `url` names: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://…`.
 
     Raises `backends.errors.Unavailable` when it cannot be reached, ValueError for another scheme. `clock`
-    (milliseconds) stands for the store's own, in tests.
+    (milliseconds) stands for the store's own, in tests. `roles` are the app role and the sweep role that Postgres keeps
+    tenants apart by; None leaves that to the statements.
     """
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
-        path = Path(unquote(url.removeprefix("sqlite:///")))
+        path = sqlite_path(url)
         return await sqlite.connect(path, synchronous=synchronous, lock=lock, clock=clock or sqlite.process_clock)
     if scheme in ("postgresql", "postgres"):
-        return await postgres.connect(url, connections=connections, lanes=lanes, pooler=pooler, clock=clock)
+        fence = None if roles is None else Fence(*roles)
+        return await postgres.connect(
+            url, connections=connections, lanes=lanes, pooler=pooler, fence=fence, clock=clock
+        )
     raise ValueError(f"{scheme!r} is not a store; use sqlite:///file.db or postgresql://user@host/database")

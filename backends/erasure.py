@@ -32,14 +32,21 @@ def keys() -> dict[str, list[str]]:
 
 @lru_cache(maxsize=1)
 def texts() -> dict[str, str]:
-    """`tenant_tables`, `count_tenant_rows`, and `erase_<table>` for each table."""
+    """`tenant_tables`, `count_tenant_rows` and, for a batch of tenants, `load_tenant_rows`; `erase_<table>` for each."""
     names = list(keys())
     listed = ", ".join(f"({at}, '{name}')" for at, name in enumerate(names))
     counts = [
         f"(SELECT count(*) FROM (SELECT 1 FROM {name} WHERE tenant_id = :tenant_id LIMIT {COUNTED_MAX}) AS c)"
         for name in names
     ]
+    several = [
+        f"(SELECT count(*) FROM (SELECT 1 FROM {name} x WHERE x.tenant_id = r.tenant_id LIMIT {COUNTED_MAX}) AS c)"
+        for name in names
+        if name != "tenants"
+    ]
     return {
+        "load_tenant_rows": f"WITH rows(tenant_id TEXT) AS (:rows)\n"
+        f"SELECT r.tenant_id, {' + '.join(several)} AS count FROM rows r ORDER BY r.tenant_id",
         "tenant_tables": f"SELECT column2 FROM (VALUES {listed}) AS t ORDER BY column1",
         "count_tenant_rows": f"SELECT {' + '.join(counts)}",
         **{f"erase_{name}": erase(name, key) for name, key in keys().items()},

@@ -1,11 +1,14 @@
 """What a store can say when it cannot do what it was asked; the kernel turns each into an answer.
 
 StoreError
-├─ Conflict         the rows were not as expected (a constraint, or a guard that matched nothing); rolled back
+├─ Conflict         the rows were not as expected (a constraint, a guard, or others were first each time); rolled back
 ├─ Unavailable      the store is away; nothing was written; try again
 ├─ OutcomeUnknown   the connection broke during COMMIT; the write may have happened
+├─ TooSlow          a statement of a scan took longer than it may; nothing was read
 ├─ Full             no room on the disk; rolled back
-└─ SchemaMismatch   the store's schema is not the one this program was built for
+├─ Corrupt          the store's file is damaged; nothing was written, and nothing will be
+├─ SchemaMismatch   the store's schema is not the one this program was built for
+└─ Unfenced         the database would show a transaction the rows of tenants that it does not act for
 """
 
 
@@ -14,7 +17,7 @@ class StoreError(Exception):
 
 
 class Conflict(StoreError):
-    """A constraint or a guard refused the statement; the transaction left no trace."""
+    """A constraint or a guard refused the statement, or others were first each time; the transaction left no trace."""
 
 
 class Unavailable(StoreError):
@@ -25,9 +28,21 @@ class OutcomeUnknown(StoreError):
     """The connection was lost while COMMIT was under way: the transaction is whole or absent, and we cannot tell."""
 
 
+class TooSlow(StoreError):
+    """A statement of a scan took longer than the backend's `scan_seconds`; it was cut off."""
+
+
 class Full(StoreError):
     """The store has no room; the transaction left no trace and reads go on."""
 
 
+class Corrupt(StoreError):
+    """The store is damaged: what it holds cannot be read, or is not what was written."""
+
+
 class SchemaMismatch(StoreError):
     """The schema is newer than this program, or a migration that was applied has since been edited."""
+
+
+class Unfenced(StoreError):
+    """The connection could see past the row level security of the tables, or the tables have none."""

@@ -4,7 +4,8 @@ Promises: a transaction is retried after 40001 and 40P01 (it left no trace); a c
 `Unavailable`, during COMMIT `OutcomeUnknown`; time is the database's.
 
 The odd things: BEGIN and COMMIT are plain messages (asyncpg's transaction object costs more than the statement);
-the pool runs no reset query, because nothing here sets session state. Postgres keeps the plan of a prepared
+the pool runs no reset query: the only session state is for whom a connection reads, and each reader says that anew
+(`Connection.act`). Postgres keeps the plan of a prepared
 statement until the table is analyzed, a minute late at best, and on an empty table one index is as good as another:
 so plans that read whole tables are switched off for our sessions, and each connection plans anew every second
 (measured: without it, loading 32 executions takes 200 ms once 40,000 have come to a table that was empty).
@@ -19,16 +20,18 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from backends import migrate
-from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, Unavailable
+from backends import migrate, postgres_hosts
+from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable, Unfenced
+from backends.postgres_fence import LEAVE, Fence
 from backends.postgres_listen import Listener
-from backends.protocol import Heard, Row, Tx, Where, Work, Write
+from backends.protocol import EVERY, Heard, Row, Tenants, Tx, Where, Work, Write
 from backends.statements import Statement, load, together
 
 T = TypeVar("T")
 ATTEMPTS = 8
 PLANS_SECONDS = 1.0
 PING_SECONDS = 5.0
+SET_BACK_MS = 5_000
 LOST = (
     OSError,
     asyncpg.InterfaceError,
@@ -48,6 +51,19 @@ SESSION = {
     "enable_material": "off", "jit": "off",
     "idle_in_transaction_session_timeout": "30000", "application_name": "holdfast",
 }  # fmt: skip
+
+
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that knows for whom its session acts."""
+
+    scope = LEAVE
+
+    async def act(self, scope: str) -> None:
+        """Have the session act under `scope`, the commands that say so; no round trip where it does already."""
+        if scope != self.scope:
+            self.scope = ""  # if the command is cut short, nobody knows
+            await self.execute(scope)
+            self.scope = scope
 
 
 class PostgresTx:
@@ -121,12 +137,24 @@ class PostgresBackend:
     """A database; any number of processes may serve it."""
 
     name = "postgres"
+    scan_seconds: float | None = None
 
-    def __init__(self, dsn: str, pool: Any, lanes: int, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        pool: Any,
+        lanes: int,
+        clock: Callable[[], int] | None = None,
+        fence: Fence | None = None,
+        sessions: bool = True,
+    ) -> None:
         self._dsn, self._pool, self.lanes, self._clock = dsn, pool, lanes, clock
+        self._whole, self._sessions = fence, sessions
+        self._fence: Fence | None = None
+        self.scan_lanes = max(2, (pool.get_max_size() - lanes) // 2)
         self._statements = load("postgres")
-        self._listener = Listener(lambda: asyncpg.connect(dsn, timeout=5))
-        self._offset = 0.0
+        self._listener = Listener(lambda: postgres_hosts.connect(dsn, timeout=5))
+        self._offset, self._latest = 0.0, 0
         self._planned: dict[int, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -136,16 +164,24 @@ class PostgresBackend:
         self._tasks.append(asyncio.create_task(self._keep_time()))
 
     def now(self) -> int:
-        """The database's clock: read each second, carried between by a clock that only moves forward."""
+        """The database's clock: read each second, carried between by a clock that only moves forward.
+
+        A reading that is a little behind the one before makes it stand, never step back; one that is `SET_BACK_MS`
+        behind says that the database's clock itself was set back, and is followed.
+        """
         if self._clock is not None:
             return self._clock()
-        return int(time.monotonic() * 1000 + self._offset)
+        self._latest = max(self._latest, int(time.monotonic() * 1000 + self._offset))
+        return self._latest
 
     async def _read_clock(self) -> None:
         async with self._connection() as db:
             before = time.monotonic()
             theirs = await db.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8 * 1000")
-            self._offset = theirs - (before + time.monotonic()) * 500
+            after = time.monotonic()
+            self._offset = theirs - (before + after) * 500
+            if self._latest > after * 1000 + self._offset + SET_BACK_MS:
+                self._latest = 0
 
     async def _keep_time(self) -> None:
         while True:
@@ -184,21 +220,25 @@ class PostgresBackend:
         self._planned[pid] = now
         await db.execute("DISCARD PLANS")
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._transaction(work)
+                return await self._transaction(work, tenants)
             except RACES as error:
                 if attempt == ATTEMPTS:
-                    raise Unavailable("the transaction lost every race it entered") from error
+                    raise Conflict("the transaction lost every race it entered") from error
                 await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))
         raise AssertionError("unreachable")
 
-    async def _transaction(self, work: Work[T]) -> T:
+    async def _begin(self, db: Any, tenants: Tenants, how: str) -> None:
+        """Begin a transaction that acts for `tenants`, in one message."""
+        await db.execute(f"BEGIN{how}; {self._fence.scope(tenants)}" if self._fence else f"BEGIN{how}")
+
+    async def _transaction(self, work: Work[T], tenants: Tenants) -> T:
         committing = False
         try:
             async with self._connection() as db:
-                await db.execute("BEGIN; SET LOCAL plan_cache_mode = force_generic_plan")
+                await self._begin(db, tenants, "; SET LOCAL plan_cache_mode = force_generic_plan")
                 tx = PostgresTx(db, self._statements, self.now())
                 result = await work(cast("Tx", tx))
                 committing = True
@@ -213,21 +253,34 @@ class PostgresBackend:
         self._listener.tell(tx.channels)
         return result
 
-    async def read(self, work: Work[T], *, scan: bool = False) -> T:
+    async def read(self, work: Work[T], *, tenants: Tenants = EVERY, scan: bool = False) -> T:
         for attempt in (1, 2):
             try:
                 async with self._connection() as db:
-                    tx = cast("Tx", PostgresTx(db, self._statements, self.now()))
-                    if not scan:
-                        return await work(tx)
-                    async with db.transaction(isolation="repeatable_read", readonly=True):
-                        return await work(tx)
+                    return await self._read(db, work, tenants, scan)
+            except asyncpg.QueryCanceledError as error:
+                raise (TooSlow("the scan was cut off") if scan else translate(error)) from error
             except LOST as error:
                 if attempt == 2:
                     raise Unavailable("the connection to Postgres was lost") from error
             except asyncpg.PostgresError as error:
                 raise translate(error) from error
         raise AssertionError("unreachable")
+
+    async def _read(self, db: Any, work: Work[T], tenants: Tenants, scan: bool) -> T:
+        """In a transaction for a scan, and where sessions are a pooler's; else the session acts for `tenants`."""
+        tx = cast("Tx", PostgresTx(db, self._statements, self.now()))
+        if not scan and (self._sessions or self._fence is None):
+            if self._fence is not None:
+                await db.act(self._fence.scope(tenants, local=""))
+            return await work(tx)
+        how = f" ISOLATION LEVEL {'REPEATABLE READ' if scan else 'READ COMMITTED'}, READ ONLY"
+        if scan and self.scan_seconds is not None:
+            how += f"; SET LOCAL statement_timeout = {max(1, int(self.scan_seconds * 1000))}"
+        await self._begin(db, tenants, how)
+        found = await work(tx)
+        await db.execute("COMMIT")
+        return found
 
     def subscribe(self, heard: Heard) -> None:
         self._listener.heard.append(heard)
@@ -237,12 +290,29 @@ class PostgresBackend:
         self._listener.want(topics)
 
     async def migrate(self) -> int:
-        async with self._connection() as db:
-            return await migrate.on_postgres(db)
+        try:
+            async with self._connection() as db:
+                await db.act(LEAVE)
+                if self._whole and migrate.pending(await migrate.applied_on_postgres(db)):
+                    await self._whole.lower(db)
+                count = await migrate.on_postgres(db)
+                if self._whole:
+                    await self._whole.raise_up(db)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Unfenced(
+                "who connects may not bring the schema and its row level security up to date; run `holdfast migrate` "
+                "as the owner of the tables, see docs/operations.md"
+            ) from error
+        self._fence = self._whole
+        return count
 
     async def check(self) -> None:
         async with self._connection() as db:
+            await db.act(LEAVE)
             migrate.compare(await migrate.applied_on_postgres(db))
+            if self._whole:
+                await self._whole.refuse_holes(db)
+        self._fence = self._whole
 
     async def ping(self) -> None:
         try:
@@ -302,7 +372,7 @@ def translate(error: asyncpg.PostgresError) -> StoreError:
 
 
 async def no_reset(_db: Any) -> None:
-    """Nothing to undo: no session state is ever set."""
+    """Nothing to undo: whoever takes the connection says first for whom it acts."""
 
 
 async def connect(
@@ -311,10 +381,12 @@ async def connect(
     connections: int = 16,
     lanes: int = 2,
     pooler: str = "none",
+    fence: Fence | None = None,
     clock: Callable[[], int] | None = None,
 ) -> PostgresBackend:
     """Open a pool. With `pooler="transaction"` nothing is kept per session: no prepared statements, no settings.
 
+    With a `fence`, transactions act under its roles as soon as `migrate` has built it or `check` has found it whole.
     `clock` stands for the database's, in tests.
     """
     plain = pooler == "none"
@@ -322,10 +394,11 @@ async def connect(
         pool = await asyncpg.create_pool(
             url, min_size=min(2, connections), max_size=connections, reset=no_reset, timeout=5, command_timeout=60,
             statement_cache_size=1024 if plain else 0, server_settings=SESSION if plain else {},
-            max_inactive_connection_lifetime=0,
+            max_inactive_connection_lifetime=0, connect=postgres_hosts.connect,
+            connection_class=Connection,
         )  # fmt: skip
     except (*LOST, asyncpg.PostgresError) as error:
         raise Unavailable("Postgres cannot be reached; check the address, the database and the password") from error
-    backend = PostgresBackend(url, pool, lanes, clock)
+    backend = PostgresBackend(url, pool, lanes, clock, fence, plain)
     await backend.start()
     return backend

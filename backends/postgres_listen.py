@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -18,10 +19,13 @@ from backends.protocol import Heard, topic_of
 
 CHANNEL = "holdfast"
 HELLO_SECONDS = 2.0
+AGAIN_SECONDS = 0.5
 PEER_SECONDS = 7.0
 PAYLOAD_BYTES = 7000
 EVERYTHING = "*"
 NOTHING: tuple[float, frozenset[str]] = (0.0, frozenset())
+LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.TimeoutError)
+"""Whatever ends a session: a host that is away, a standby that refuses, a connection that broke."""
 
 
 class Listener:
@@ -35,7 +39,7 @@ class Listener:
         self._peers: dict[str, tuple[float, frozenset[str]]] = {}
         self._wanted: frozenset[str] = frozenset()
         self._told: frozenset[str] = frozenset()
-        self._outgoing: dict[str, int] = {}
+        self._outgoing: Counter[str] = Counter()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -49,7 +53,7 @@ class Listener:
         for channel, count in channels.items():
             self._hear(channel, count)
             if any(wanted(channel, topics) for _, topics in self._peers.values()):
-                self._outgoing[channel] = self._outgoing.get(channel, 0) + count
+                self._outgoing[channel] += count
                 self._news.set()
 
     def want(self, topics: frozenset[str]) -> None:
@@ -72,13 +76,15 @@ class Listener:
         while True:
             try:
                 await self._session()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except LOST:
+                if not self.healthy:  # the last try failed as well
+                    await asyncio.sleep(AGAIN_SECONDS)
                 self.healthy = False
-                await asyncio.sleep(0.5)
 
     async def _session(self) -> None:
         db = await self._connect()
         try:
+            db.add_termination_listener(lambda _: self._news.set())  # to find out now, not at the next hello
             await db.add_listener(CHANNEL, self._receive)
             await self._hello(db)
             self.healthy = True
@@ -94,11 +100,15 @@ class Listener:
         now = time.monotonic()
         self._peers = {peer: told for peer, told in self._peers.items() if now - told[0] < PEER_SECONDS}
         self._news.clear()
-        channels, self._outgoing = [f"{name}={count}" for name, count in self._outgoing.items()], {}
-        if not channels or self._wanted != self._told:
-            await self._hello(db)
-        for payload in packed(channels):
-            await self._notify(db, f"wake {self._me} {payload}")
+        outgoing, self._outgoing = self._outgoing, Counter()
+        try:
+            if not outgoing or self._wanted != self._told:
+                await self._hello(db)
+            for payload in packed([f"{name}={count}" for name, count in outgoing.items()]):
+                await self._notify(db, f"wake {self._me} {payload}")
+        except LOST:
+            self._outgoing.update(outgoing)  # said again on the next connection; a wake-up too many does no harm
+            raise
 
     async def _hello(self, db: Any) -> None:
         """Say that we are here and what is waited for; what does not fit into a message is `*`, everything."""

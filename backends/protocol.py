@@ -3,7 +3,7 @@
 A capability adds statements (`sql/*.sql`), never a method here.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -25,6 +25,12 @@ Heard = Callable[[str, int], None]
 
 Where = tuple[str, Mapping[str, Any]]
 """A compiled list filter: a predicate over parameters, and their values."""
+
+Tenants = Collection[str] | None
+"""Whose rows a transaction may see and touch; None is `EVERY`. SQLite takes the statements' word for it."""
+
+EVERY: Tenants = None
+"""Of every tenant: for sweeps, for the system's administrator, and for finding out who asks."""
 
 
 class Tx(Protocol):
@@ -66,13 +72,19 @@ class StateBackend(Protocol):
     lanes: int
     """How many `write`s are worth having in flight from one process."""
 
-    async def write(self, work: Work[T]) -> T:
-        """Run `work` in one transaction, commit, return its result. `work` may be run again after a lost race, so
-        it awaits nothing but its `Tx` and has no effect outside it."""
+    scan_seconds: float | None
+    """How long one statement of a scan may take before it is `TooSlow`; None: as long as it likes."""
+    scan_lanes: int
+    """How many scans are worth having in flight from one process."""
 
-    async def read(self, work: Work[T], *, scan: bool = False) -> T:
+    async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
+        """Run `work` in one transaction, commit, return its result. `work` may be run again after a lost race, so
+        it awaits nothing but its `Tx` and has no effect outside it. Rows of others than `tenants` are not there for it."""
+
+    async def read(self, work: Work[T], *, tenants: Tenants = EVERY, scan: bool = False) -> T:
         """Run a reader. By default each statement sees the latest commit and must be bounded (a point or a page);
-        `scan=True` gives one consistent snapshot, away from the event loop, for what may take long."""
+        `scan=True` gives one consistent snapshot, away from the event loop, for what may take long. Rows of others than
+        `tenants` are not there for it."""
 
     def subscribe(self, heard: Heard) -> None:
         """Call `heard(channel, count)` on the event loop after each commit, here or elsewhere, that woke it."""
@@ -87,7 +99,8 @@ class StateBackend(Protocol):
         """Bring the schema up to date; the number of migrations applied."""
 
     async def check(self) -> None:
-        """Raise `SchemaMismatch` unless the schema is exactly the one this program was built for."""
+        """Raise `SchemaMismatch` unless the schema is exactly the one this program was built for, `Unfenced` if the
+        database would not keep tenants apart by itself, where it can and nobody said that it need not."""
 
     async def ping(self) -> None:
         """Raise `Unavailable` unless the store answers."""

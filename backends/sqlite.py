@@ -10,8 +10,10 @@ interpreter lock is not fought over between two busy threads; measured, this is 
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,15 +22,21 @@ from typing import IO, Any, TypeVar, cast
 
 import aiosqlite
 
-from backends import migrate
-from backends.errors import Conflict, Full, StoreError, Unavailable
-from backends.protocol import Heard, Row, Tx, Where, Work, Write
+from backends import damage, migrate
+from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable
+from backends.protocol import EVERY, Heard, Row, Tenants, Tx, Where, Work, Write
 from backends.statements import Statement, chunks, load
 
 T = TypeVar("T")
-AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_CORRUPT",
-        "SQLITE_NOTADB")  # fmt: skip
-PRAGMAS = ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=5000", "wal_autocheckpoint=1000", "cache_size=-65536")
+AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+WRITING = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+SAID = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises; the second where damaged bytes have come into the very text of an error."""
+DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+LOOK_EVERY = 10_000
+"""Steps of SQLite's machine, a fraction of a millisecond, after which a scan looks at the time."""
+PRAGMAS = ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=5000", "wal_autocheckpoint=1000", "cache_size=-65536",
+           "cell_size_check=ON")  # fmt: skip
 
 
 class SqliteTx:
@@ -76,11 +84,14 @@ class SqliteTx:
 
 
 class ScanTx(SqliteTx):
-    """A reader in aiosqlite's thread: for scans, exports and filters that may take long."""
+    """A reader in aiosqlite's thread: for scans, exports and filters that may take long, but no statement longer than
+    `seconds`."""
 
-    def __init__(self, db: aiosqlite.Connection, statements: dict[str, Statement], now: int) -> None:
+    def __init__(
+        self, db: aiosqlite.Connection, statements: dict[str, Statement], now: int, seconds: float | None
+    ) -> None:
         super().__init__(cast("sqlite3.Connection", None), statements, now)
-        self._scan = db
+        self._scan, self._seconds = db, seconds
 
     async def one(self, statement: str, /, **params: Any) -> Row | None:
         rows = await self.all(statement, **params)
@@ -94,6 +105,9 @@ class ScanTx(SqliteTx):
             found, params = found.filtered(where[0]), params | dict(where[1])
         if rows is not None:
             raise TypeError("a scan takes parameters, not rows")
+        if self._seconds is not None:
+            ends = time.monotonic() + self._seconds
+            await self._scan.set_progress_handler(lambda: time.monotonic() > ends, LOOK_EVERY)
         return cast("list[Row]", list(await self._scan.execute_fetchall(found.sql, found.values(params))))
 
 
@@ -102,6 +116,8 @@ class SqliteBackend:
 
     name = "sqlite"
     lanes = 1
+    scan_lanes = 4
+    scan_seconds: float | None = None
 
     def __init__(self, path: Path, synchronous: str, clock: Callable[[], int], lock: IO[str] | None) -> None:
         self.path, self._clock, self._lock = path, clock, lock
@@ -110,15 +126,17 @@ class SqliteBackend:
         for pragma in (*PRAGMAS, f"synchronous={synchronous}"):
             self._db.execute(f"PRAGMA {pragma}")
         self._reader: sqlite3.Connection | None = None
-        self._scanner: aiosqlite.Connection | None = None
-        self._turn, self._scan_turn = asyncio.Lock(), asyncio.Lock()
+        self._scanners: list[aiosqlite.Connection] = []
+        self._turn, self._scan_turn = asyncio.Lock(), asyncio.Semaphore(self.scan_lanes)
         self._committer = ThreadPoolExecutor(1, "holdfast-commit")
         self._heard: list[Heard] = []
+        self._damage: StoreError | None = None
 
     def now(self) -> int:
         return self._clock()
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
+        self._refuse_if_damaged()
         await self._turn.acquire()
         transaction = asyncio.ensure_future(self._transaction(work))
         # The turn ends with the commit, not with the caller.
@@ -127,7 +145,7 @@ class SqliteBackend:
 
     async def _transaction(self, work: Work[T]) -> T:
         tx = SqliteTx(self._db, self._statements, self._clock())
-        with translated(self._db):
+        with self._translated(self._db):
             self._db.execute("BEGIN IMMEDIATE")
             result = drive(cast("Coroutine[Any, Any, T]", work(cast("Tx", tx))))
             await asyncio.get_running_loop().run_in_executor(self._committer, self._db.execute, "COMMIT")
@@ -136,33 +154,38 @@ class SqliteBackend:
                 heard(channel, count)
         return result
 
-    async def read(self, work: Work[T], *, scan: bool = False) -> T:
+    async def read(self, work: Work[T], *, tenants: Tenants = EVERY, scan: bool = False) -> T:
         if scan:
             async with self._scan_turn:
                 return await self._snapshot(work)
         if self._reader is None:
             self._reader = sqlite3.connect(self._read_only(), uri=True, isolation_level=None, cached_statements=256)
-        with translated(self._reader):
+        with self._translated(self._reader):
             tx = SqliteTx(self._reader, self._statements, self._clock())
             return drive(cast("Coroutine[Any, Any, T]", work(cast("Tx", tx))))
 
     async def _snapshot(self, work: Work[T]) -> T:
-        if self._scanner is None:
-            self._scanner = await aiosqlite.connect(self._read_only(), uri=True, isolation_level=None)
+        scanner = self._scanners.pop() if self._scanners else await self._new_scanner()
         try:
             try:
-                await self._scanner.execute("BEGIN")
-                return await work(cast("Tx", ScanTx(self._scanner, self._statements, self._clock())))
+                await scanner.execute("BEGIN")
+                tx = ScanTx(scanner, self._statements, self._clock(), self.scan_seconds)
+                return await work(cast("Tx", tx))
             finally:
-                await self._end_snapshot(self._scanner)
-        except sqlite3.Error as error:
-            raise translate(error) from error
+                await self._end_snapshot(scanner)
+        except SAID as error:
+            raise self._store_error(error) from error
 
-    @staticmethod
-    async def _end_snapshot(scanner: aiosqlite.Connection) -> None:
+    async def _new_scanner(self) -> aiosqlite.Connection:
+        return await aiosqlite.connect(self._read_only(), uri=True, isolation_level=None)
+
+    async def _end_snapshot(self, scanner: aiosqlite.Connection) -> None:
         """Close the reader's transaction, if its `BEGIN` came to pass before the caller went away."""
-        with contextlib.suppress(sqlite3.OperationalError):
-            await scanner.execute("ROLLBACK")
+        try:
+            with contextlib.suppress(sqlite3.OperationalError):
+                await scanner.execute("ROLLBACK")
+        finally:
+            self._scanners.append(scanner)
 
     def _read_only(self) -> str:
         return f"{self.path.absolute().as_uri()}?mode=ro"
@@ -178,24 +201,51 @@ class SqliteBackend:
             return self._migrate()
 
     def _migrate(self) -> int:
-        with translated(self._db):
+        with self._translated(self._db):
             return migrate.on_sqlite(self._db, self._clock())
 
     async def check(self) -> None:
-        with translated(self._db):
+        with self._translated(self._db):
             migrate.compare(migrate.applied_on_sqlite(self._db))
 
     async def ping(self) -> None:
+        self._refuse_if_damaged()
         await self.read(self._touch)
 
     @staticmethod
     async def _touch(tx: Tx) -> None:
         await tx.one("ping")
 
+    @contextlib.contextmanager
+    def _translated(self, db: sqlite3.Connection) -> Iterator[None]:
+        """Roll back whatever is open when anything goes wrong, and say what SQLite said in our words."""
+        try:
+            yield
+        except BaseException as error:
+            if db.in_transaction:  # SQLITE_FULL and SQLITE_IOERR have already rolled back
+                db.execute("ROLLBACK")
+            if isinstance(error, SAID):
+                raise self._store_error(error) from error
+            raise
+
+    def _store_error(self, error: Exception) -> StoreError:
+        """The store error for what SQLite raised; damage is kept in mind."""
+        found = translate(error)
+        if isinstance(found, Unavailable) and getattr(error, "sqlite_errorname", "") in WRITING and no_room(self.path):
+            return Full("the system gives the file no more room")
+        if isinstance(found, Corrupt):
+            self._damage = found
+        return found
+
+    def _refuse_if_damaged(self) -> None:
+        """Once a page was seen to be damaged, nothing is written any more: it could make it worse."""
+        if self._damage is not None:
+            raise Corrupt("the file was seen to be damaged") from self._damage
+
     async def close(self) -> None:
         async with self._turn:
-            if self._scanner is not None:
-                await self._scanner.close()
+            for scanner in self._scanners:
+                await scanner.close()
             if self._reader is not None:
                 self._reader.close()
             self._committer.shutdown(wait=True)
@@ -214,29 +264,35 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a handler awaited something other than its transaction")
 
 
-@contextlib.contextmanager
-def translated(db: sqlite3.Connection) -> Iterator[None]:
-    """Roll back whatever is open when anything goes wrong, and say what SQLite said in our words."""
-    try:
-        yield
-    except BaseException as error:
-        if db.in_transaction:  # SQLITE_FULL and SQLITE_IOERR have already rolled back
-            db.execute("ROLLBACK")
-        if isinstance(error, sqlite3.Error):
-            raise translate(error) from error
-        raise
-
-
-def translate(error: sqlite3.Error) -> StoreError:
+def translate(error: Exception) -> StoreError:
     """The store error for what SQLite raised; its own text stays in the log's traceback."""
     if isinstance(error, sqlite3.IntegrityError):
         return Conflict("a constraint refused the rows")
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if name.startswith("SQLITE_FULL"):
         return Full("the disk is full")
+    if name.startswith("SQLITE_INTERRUPT"):
+        return TooSlow("the scan was cut off")
+    if name.startswith(DAMAGED) or isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
+        return Corrupt(f"SQLite: {name}")
+    if name == "SQLITE_IOERR_FSYNC":  # the commit stands in the log, and may or may not have reached the disk
+        return OutcomeUnknown(f"SQLite: {name}")
     if name.startswith(AWAY):
         return Unavailable(f"SQLite: {name}")
     return StoreError(f"SQLite: {name}")
+
+
+def no_room(path: Path) -> bool:
+    """Whether the system would refuse to let a file grow: SQLite calls only ENOSPC full, not a quota or a limit."""
+    files = (path, path.with_name(path.name + "-wal"))
+    grown = max((file.stat().st_size for file in files if file.exists()), default=0)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent, buffering=0) as scratch:
+            scratch.seek(grown)
+            scratch.write(b"-")
+    except OSError as error:
+        return error.errno in (errno.EFBIG, errno.EDQUOT, errno.ENOSPC)
+    return False
 
 
 def process_clock() -> int:
@@ -261,13 +317,19 @@ def take_lock(path: Path) -> IO[str]:
 async def connect(
     path: Path, *, synchronous: str = "FULL", lock: bool = True, clock: Callable[[], int] = process_clock
 ) -> SqliteBackend:
-    """Open (and create) the file. A second process on it is refused with `Unavailable`."""
+    """Open (and create) the file. A second process on it is refused with `Unavailable`, damage with `Corrupt`."""
     if not path.parent.is_dir():
         raise Unavailable(f"the folder {path.parent} does not exist")
     held = take_lock(path) if lock else None
     try:
+        if held is not None:
+            damage.refuse(path, every_commit_synced=synchronous == "FULL")
         return SqliteBackend(path, synchronous, clock, held)
-    except sqlite3.Error as error:
+    except (*SAID, StoreError) as error:
         if held is not None:
             held.close()
+        if isinstance(error, StoreError):
+            raise
+        if isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorname", "").startswith("SQLITE_CORRUPT"):
+            raise Corrupt(f"{path} is damaged ({error}); restore it from a backup") from error
         raise Unavailable(f"{path} cannot be opened: {error}") from error

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from backends import erasure
+from backends import erasure, portable
 
 NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)(\[\])?")
 ROWS = re.compile(r"WITH rows\(([^)]*)\)\s+AS \(:rows\)")
@@ -119,7 +119,7 @@ def texts() -> dict[str, dict[str, str]]:
                 text = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip()
                 if found.setdefault(name, {}).setdefault(engine or "", text) is not text:
                     raise ValueError(f"statement {name!r} is defined twice, the second time in {source.name}")
-    return found | {name: {"": text} for name, text in erasure.texts().items()}
+    return found | {name: {"": text} for name, text in erasure.texts().items()} | portable.texts()
 
 
 @lru_cache(maxsize=2)

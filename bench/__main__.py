@@ -1,22 +1,24 @@
-"""`python -m bench`: measure this checkout on this machine, on both engines, against its own floor."""
+"""`python -m bench`: measure this checkout on this machine, on both engines, against its own floor.
+
+`python -m bench counts` counts what commands cost the store; `python -m bench peers` measures other job systems beside
+this one.
+"""
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from bench import depth, machine, memory, passes, report, wake, wrk
-from bench.cases import CASES
+from bench import counts, machine, report, wrk
 from bench.engine import Engine, opened
 from bench.passes import Plan
+from bench.peers import run as peers
 from bench.report import Report
+from bench.steps import NAMES, steps
 
-OTHERS = ("depth", "wake", "memory")
-NAMES = (*[case.name for case in CASES], *OTHERS)
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"counts": counts.main, "peers": peers.main}
 
 
 def options() -> argparse.Namespace:
@@ -28,7 +30,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--client", choices=("auto", "wrk", "python"), default="auto")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
-    parser.add_argument("--full", action="store_true", help="also claim from a million ready items")
+    parser.add_argument("--full", action="store_true", help="up to a million executions and operations")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument(
         "--write", action="store_true", help="write the tables into bench/README.md, if no request failed"
@@ -41,21 +43,9 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def steps(
-    engine: Engine, chosen: argparse.Namespace, found: Report
-) -> Iterator[tuple[str, list[Any], Callable[[], Any]]]:
-    """What was asked for: its name, the list that its figures join, and how to get them."""
-    for case in CASES:
-        yield case.name, found.results, partial(passes.case, case, engine, found.plan)
-    depths = depth.FULL_DEPTHS if chosen.full else depth.DEPTHS
-    yield "depth", found.claims, partial(depth.measure, engine, depths, chosen.connections)
-    yield "wake", found.wakes, partial(wake.measure, engine)
-    yield "memory", found.idle, partial(memory.measure, engine)
-
-
 def measure(engine: Engine, chosen: argparse.Namespace, found: Report) -> None:
     """Everything that was asked for, on one engine; what fails is told, and the rest goes on."""
-    for name, figures, step in steps(engine, chosen, found):
+    for name, figures, step in steps(engine, chosen.full, found):
         if chosen.only and name not in chosen.only:
             continue
         try:
@@ -70,6 +60,8 @@ def measure(engine: Engine, chosen: argparse.Namespace, found: Report) -> None:
 
 def main() -> int:
     """Measure, print, and say by the exit status whether anything went wrong; a missed goal is only shown."""
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        return COMMANDS[sys.argv[1]](sys.argv[2:])
     chosen = options()
     client = chosen.client if chosen.client != "auto" else ("wrk" if wrk.there() else "python")
     plan = Plan(chosen.seconds, chosen.passes, chosen.connections, client)
@@ -78,10 +70,10 @@ def main() -> int:
         with opened(name) as engine:
             found.engines[name] = engine.version
             measure(engine, chosen, found)
-    print(report.text(found))
+    print(report.printed(found))
     if chosen.json:
         chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
-    wrong = found.failures or any(one.errors for one in (*found.results, *found.claims, *found.wakes))
+    wrong = bool(found.failures or found.errors)
     if chosen.write and not wrong:
         report.write(found)
     return 1 if wrong else 0

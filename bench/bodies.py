@@ -50,3 +50,12 @@ def transition(item_id: str, epoch: int, *, light: bool = False) -> dict[str, An
             {"type": "enqueue", "queue": "next", "node_id": "ship", "payload": INPUT},
         ]
     return {"lease": {"work_item_id": item_id, "epoch": epoch}, "changes": changes}
+
+
+def end(item_id: str, epoch: int) -> dict[str, Any]:
+    """The only step of a workflow: settle, and end the execution with a result."""
+    changes = [
+        {"type": "settle", "outcome": "completed", "result": RESULT},
+        {"type": "set_status", "status": "completed", "result": RESULT},
+    ]
+    return {"lease": {"work_item_id": item_id, "epoch": epoch}, "changes": changes}

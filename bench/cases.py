@@ -1,33 +1,43 @@
 """The cases: what is sent, what it uses up, and what is asked of the result."""
 
+import math
 from collections.abc import Callable
 from itertools import islice
 
 import msgspec
 
 from bench import bodies, stock
-from bench.job import Target
+from bench.job import Follow, Target
 from bench.server import ANSWERED, FLOOR
 
 MANY = 50
 BATCH_CONNECTIONS = 8
+WIDE_CONNECTIONS = 256
 WARM = 4_000
 Make = Callable[[Target, int], list[bytes]]
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """What a case should reach: a share of the floor, requests per second, a p99 in milliseconds."""
+    """What a case should reach: a share of the floor, commands per second, a p99 in milliseconds. `rate_on_postgres`
+    stands for `rate` there, where each command waits for round trips."""
 
     ratio: float | None = None
     rate: float | None = None
     p99: float | None = None
+    rate_on_postgres: float | None = None
+
+    def on(self, engine: str) -> "Goal":
+        """The goal on one engine."""
+        rate = self.rate_on_postgres if engine == "postgres" and self.rate_on_postgres else self.rate
+        return Goal(self.ratio, rate, self.p99)
 
 
 class Case(msgspec.Struct, frozen=True):
     """One kind of request. `make(target, n)` gives at least `n` requests, having stocked what they use up.
 
     `per` is the number of commands a request holds; `again` lets the requests be sent over and over; `expect` is what
-    every answer must hold (that text, that many times), where the client looks into answers.
+    every answer must hold (that text, that many times), where the client looks into answers. `then(target)` is what
+    follows each answer; it counts as a request, so `per` is then what the two hold on average.
     """
 
     name: str
@@ -37,6 +47,7 @@ class Case(msgspec.Struct, frozen=True):
     connections: int | None = None
     again: bool = False
     expect: tuple[bytes, int] | None = None
+    then: Callable[[Target], Follow] | None = None
 
 
 def floor(target: Target, _count: int) -> list[bytes]:
@@ -117,21 +128,43 @@ def transition_many(target: Target, count: int) -> list[bytes]:
     return in_batches(target, "/v1/transitions:batch", entries)
 
 
-P99 = 25.0
+def drain(target: Target, count: int) -> list[bytes]:
+    """Claims of fifty; each is followed by the completion of what it got."""
+    return claim_many(target, math.ceil(count / 2))
+
+
+def completing(target: Target) -> Follow:
+    """The completion of all that a claim got."""
+    decoder = msgspec.json.Decoder(stock.Claims)
+
+    def make(body: bytes) -> bytes | None:
+        done = [{"id": one.id, **bodies.complete(one.epoch)} for one in decoder.decode(body).items]
+        return target.post(f"{bodies.ITEMS}:complete", done) if done else None
+
+    return Follow(make, DONE)
+
+
+P99, WIDE_P99 = 18.0, 60.0
 DONE, SETTLED = (b'{"ok":', MANY), (b'"outcome":"completed"', 1)
 FLOOR_CASE = Case("floor", floor, Goal(rate=15_000, p99=P99), again=True, expect=(ANSWERED.encode(), 2))
+STARTED, CLAIMED, MANY_CLAIMED = (b'"created":true', 1), (b'"epoch":', 1), (b'"epoch":', MANY)
 CASES = [
     FLOOR_CASE,
-    Case("start", start, Goal(0.45, p99=P99), again=True, expect=(b'"created":true', 1)),
-    Case("claim", claim, Goal(0.65, p99=P99), expect=(b'"epoch":', 1)),
-    Case("complete", complete, Goal(0.50, p99=P99), expect=SETTLED),
-    Case("transition", transition, Goal(0.50, p99=P99), expect=SETTLED),
-    Case("transition-light", light_transition, Goal(0.50, p99=P99), expect=SETTLED),
-    Case("append", append, Goal(p99=P99), again=True, expect=(b'"last_sequence":', 1)),
-    Case("transition-alone", transition, connections=1, expect=SETTLED),
-    Case("start-50", start_many, Goal(1.3), MANY, BATCH_CONNECTIONS, True, DONE),
-    Case("claim-50", claim_many, Goal(1.3), MANY, BATCH_CONNECTIONS, expect=(b'"epoch":', MANY)),
-    Case("complete-50", complete_many, Goal(1.3), MANY, BATCH_CONNECTIONS, expect=DONE),
-    Case("transition-50", transition_many, Goal(1.3), MANY, BATCH_CONNECTIONS, expect=DONE),
+    Case("start", start, Goal(0.50, p99=P99), again=True, expect=STARTED),
+    Case("claim", claim, Goal(0.70, p99=P99), expect=CLAIMED),
+    Case("complete", complete, Goal(0.55, p99=P99), expect=SETTLED),
+    Case("transition", transition, Goal(0.55, p99=P99), expect=SETTLED),
+    Case("transition-light", light_transition, Goal(0.55, p99=P99), expect=SETTLED),
+    Case("append", append, Goal(0.60, p99=P99), again=True, expect=(b'"last_sequence":', 1)),
+    Case("transition-alone", transition, Goal(rate=2_000, rate_on_postgres=1_200), connections=1, expect=SETTLED),
+    Case("start-50", start_many, Goal(1.6), MANY, BATCH_CONNECTIONS, True, DONE),
+    Case("claim-50", claim_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=MANY_CLAIMED),
+    Case("complete-50", complete_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=DONE),
+    Case("transition-50", transition_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=DONE),
+    Case("drain", drain, Goal(1.4, 40_000), MANY // 2, BATCH_CONNECTIONS, expect=MANY_CLAIMED, then=completing),
+    Case("start-wide", start, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, again=True, expect=STARTED),
+    Case("claim-wide", claim, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=CLAIMED),
+    Case("complete-wide", complete, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=SETTLED),
+    Case("transition-wide", transition, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=SETTLED),
 ]
-"""`transition-alone` has one connection; batches have eight, which is 400 commands under way."""
+"""`-alone` has one connection, `-wide` 256; batches and the drain have eight, which is 400 commands under way."""

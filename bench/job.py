@@ -1,6 +1,6 @@
 """What a client is asked to send, and what came of it; `load` and `wrk` both run it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle
 
 import msgspec
@@ -9,6 +9,7 @@ HEAD = (
     b"POST %b HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %b\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n%b"
 )
+GET = b"GET %b HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %b\r\n\r\n"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -22,12 +23,29 @@ class Target(msgspec.Struct, frozen=True):
         raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
         return HEAD % (path.encode(), self.token.encode(), len(raw), raw)
 
+    def get(self, path: str) -> bytes:
+        """One read, ready to send."""
+        return GET % (path.encode(), self.token.encode())
+
+
+class Follow(msgspec.Struct, frozen=True):
+    """What a connection sends right after an answer: `make(body)` gives it, or None when there is nothing to follow.
+
+    `expect` is what the answer to it must hold, as in a Job.
+    """
+
+    make: Callable[[bytes], bytes | None]
+    expect: tuple[bytes, int] | None = None
+    then: "Follow | None" = None
+
 
 class Job(msgspec.Struct, frozen=True):
     """Requests for `connections` keep-alive connections, each waiting for its answer before it sends the next.
 
     `requests` are sent once each, in order, or over and over when `again`; the job ends with them, or after `seconds`.
-    An answer is an error unless it is 2xx and, where `expect` is given, holds that text that many times.
+    An answer is an error unless it is 2xx and, where `expect` is given, holds that text that many times. `then` is what
+    follows each answer on the same connection, and counts as a request of its own. Connections are dealt out over
+    `port` and the ports of `beside`, servers of the same store.
     """
 
     port: int
@@ -36,6 +54,8 @@ class Job(msgspec.Struct, frozen=True):
     seconds: float = 3.0
     again: bool = False
     expect: tuple[bytes, int] | None = None
+    then: Follow | None = None
+    beside: Sequence[int] = ()
 
     def stream(self) -> Iterator[bytes]:
         """The requests in the order in which they are sent."""
@@ -45,7 +65,8 @@ class Job(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct):
     """What was answered: how many, in what time (seconds), how fast (milliseconds), how many of them wrongly.
 
-    `bodies` are the answers of a job that was asked to keep them; `ran_out`: the requests ended before the time.
+    `bodies` are the answers of a job that was asked to keep them; `ran_out`: the requests ended before the time. `p95`
+    is told by the client in Python only.
     """
 
     requests: int
@@ -56,6 +77,7 @@ class Outcome(msgspec.Struct):
     said: str = ""
     bodies: list[bytes] = []
     ran_out: bool = False
+    p95: float = 0.0
 
     @property
     def rate(self) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from bench.job import Job, Outcome, percentile
+from bench.job import Follow, Job, Outcome, percentile
 
 PATIENCE_SECONDS = 60
 BLANK, LENGTH = b"\r\n\r\n", b"content-length: "
@@ -23,20 +23,22 @@ class Tally:
 
     def __init__(self, job: Job, keep: bool) -> None:
         self.stream: Iterator[bytes] = job.stream()
-        self.expect, self.keep = job.expect, keep
+        self.first, self.keep = Follow(lambda _: None, job.expect, job.then), keep
         self.taken: list[float] = []
         self.bodies: list[bytes] = []
         self.errors, self.said = 0, ""
         self.open, self.ran_out, self.stopped = job.connections, False, False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def answer(self, head: bytes, body: bytes, seconds: float) -> None:
-        """Count one answer."""
+    def answer(self, head: bytes, body: bytes, seconds: float, expect: tuple[bytes, int] | None) -> bool:
+        """Count one answer; whether it is right."""
         self.taken.append(seconds)
-        if head[9:10] != b"2" or (self.expect is not None and body.count(self.expect[0]) != self.expect[1]):
-            self.fail(head[:15].decode("latin-1") + " " + body[:300].decode("latin-1"))
         if self.keep:
             self.bodies.append(body)
+        right = head[9:10] == b"2" and (expect is None or body.count(expect[0]) == expect[1])
+        if not right:
+            self.fail(head[:15].decode("latin-1") + " " + body[:300].decode("latin-1"))
+        return right
 
     def fail(self, said: str) -> None:
         self.errors += 1
@@ -50,10 +52,11 @@ class Tally:
 
 
 class Connection(asyncio.Protocol):
-    """Sends a request, waits for the whole answer, sends the next."""
+    """Sends a request, waits for the whole answer, sends what follows it or the next."""
 
     def __init__(self, tally: Tally) -> None:
         self.tally, self.buffer, self.sent = tally, b"", 0.0
+        self.asked = tally.first
         self.idle = True
         self.transport: Any = None
 
@@ -68,9 +71,24 @@ class Connection(asyncio.Protocol):
             self.idle = True
             self.tally.leave()
             return
+        self.asked = self.tally.first
+        self.write(request)
+
+    def write(self, request: bytes) -> None:
+        """Send, and note when."""
         self.idle = False
         self.sent = time.perf_counter()
         self.transport.write(request)
+
+    def go_on(self, body: bytes, right: bool) -> None:
+        """What follows an answer that was right, if anything does."""
+        follow = self.asked.then if right else None
+        request = None if follow is None else follow.make(body)
+        if follow is None or request is None:
+            self.send()
+            return
+        self.asked = follow
+        self.write(request)
 
     def data_received(self, data: bytes) -> None:
         data = self.buffer + data if self.buffer else data
@@ -80,8 +98,9 @@ class Connection(asyncio.Protocol):
             stop = data.find(b"\r", at)
             if len(data) >= end + 4 + int(data[at:stop]):
                 self.buffer = b""
-                self.tally.answer(data[:end], data[end + 4 :], time.perf_counter() - self.sent)
-                self.send()
+                body = data[end + 4 :]
+                right = self.tally.answer(data[:end], body, time.perf_counter() - self.sent, self.asked.expect)
+                self.go_on(body, right)
                 return
         self.buffer = data
 
@@ -94,8 +113,10 @@ class Connection(asyncio.Protocol):
 async def drive(job: Job, keep: bool) -> Outcome:
     """Run the job on this loop; requests under way when time is up are waited for (a minute) and counted."""
     tally, loop = Tally(job, keep), asyncio.get_running_loop()
+    ports = (job.port, *job.beside)
     made = [
-        await loop.create_connection(lambda: Connection(tally), "127.0.0.1", job.port) for _ in range(job.connections)
+        await loop.create_connection(lambda: Connection(tally), "127.0.0.1", ports[at % len(ports)])
+        for at in range(job.connections)
     ]
     began = time.perf_counter()
     timer = loop.call_later(job.seconds, setattr, tally, "stopped", True)
@@ -106,8 +127,8 @@ async def drive(job: Job, keep: bool) -> Outcome:
     timer.cancel()
     for transport, _ in made:
         transport.close()
-    p50, p99 = (percentile(tally.taken, share) * 1000 for share in (0.50, 0.99))
-    return Outcome(len(tally.taken), took, p50, p99, tally.errors, tally.said, tally.bodies, tally.ran_out)
+    p50, p95, p99 = (percentile(tally.taken, share) * 1000 for share in (0.50, 0.95, 0.99))
+    return Outcome(len(tally.taken), took, p50, p99, tally.errors, tally.said, tally.bodies, tally.ran_out, p95)
 
 
 def run(job: Job, keep: bool = False) -> Outcome:

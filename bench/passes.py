@@ -61,7 +61,8 @@ class Result(msgspec.Struct):
 
 def job_of(case: Case, running: Running, requests: list[bytes], plan: Plan, seconds: float) -> Job:
     """The job of a case."""
-    return Job(running.port, requests, case.connections or plan.connections, seconds, case.again, case.expect)
+    then = case.then and case.then(running.target)
+    return Job(running.port, requests, case.connections or plan.connections, seconds, case.again, case.expect, then)
 
 
 def client_of(case: Case, plan: Plan) -> tuple[str, Callable[[Job], Outcome]]:

@@ -1,20 +1,20 @@
 """The figures as tables: ratios first, each goal with whether it was reached."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from bench import flat, growth, history, lists, scale, wake
 from bench.cases import CASES, Goal
-from bench.depth import Claimed
 from bench.memory import Idle
 from bench.passes import Plan, Result
+from bench.table import Table, markdown, text, verdict
 from bench.wake import Wake
 
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-DEEP, DEEP_RATIO = 1_000_000, 0.9
 IDLE_MIB = 120.0
 COLUMNS = (
     "case",
@@ -29,20 +29,33 @@ COLUMNS = (
     "goal",
 )
 GOALS = {case.name: case.goal for case in CASES}
+TABLES: dict[str, Callable[[Sequence[Any]], Table]] = {
+    "flat": flat.table,
+    "history": history.table,
+    "lists": lists.table,
+    "growth": growth.table,
+    "scale": scale.table,
+}
+"""The steps that have a table of their own, in order."""
 
 
 class Report(msgspec.Struct):
-    """Everything that one run found out."""
+    """Everything that one run found out; `own` are the figures of the steps that have a table of their own."""
 
     machine: dict[str, str]
     plan: Plan
     engines: dict[str, str]
     results: list[Result] = []
-    claims: list[Claimed] = []
     wakes: list[Wake] = []
     idle: list[Idle] = []
+    own: dict[str, list[Any]] = {}
     failures: list[str] = []
     at: str = ""
+
+    @property
+    def errors(self) -> int:
+        """Requests that were answered wrongly."""
+        return sum(one.errors for one in (*self.results, *self.wakes, *(one for of in self.own.values() for one in of)))
 
 
 def judged(goal: Goal, result: Result) -> str:
@@ -52,35 +65,19 @@ def judged(goal: Goal, result: Result) -> str:
         (goal.rate, f"≥ {goal.rate:,.0f}/s" if goal.rate else "", result.rate >= (goal.rate or 0)),
         (goal.p99, f"p99 ≤ {goal.p99:g} ms" if goal.p99 else "", result.p99 <= (goal.p99 or 0)),
     ]
-    return ", ".join(f"{said} {verdict(reached)}" for wanted, said, reached in parts if wanted is not None)
-
-
-def verdict(reached: bool) -> str:
-    return "pass" if reached else "MISS"
+    return ", ".join(verdict(said, reached) for wanted, said, reached in parts if wanted is not None)
 
 
 def rows(report: Report, engine: str) -> list[tuple[str, ...]]:
-    """The rows of one engine's table."""
+    """The rows of one engine's first table."""
     found = [row(one) for one in report.results if one.engine == engine]
-    for claimed in (one for one in report.claims if one.engine == engine):
-        goal = f"≥ {DEEP_RATIO} {verdict(claimed.ratio >= DEEP_RATIO)}" if claimed.depth == DEEP else ""
-        name, ratio = f"claim, {claimed.depth:,} ready", f"{claimed.ratio:.2f} of {report.claims[0].depth:,}"
-        figures = (
-            f"{claimed.rate:,.0f}",
-            "",
-            f"{claimed.p99:.1f}",
-            f"{claimed.server_us:.0f}",
-            "",
-            "",
-            str(claimed.errors),
-        )
-        found.append((name, ratio, *figures, goal))
-    for wake in (one for one in report.wakes if one.engine == engine):
-        found.append(
-            ("wake-up of a claim", "", "", f"{wake.p50:.2f}", f"{wake.p99:.2f}", "", "", "", str(wake.errors), "")
-        )
+    for one in (one for one in report.wakes if one.engine == engine):
+        goals = ((one.p50, "p50", wake.P50), (one.p99, "p99", wake.P99))
+        goal = ", ".join(verdict(f"{name} ≤ {most:g} ms", value <= most) for value, name, most in goals)
+        latencies = f"{one.p50:.2f}", f"{one.p99:.2f}"
+        found.append((f"wake-up, {one.parked} parked", "", "", *latencies, "", "", "", str(one.errors), goal))
     for idle in (one for one in report.idle if one.engine == engine):
-        goal = f"≤ {IDLE_MIB:g} MiB {verdict(idle.mib <= IDLE_MIB)}"
+        goal = verdict(f"≤ {IDLE_MIB:g} MiB", idle.mib <= IDLE_MIB)
         found.append((f"idle memory: {idle.mib:.0f} MiB", *[""] * 8, goal))
     return found
 
@@ -91,33 +88,36 @@ def row(result: Result) -> tuple[str, ...]:
     database = "" if result.database_us is None else f"{result.database_us:.0f}"
     latencies = f"{result.p50:.2f}", f"{result.p99:.2f}"
     spent = f"{result.server_us:.0f}", database, f"{result.strangers:.2f}", str(result.errors)
-    return result.name, ratio, f"{result.rate:,.0f}", *latencies, *spent, judged(GOALS[result.name], result)
+    goal = judged(GOALS[result.name].on(result.engine), result)
+    return result.name, ratio, f"{result.rate:,.0f}", *latencies, *spent, goal
 
 
-def text(report: Report) -> str:
-    """For the terminal."""
-    parts = [heading(report)]
+def tables(report: Report) -> list[Table]:
+    """Every table of a run, engine by engine."""
+    found = []
     for engine, version in report.engines.items():
-        lines = [COLUMNS, *rows(report, engine)]
-        widths = [max(len(line[at]) for line in lines) for at in range(len(COLUMNS))]
-        parts.append(f"\n{version}\n" + "\n".join(aligned(line, widths) for line in lines))
-    return "\n".join([*parts, *(f"FAILED {failure}" for failure in report.failures)])
+        if first := rows(report, engine):
+            found.append(Table(version, COLUMNS, first))
+        for name, make in TABLES.items():
+            if own := [one for one in report.own.get(name, ()) if one.engine == engine]:
+                made = make(own)
+                found.append(msgspec.structs.replace(made, title=f"{engine}. {made.title}"))
+    return found
 
 
-def aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    """Names and goals to the left, figures to the right."""
-    last = len(line) - 1
-    return "  ".join(
-        cell.ljust(width) if at in (0, last) else cell.rjust(width)
-        for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ).rstrip()
+def printed(report: Report) -> str:
+    """For the terminal."""
+    failed = (f"FAILED {failure}" for failure in report.failures)
+    return "\n".join([heading(report), *(text(one) for one in tables(report)), *failed])
 
 
-def brief(one: Result | Claimed | Wake | Idle) -> str:
+def brief(one: Any) -> str:
     """One line while the run goes on."""
     if isinstance(one, Idle):
         return f"{one.mib:.0f} MiB, {one.started}"
-    said = f"p50 {one.p50:.2f}, p99 {one.p99:.2f} ms" if isinstance(one, Wake) else f"{one.rate:,.0f}/s"
+    said = f"{one.rate:,.0f}/s" if hasattr(one, "rate") else ""
+    if not said and hasattr(one, "p50"):
+        said = f"p50 {one.p50:.2f}, p99 {one.p99:.2f} ms"
     if isinstance(one, Result) and one.ratio is not None:
         said += f", {one.ratio:.2f} of the floor"
     return said + (f", {one.errors} ERRORS {getattr(one, 'said', '')}" if one.errors else "")
@@ -133,26 +133,17 @@ def heading(report: Report) -> str:
     )
 
 
-def markdown(report: Report) -> str:
-    """For the README."""
-    parts = [heading(report)]
-    for engine, version in report.engines.items():
-        parts.append(f"\n**{version}**\n")
-        parts.append(table_line(COLUMNS))
-        parts.append(table_line("---" if at in (0, len(COLUMNS) - 1) else "---:" for at in range(len(COLUMNS))))
-        parts += [table_line(line) for line in rows(report, engine)]
-    return "\n".join(parts)
-
-
-def table_line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def write(report: Report) -> None:
-    """Put the tables between the markers of the README."""
-    before, _, rest = README.read_text("utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{markdown(report)}\n{END}{after}", "utf-8")
+    """Put the tables into the README, in place of those before."""
+    place("figures", "\n".join([heading(report), *(markdown(one) for one in tables(report))]))
+
+
+def place(name: str, body: str) -> None:
+    """Put a text between the markers `<!-- name: begin -->` and `<!-- name: end -->` of the README."""
+    begin, end = (f"<!-- {name}: {which} -->" for which in ("begin", "end"))
+    before, _, rest = README.read_text("utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    README.write_text(f"{before}{begin}\n{body}\n{end}{after}", "utf-8")
 
 
 def now() -> str:

@@ -23,11 +23,12 @@ CHILD = "from bench.server import child; child({!r})"
 
 
 class Running(msgspec.Struct):
-    """A server that accepts requests."""
+    """A server that accepts requests; `token` is an owner's, `admin` a system administrator's."""
 
     pid: int
     port: int
     token: str
+    admin: str
 
     @property
     def target(self) -> Target:
@@ -68,7 +69,7 @@ def child(raw: str) -> None:
 
     async def ready(services: Any, port: int) -> None:
         token = await bootstrap(services, tenant_id=TENANT, role="owner", name="bench")
-        os.write(said, msgspec.json.encode(Running(os.getpid(), port, token)) + b"\n")
+        os.write(said, msgspec.json.encode(Running(os.getpid(), port, token, await bootstrap(services))) + b"\n")
 
     def application(services: Any) -> Any:
         endpoints = capabilities.endpoints()

@@ -16,7 +16,7 @@ from service.kernel.working_set import Listener, Schema
 
 GROUND = ("tenants", "tokens", "definitions")
 SPINE = ("executions", "history", "work", "transitions", "alarms", "runs")
-GUESTS = ("operations", "http.pages")
+GUESTS = ("timers", "signals", "operations", "audit", "portability", "http.pages")
 NAMES = (*GROUND, *SPINE, *GUESTS)
 
 

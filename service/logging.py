@@ -4,6 +4,7 @@ Libraries' records take the same way as our own, from warnings up: below that th
 Tracebacks are plain text without local variables, which could hold secrets. Masking comes last, when all is text.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
+from service.kernel import request_id
 from service.tokens.secret import mask
 
 PLAIN = (bool, int, float, type(None))
@@ -22,6 +24,7 @@ def set_up(level: str, format: str, stream: TextIO | None = None) -> None:
     stream = stream or sys.stderr
     first: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        name_request,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -29,7 +32,7 @@ def set_up(level: str, format: str, stream: TextIO | None = None) -> None:
     structlog.configure(
         processors=[*first, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_: Unfailing(stream),
     )
     handler = logging.StreamHandler(stream)
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
@@ -37,6 +40,25 @@ def set_up(level: str, format: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+
+
+class Unfailing(structlog.WriteLogger):
+    """Writes lines, or loses them: a full disk or a closed pipe under the log is no reason to fail a request."""
+
+    def msg(self, message: str) -> None:
+        """Write a line if that can be done."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
+def name_request(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """The event with the id of the request that it happened in, if it was in one."""
+    if current := request_id.current():
+        event["request_id"] = current.decode()
+    return event
 
 
 def renderer(format: str, stream: TextIO) -> Processor:

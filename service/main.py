@@ -5,36 +5,51 @@ import contextlib
 import gc
 import inspect
 import logging
+import resource
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import structlog
 import uvicorn
 from litestar.types import ASGIApp
 
-from backends import connect
+from backends import connect, sqlite_path
+from backends.backup import back_up
 from backends.protocol import Row, StateBackend, Tx
 from service import capabilities
 from service.http.app import build
 from service.http.endpoint import Services
+from service.http.server import Connection, Limits, State
 from service.kernel.page import Cursors
 from service.kernel.principal import SYSTEM
+from service.kernel.rate import Limiter, Rates
 from service.kernel.run import Kernel
+from service.kernel.slices import SharedRates
 from service.kernel.sweeps import Sweeper
+from service.kernel.turns import Turns
 from service.kernel.wake import Wakes
 from service.logging import set_up
 from service.settings import Settings
 from service.tokens.directory import Directory
+from service.tokens.sources import Sources, networks
 from service.tokens.verify import Parameters, Verifier
 
 log = structlog.get_logger()
 Ready = Callable[[Services, int], Any]
 """Told of the services and the port once requests are accepted; when it is a coroutine, it is awaited."""
 
+STRICT = ("strict-transport-security", "max-age=31536000")
+
 
 class CannotListen(Exception):
     """The address of the settings is taken, or is none of this machine's."""
+
+
+class BadCertificate(Exception):
+    """The certificate and key of the settings cannot be used; says why."""
 
 
 async def open_store(settings: Settings, clock: Callable[[], int] | None = None) -> StateBackend:
@@ -47,12 +62,19 @@ async def open_store(settings: Settings, clock: Callable[[], int] | None = None)
         connections=settings.postgres_connections_max,
         lanes=settings.postgres_batches_in_flight,
         pooler=settings.postgres_pooler,
+        roles=None if settings.postgres_unfenced else (settings.postgres_app_role, settings.postgres_sweep_role),
     )
+
+
+def copy_store(settings: Settings, target: Path) -> int:
+    """Copy a SQLite store, served or not, to the new file `target`; its size in bytes."""
+    return back_up(sqlite_path(settings.database_url), target)
 
 
 async def compose(settings: Settings, backend: StateBackend) -> Services:
     """Everything that endpoints and sweeps work with, over a migrated store."""
     on_postgres = backend.name == "postgres"
+    backend.scan_seconds = settings.scan_seconds_max or None
     batch_max = settings.postgres_batch_commands_max if on_postgres else settings.batch_commands_max
     kernel = Kernel(
         backend,
@@ -61,12 +83,15 @@ async def compose(settings: Settings, backend: StateBackend) -> Services:
         batch_max=batch_max,
         waiting_max=settings.queue_commands_max,
     )
-    wakes = Wakes(backend.want)
+    wakes = Wakes(backend.want, settings.parked_max)
     backend.subscribe(wakes.heard)
     parameters = Parameters(settings.argon2_memory_kib, settings.argon2_time)
     verifier = Verifier(parameters, workers=settings.argon2_workers, waiting=settings.argon2_queue_max)
-    tokens = Directory(backend, kernel, verifier, settings.failures_per_minute)
-    return Services(kernel, backend, wakes, Cursors(await cursor_key(backend)), settings, tokens)
+    sources = Sources(networks(settings.trusted_proxies), settings.failures_per_minute)
+    rates: Limiter = SharedRates(backend) if on_postgres and settings.rates == "shared" else Rates()
+    tokens = Directory(backend, kernel, verifier, sources, rates, settings.token_warning_days)
+    scans = Turns(backend.scan_lanes)
+    return Services(kernel, backend, wakes, Cursors(await cursor_key(backend)), settings, scans, tokens)
 
 
 async def cursor_key(backend: StateBackend) -> bytes:
@@ -78,9 +103,9 @@ async def cursor_key(backend: StateBackend) -> bytes:
     async def make(tx: Tx) -> None:
         await tx.run("insert_secret", tenant_id=SYSTEM, name="cursors", value=secrets.token_bytes(32))
 
-    if await backend.read(find) is None:
-        await backend.write(make)
-    row = await backend.read(find)
+    if await backend.read(find, tenants=[SYSTEM]) is None:
+        await backend.write(make, tenants=[SYSTEM])
+    row = await backend.read(find, tenants=[SYSTEM])
     assert row is not None
     return bytes(row[0])
 
@@ -95,7 +120,9 @@ async def running(
     """
     backend = await open_store(settings, clock)
     try:
-        await (backend.migrate() if migrate else backend.check())
+        if migrate:
+            await backend.migrate()
+        await backend.check()
         services = await compose(settings, backend)
         sweeper = Sweeper(backend, services, list(capabilities.parts("sweeps", "SWEEPS")), settings.sweep_interval_ms)
         if settings.sweep:
@@ -104,8 +131,8 @@ async def running(
             yield services
         finally:
             await sweeper.close()
+            await services.tokens.close()
             await services.kernel.close()
-            services.tokens.verifier.close()
     finally:
         await backend.close()
 
@@ -116,14 +143,18 @@ def application(services: Services) -> ASGIApp:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which on its way out first sends long polls home: draining takes no longer than the work in hand.
+    """uvicorn, which watches its connections, and on its way out sends long polls home: a drain takes no longer than
+    the work in hand. For `drain_delay_seconds` before that, balancers are told, and all else goes on.
 
     A signal that it obeyed is not raised again afterwards: the store is closed in peace and the exit code is 0.
     """
 
+    server_state: State
+
     def __init__(self, config: uvicorn.Config, services: Services, ready: Ready | None) -> None:
         super().__init__(config)
         self._services, self._ready = services, ready
+        self.server_state = State(limits(services.settings))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -137,14 +168,54 @@ class Server(uvicorn.Server):
                 await super().startup(sockets)
             except SystemExit:
                 raise CannotListen(f"{self.config.host} port {self.config.port}") from None
+        self._watching = asyncio.create_task(self.server_state.watch())
         if self._ready is not None and self.servers:
             told = self._ready(self._services, self.servers[0].sockets[0].getsockname()[1])
             if inspect.isawaitable(told):
                 await told
 
     async def shutdown(self, sockets: Any = None) -> None:
+        self._services.draining = True
+        self.server_state.default_headers.append((b"connection", b"close"))
+        ticks = 10 * self._services.settings.drain_delay_seconds
+        while ticks and not self.force_exit:
+            await asyncio.sleep(0.1)
+            ticks -= 1
         self._services.wakes.close()
         await super().shutdown(sockets)
+        self._watching.cancel()
+
+
+def limits(settings: Settings) -> Limits:
+    """What a connection may take, as the settings say."""
+    return Limits(
+        settings.head_seconds_max, settings.body_seconds_max, settings.idle_seconds_max, settings.body_bytes_max,
+        settings.connections_max,
+    )  # fmt: skip
+
+
+def certificate(settings: Settings) -> ssl.SSLContext | None:
+    """TLS 1.2 or newer with the certificate of the settings, or None for plain HTTP. Raises `BadCertificate`."""
+    if not settings.tls_certificate_file:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file, password="")
+    except OSError as error:
+        files = f"{settings.tls_certificate_file} and {settings.tls_key_file}"
+        raise BadCertificate(f"{files}: {error.strerror or error}") from None
+    return context
+
+
+def allow_files(connections: int) -> None:
+    """Let the process have as many files open as that many connections need, and say so where the system will not."""
+    needed, (soft, hard) = connections + 256, resource.getrlimit(resource.RLIMIT_NOFILE)
+    able = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < able:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (able, hard))
+    if able < needed:
+        log.warning("fewer files may be open than connections_max needs", files=able, needed=needed)
 
 
 @contextlib.contextmanager
@@ -159,14 +230,17 @@ def quiet(name: str) -> Iterator[None]:
 
 
 async def serve(settings: Settings, ready: Ready | None = None) -> None:
-    """Serve until told to stop. Raises `CannotListen`."""
+    """Serve until told to stop. Raises `CannotListen`, `BadCertificate`."""
+    context = certificate(settings)
     async with running(settings) as services:
         config = uvicorn.Config(
-            application(services), host=settings.host, port=settings.port, loop="none", http="httptools",
+            application(services), host=settings.host, port=settings.port, loop="none", http=Connection, ws="none",
             lifespan="off", access_log=False, log_config=None, proxy_headers=False, server_header=False,
-            date_header=True, timeout_keep_alive=75, timeout_graceful_shutdown=settings.drain_seconds,
-            h11_max_incomplete_event_size=32_768, backlog=4096,
+            date_header=True, timeout_graceful_shutdown=settings.drain_seconds, backlog=4096,
+            headers=[] if context is None else [STRICT],
         )  # fmt: skip
+        config.load()
+        config.ssl = context
         await Server(config, services, ready).serve()
 
 
@@ -175,6 +249,7 @@ def run(settings: Settings, ready: Ready | None = None) -> None:
     import uvloop
 
     set_up(settings.log_level, settings.log_format)
+    allow_files(settings.connections_max)
     gc.collect()
     gc.freeze()  # what was built at start-up lives as long as the process: no collection need look at it again
     gc.set_threshold(20_000, 20, 50)

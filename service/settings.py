@@ -7,6 +7,7 @@ constructs itself is not checked. The name has two underscores because Kubernete
 """
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from msgspec import Meta, Struct
 
 PREFIX = "HOLDFAST__"
 DEFAULT_FILE = Path("holdfast.toml")
+NETWORKS = r"^[0-9A-Fa-f.:/, ]*$"
+ROLE = r"^[a-z_][a-z0-9_]{0,62}$"
 SECRET = frozenset({"database_url"})  # may hold a password: never printed as it is
 
 
@@ -47,12 +50,36 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"], means("The least important line that is logged.")
     ] = "info"
     log_format: Annotated[Literal["text", "json"], means("Log for people (text) or for programs (json).")] = "text"
+    drain_delay_seconds: Annotated[
+        int, between(0, 600, "Time at shutdown in which /readyz says no and all else goes on, for balancers to notice.")
+    ] = 0
     drain_seconds: Annotated[int, between(0, 3600, "Time that requests under way get to finish at shutdown.")] = 10
+    tls_certificate_file: Annotated[
+        str, means("Serve HTTPS with this certificate (PEM, the chain after it); empty: plain HTTP.")
+    ] = ""
+    tls_key_file: Annotated[str, means("The certificate's private key (PEM, not encrypted).")] = ""
+
+    # What a connection may take
+    connections_max: Annotated[int, between(1, 1_000_000, "Most connections at once; beyond it: 503.")] = 10_000
+    head_seconds_max: Annotated[
+        int, between(1, 600, "Time a caller has to send a request's headers, the first from the start; beyond it: 408.")
+    ] = 15
+    idle_seconds_max: Annotated[int, between(1, 3600, "Time a connection stays open between two requests.")] = 75
 
     # What a request may cost
     body_bytes_max: Annotated[int, between(1024, 67_108_864, "Largest request body; beyond it: 413.")] = 1_048_576
     body_seconds_max: Annotated[int, between(1, 600, "Time a caller has to send the whole body.")] = 15
     wait_ms_max: Annotated[int, between(0, 600_000, "Longest long poll a caller may ask for.")] = 60_000
+    scan_seconds_max: Annotated[
+        int, between(0, 3600, "Time that one statement of a filtered list may take; beyond it: 422. 0 is without end.")
+    ] = 10
+    rates: Annotated[
+        Literal["process", "shared"],
+        means("Whether requests_per_second holds for each process by itself, or for all processes on a Postgres."),
+    ] = "process"
+    parked_max: Annotated[
+        int, between(1, 1_000_000, "Long polls and streams waiting, of one tenant as many as are free; else 503.")
+    ] = 8_000
     idempotency_hours: Annotated[int, between(1, 720, "How long the answer to an Idempotency-Key is kept.")] = 24
 
     # The database
@@ -79,20 +106,35 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["none", "transaction"],
         means("'transaction' where a pooler in transaction mode, such as PgBouncer, stands before the database."),
     ] = "none"
+    postgres_app_role: Annotated[
+        str, text(ROLE, "a role's name of a–z 0–9 _", "Role that acts for named tenants; `migrate` makes it.")
+    ] = "holdfast_app"
+    postgres_sweep_role: Annotated[
+        str, text(ROLE, "a role's name of a–z 0–9 _", "Role that acts for every tenant; `migrate` makes it.")
+    ] = "holdfast_sweep"
+    postgres_unfenced: Annotated[
+        bool, means("Serve also where Postgres does not keep tenants apart by row level security.")
+    ] = False
 
     # Batches and sweeps
     batch_commands_max: Annotated[
         int, between(1, 1000, "Most commands of one transaction on SQLite; the loop waits for it.")
     ] = 64
     queue_commands_max: Annotated[
-        int, between(1, 1_000_000, "Commands waiting in the process for a batch; beyond it: 503.")
+        int, between(1, 1_000_000, "Commands waiting for a batch, of one tenant as many as are free; else 503.")
     ] = 10_000
     sweep: Annotated[bool, means("Run the reclaim sweep in this process.")] = True
     sweep_interval_ms: Annotated[int, between(10, 60_000, "Time between two sweeps.")] = 500
 
+    # The audit log
+    audit_days: Annotated[int, between(0, 36_500, "Days that lines of audit logs are kept; 0 keeps all of them.")] = 0
+
     # Tokens
     bootstrap_token_file: Annotated[str, means("Read the bootstrap secret from this file; empty: none.")] = ""
     token_days_default: Annotated[int, between(1, 3650, "Life of a token that is created without an expiry.")] = 90
+    token_warning_days: Annotated[
+        int, between(0, 365, "Answers to a token that ends within so many days say so in Holdfast-Token-Expires.")
+    ] = 14
     argon2_memory_kib: Annotated[int, between(8, 4_194_304, "Memory of one Argon2id hash.")] = 19_456
     argon2_time: Annotated[int, between(1, 100, "Passes of one Argon2id hash.")] = 2
     argon2_workers: Annotated[int, between(1, 64, "Threads that verify tokens not seen before.")] = 2
@@ -100,6 +142,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     failures_per_minute: Annotated[
         int, between(1, 1_000_000, "Invalid tokens taken from one source address; beyond it: 429.")
     ] = 120
+    trusted_proxies: Annotated[
+        str,
+        text(
+            NETWORKS,
+            "addresses and networks, separated by commas",
+            "Proxies whose X-Forwarded-For says where a request comes from; empty: nobody's does.",
+        ),
+    ] = ""
 
     def __repr__(self) -> str:
         """Safe to log: secrets are masked."""
@@ -179,6 +229,10 @@ def load(toml_path: Path | None, environ: Mapping[str, str], flags: Mapping[str,
     settings = Settings(**values)
     if settings.postgres_batches_in_flight >= settings.postgres_connections_max:
         errors.append(_too_few_connections(settings, origins))
+    if wrong := _not_networks(settings.trusted_proxies):
+        errors.append(f"trusted_proxies: {wrong} ({origins['trusted_proxies']})")
+    if bool(settings.tls_certificate_file) != bool(settings.tls_key_file):
+        errors.append("tls_certificate_file and tls_key_file: give both, for HTTPS, or neither")
     if errors:
         raise SettingsError(errors)
     return Loaded(settings, origins)
@@ -291,6 +345,15 @@ def _problem(name: str, value: Any, source: _Source) -> str | None:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         offered = "the value (not shown)" if name in SECRET else repr(value)
         return f"{name}: {offered} is not {field.takes} ({source.origin(name)}){hint}"
+
+
+def _not_networks(text: str) -> str | None:
+    """What is no network in a list of them."""
+    try:
+        [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _too_few_connections(settings: Settings, origins: Mapping[str, str]) -> str:

@@ -29,15 +29,17 @@ UPDATE alarms SET due_at = rows.due_at, detail = rows.detail
    AND alarms.due_at = rows.was_due_at;
 
 -- name: delete_alarms
--- Alarms that have rung, or are no longer wanted, at the time they were read at.
-WITH rows(tenant_id TEXT, owner_id TEXT, name TEXT, was_due_at BIGINT) AS (:rows)
+-- Alarms that have rung, or are no longer wanted, under their locks.
+WITH rows(tenant_id TEXT, owner_id TEXT, name TEXT) AS (:rows)
 DELETE FROM alarms
- WHERE (tenant_id, owner_id, name, due_at) IN (SELECT tenant_id, owner_id, name, was_due_at FROM rows);
+ WHERE (tenant_id, owner_id, name) IN (SELECT tenant_id, owner_id, name FROM rows);
 
 -- name: due_alarms
--- Alarms of any tenant whose time has come, in the order of their times. Names only, no lock.
+-- Alarms of any tenant whose time has come, in the order of their times. Names only, no lock. Not of a tenant that is
+-- being imported (its version is 0): it is not all there.
 SELECT a.tenant_id, a.owner_id, a.name
   FROM alarms a
  WHERE a.due_at <= :now
+   AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = a.tenant_id AND t.version = 0)
  ORDER BY a.due_at, a.tenant_id, a.owner_id, a.name
  LIMIT :limit;

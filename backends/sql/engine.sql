@@ -20,7 +20,7 @@ SELECT current_setting('server_version_num');
 
 -- name: engine_faults
 -- What is broken in the file: one line 'ok', or a line for each fault. Reads the whole file.
-SELECT q.quick_check FROM pragma_quick_check AS q;
+SELECT q.integrity_check FROM pragma_integrity_check AS q;
 
 -- name: engine_faults @postgres
 -- Postgres looks after its pages itself.

@@ -25,10 +25,11 @@ UPDATE jobs
    AND jobs.status = rows.was_status;
 
 -- name: due_jobs
--- Jobs of one kind, of any tenant, whose next page is due.
+-- Jobs of one kind, of any tenant, whose next page is due. Not of a tenant that is being imported.
 SELECT j.tenant_id, j.id, j.kind, j.status, j.detail, j.total, j.done, j.due_at, j.created_at, j.updated_at
   FROM jobs j
  WHERE j.status = 'running' AND j.due_at <= :now AND j.kind = :kind
+   AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = j.tenant_id AND t.version = 0)
  ORDER BY j.due_at, j.tenant_id, j.id
  LIMIT :limit;
 

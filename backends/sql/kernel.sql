@@ -72,3 +72,15 @@ INSERT INTO secrets (tenant_id, name, value) VALUES (:tenant_id, :name, :value) 
 INSERT INTO sweep_leases (tenant_id, name, holder, expires_at) VALUES (:tenant_id, :name, :holder, :expires_at)
     ON CONFLICT (tenant_id, name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
  WHERE sweep_leases.holder = excluded.holder OR sweep_leases.expires_at <= :now;
+
+-- name: make_rate
+-- A bucket for a tenant that has none yet, empty since ever.
+INSERT INTO rates (tenant_id, empty_at) VALUES (:tenant_id, 0) ON CONFLICT DO NOTHING;
+
+-- name: lock_rate
+-- When the tenant's bucket is empty again, locked: processes that take from it stand in line.
+SELECT r.empty_at FROM rates r WHERE r.tenant_id = :tenant_id FOR UPDATE;
+
+-- name: keep_rate
+-- What is left after a slice was taken, under the lock.
+UPDATE rates SET empty_at = :empty_at WHERE tenant_id = :tenant_id;

@@ -23,6 +23,16 @@ UPDATE tenants
   FROM rows
  WHERE tenants.tenant_id = rows.tenant_id AND tenants.version = rows.was_version;
 
+-- name: close_import
+-- No part of the tenant's import is taken any more.
+UPDATE tenants SET version = 1 WHERE tenant_id = :tenant_id AND status = 'deleting' AND version = 0;
+
+-- name: empty_tenant
+-- A tenant that every store has is as it was at first, once its rows are gone.
+UPDATE tenants
+   SET name = :name, status = 'active', policy = NULL, limits = '{}', version = 1, updated_at = :now
+ WHERE tenant_id = :tenant_id AND status = 'deleting';
+
 -- name: read_tenant
 -- One tenant.
 SELECT t.tenant_id, t.name, t.status, t.policy, t.limits, t.version, t.created_at, t.updated_at

@@ -131,6 +131,13 @@ SELECT s.queue, s.requires
  WHERE s.tenant_id = :tenant_id AND q.paused_at IS NULL
  ORDER BY s.queue, s.requires;
 
+-- name: queue_names
+-- Every queue of a tenant that ever had an item or was paused, by name.
+SELECT s.queue FROM shelves s WHERE s.tenant_id = :tenant_id
+ UNION
+SELECT q.name FROM queues q WHERE q.tenant_id = :tenant_id
+ ORDER BY 1;
+
 -- name: load_shelves
 -- Which shelves exist.
 WITH rows(tenant_id TEXT, queue TEXT, requires TEXT) AS (:rows)
@@ -177,10 +184,11 @@ SELECT w.tenant_id, w.id, w.execution_id,
  LIMIT :limit;
 
 -- name: due_items
--- Items of any tenant whose time has come. Ids only, no lock.
+-- Items of any tenant whose time has come. Ids only, no lock. Not of a tenant that is being imported.
 SELECT w.tenant_id, w.id
   FROM work_items w
  WHERE w.status = 'delayed' AND w.ready_at <= :now
+   AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = w.tenant_id AND t.version = 0)
  ORDER BY w.ready_at, w.tenant_id, w.id
  LIMIT :limit;
 

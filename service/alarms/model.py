@@ -20,11 +20,17 @@ class Alarm(msgspec.Struct, frozen=True):
         """Whose it is: the part of the name before the first `:`."""
         return self.name.partition(":")[0]
 
+    @property
+    def seq(self) -> int:
+        """The counter of the step that it belongs to: the second part of the name."""
+        return int(self.name.split(":")[1])
 
-class RingAlarms(msgspec.Struct, frozen=True):
-    """Ring what is due, of any tenant."""
 
-    limit: int = 500
+class RingAlarm(msgspec.Struct, frozen=True):
+    """Ring an alarm, if it is still due."""
+
+    owner_id: str
+    name: str
 
 
 class Rang(msgspec.Struct, frozen=True):

@@ -1,16 +1,29 @@
 """How alarms are set, put off and rung: pure decisions over the rows of a batch."""
 
+from collections.abc import Iterable
+
 import msgspec
 
-from service.alarms.claims import DUE
-from service.alarms.model import OF_OWNER, Alarm, Rang, RingAlarms
+from service.alarms.model import OF_OWNER, Alarm, Rang, RingAlarm
+from service.executions.model import Execution
 from service.kernel.command import Rule
+from service.kernel.principal import Principal, Standing
+from service.kernel.tables import Wanted
 from service.kernel.view import View
 
 
-def set_alarm(view: View, tenant_id: str, owner_id: str, name: str, due_at: int, detail: bytes | None = None) -> bool:
-    """Let `name` ring at `due_at`, or move it there; whether it is new."""
-    before = view.get(Alarm, tenant_id, owner_id, name)
+def set_alarm(
+    view: View,
+    tenant_id: str,
+    owner_id: str,
+    name: str,
+    due_at: int,
+    detail: bytes | None = None,
+    *,
+    new: bool = False,
+) -> bool:
+    """Let `name` ring at `due_at`, or move it there; whether it is new. With `new` nobody looks: it cannot be there."""
+    before = None if new else view.get(Alarm, tenant_id, owner_id, name)
     if before is None:
         view.add(Alarm(tenant_id, owner_id, name, due_at, detail))
         return True
@@ -32,15 +45,20 @@ def disarm_all(view: View, tenant_id: str, owner_id: str) -> None:
         view.remove(alarm)
 
 
-def ring(view: View, _command: RingAlarms) -> int:
-    """Ring every chosen alarm that is still due, in the order of their times; how many rang."""
-    due = sorted((one for one in view.pick(Alarm) if one.due_at <= view.now), key=lambda one: (one.due_at, one.name))
-    for alarm in due:
-        now = view.get(Alarm, alarm.tenant_id, alarm.owner_id, alarm.name)
-        if now is not None and now.due_at <= view.now:  # an alarm before it may have taken it away
-            view.remove(now)
-            view.tell(Rang(now))
-    return len(due)
+def ring_keys(command: RingAlarm, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The alarm and its owner, which is an execution if the alarm belongs to a run."""
+    yield Alarm, (who.tenant_id, command.owner_id, command.name)
+    yield Execution, (who.tenant_id, command.owner_id)
 
 
-RULES = [Rule(RingAlarms, ring, chooser=DUE, while_suspended=True)]
+def ring(view: View, command: RingAlarm) -> bool:
+    """Ring an alarm that is still due; whether it rang."""
+    alarm = view.get(Alarm, view.tenant_id, command.owner_id, command.name)
+    if alarm is None or alarm.due_at > view.now:
+        return False  # taken away or put off since it was found
+    view.remove(alarm)
+    view.tell(Rang(alarm))
+    return True
+
+
+RULES = [Rule(RingAlarm, ring, ring_keys, while_suspended=True)]

@@ -9,7 +9,7 @@ from service.cli.refused import Refused
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from backends.protocol import Row, StateBackend, Tx
+    from backends.protocol import EVERY, Row, StateBackend, Tx
 
 DAY_MS = 86_400_000
 SOON_DAYS = 30
@@ -62,12 +62,11 @@ async def examined(found: Settings) -> list[Finding]:
 
 def missing(found: Settings) -> Finding | None:
     """That there is no SQLite file yet: opening it would make one."""
-    from pathlib import Path
-    from urllib.parse import unquote
+    from backends import sqlite_path
 
     if not found.database_url.startswith("sqlite:///"):
         return None
-    path = Path(unquote(found.database_url.removeprefix("sqlite:///")))
+    path = sqlite_path(found.database_url)
     return None if path.exists() else Finding("FAIL", "store", f"there is no file {path}; `holdfast init` makes one")
 
 
@@ -99,7 +98,7 @@ async def asked(backend: "StateBackend", statement: str) -> "list[Row]":
     async def read(tx: "Tx") -> "list[Row]":
         return await tx.all(statement)
 
-    return await backend.read(read, scan=True)
+    return await backend.read(read, tenants=EVERY, scan=True)
 
 
 # ── the engines ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -128,8 +127,8 @@ async def file_of(backend: "StateBackend") -> list[Finding]:
     """SQLite's own check of the file."""
     faults = [str(row[0]) for row in await asked(backend, "engine_faults")]
     if faults == ["ok"]:
-        return [Finding("ok", "file", "quick_check finds nothing")]
-    said = f"quick_check finds {len(faults)} fault(s), the first: {faults[0]}; restore the file from a backup"
+        return [Finding("ok", "file", "integrity_check finds nothing")]
+    said = f"integrity_check finds {len(faults)} fault(s), the first: {faults[0]}; restore the file from a backup"
     return [Finding("FAIL", "file", " ".join(said.split()))]
 
 
@@ -179,32 +178,39 @@ def role(superuser: bool) -> Finding:
 
 
 async def audit_of(backend: "StateBackend") -> list[Finding]:
-    """Every chain, the system's too, from its first line to its head, in one snapshot."""
+    """Every chain, the system's too, from the beginning of its kept part to its head, in one snapshot."""
+    from service.kernel.chain import all_followed, named
 
-    async def read(tx: "Tx") -> tuple[int, list[str]]:
-        heads = await tx.all("list_audit_heads")
-        return len(heads), [said for head in heads if (said := await chain_fault(tx, *head))]
-
-    count, broken = await backend.read(read, scan=True)
+    chains = await backend.read(all_followed, tenants=EVERY, scan=True)
+    broken = [f"the chain {named(name)} {chain.fault}" for name, chain in chains if chain.fault is not None]
     if not broken:
-        return [Finding("ok", "audit log", f"{count} chain(s) verify")]
+        return [Finding("ok", "audit log", f"{len(chains)} chain(s) verify")]
     todo = "compare with a backup, and find out who could write to the store"
     return [Finding("FAIL", "audit log", f"{said}; {todo}") for said in broken]
 
 
-async def chain_fault(tx: "Tx", tenant_id: str, sequence: int | None, end: str | None) -> str | None:
-    """What is wrong with a tenant's chain; None when it is whole and ends where its head says."""
-    from service.kernel.audit import FIRST, AuditEntry, verify
+async def logs_of(backend: "StateBackend") -> list[Finding]:
+    """Executions, their logs and their items, held against each other in one snapshot."""
 
-    whose = f"of the tenant {tenant_id!r}" if tenant_id else "of the system"
-    last, before = 0, FIRST
-    while page := [AuditEntry(*row) for row in await tx.all("list_audit", tenant_id=tenant_id, after=last, limit=PAGE)]:
-        if (wrong := verify(page, before)) is not None:
-            return f"the chain {whose} breaks at line {wrong}: it, or one before it, was changed or taken out"
-        last, before = page[-1].sequence, page[-1].hash
-    if (last, before) == (sequence, end):
-        return None
-    return f"the chain {whose} ends at line {last}, its head says {sequence or 'nothing'}: the end was altered"
+    async def read(tx: "Tx") -> "list[tuple[str, list[Row]]]":
+        return [(what, await tx.all(name, limit=PAGE)) for name, what in LOGS.items()]
+
+    found = [(what, rows) for what, rows in await backend.read(read, tenants=EVERY, scan=True) if rows]
+    if not found:
+        return [Finding("ok", "logs", "executions, logs and items agree")]
+    todo = "the store mixes two moments, or was changed by hand; restore a backup"
+    return [Finding("FAIL", "logs", f"{many(rows)} {what}, the first {rows[0][1]!r}{whose(rows[0])}; {todo}")
+            for what, rows in found]  # fmt: skip
+
+
+def many(rows: "list[Row]") -> str:
+    """How many rows a page holds; a full one may not be all."""
+    return f"{len(rows)} or more" if len(rows) == PAGE else str(len(rows))
+
+
+def whose(row: "Row") -> str:
+    """Of which tenant a row is."""
+    return f" of the tenant {row[0]!r}"
 
 
 async def tokens_of(backend: "StateBackend") -> list[Finding]:
@@ -213,7 +219,7 @@ async def tokens_of(backend: "StateBackend") -> list[Finding]:
     async def read(tx: "Tx") -> "Row | None":
         return await tx.one("count_tokens", now=backend.now(), before=backend.now() + SOON_DAYS * DAY_MS)
 
-    never, soon, admins = await backend.read(read, scan=True) or (0, 0, 0)
+    never, soon, admins = await backend.read(read, tenants=EVERY, scan=True) or (0, 0, 0)
     return [
         counted(never, "tokens without an end", "rotate them to tokens that expire"),
         counted(soon, f"tokens that end within {SOON_DAYS} days", "rotate those that are still needed"),
@@ -230,4 +236,11 @@ def counted(count: int, what: str, todo: str) -> Finding:
 
 Examine = Callable[["StateBackend"], Awaitable[list[Finding]]]
 ENGINES: dict[str, tuple[Examine, ...]] = {"sqlite": (sqlite_of, file_of), "postgres": (postgres_of,)}
-ROWS: tuple[Examine, ...] = (audit_of, tokens_of)
+ROWS: tuple[Examine, ...] = (audit_of, logs_of, tokens_of)
+LOGS = {
+    "list_broken_logs": "execution(s) whose log has a gap or ends elsewhere",
+    "list_lost_logs": "execution(s) that are gone while their log is there",
+    "list_broken_counts": "execution(s) that count other open items than there are",
+    "list_unsettled": "item(s) that are open though their log says they ended",
+}
+"""Statement → what its rows are: (tenant, execution or item)."""

@@ -26,7 +26,7 @@ def of_store(error: Exception) -> Refused | None:
     """The same for what the store, the service or the network said."""
     from backends.errors import Full, SchemaMismatch, StoreError
     from service.errors import StateError
-    from service.main import CannotListen
+    from service.main import BadCertificate, CannotListen
 
     if isinstance(error, StateError):
         return Refused(f"{error.detail} ({error.code})")
@@ -34,6 +34,8 @@ def of_store(error: Exception) -> Refused | None:
         return Refused(
             f"nothing can listen on {error}, it is taken or not of this machine; give another --port or --host"
         )
+    if isinstance(error, BadCertificate):
+        return Refused(f"{error}; give a certificate and its key, unencrypted, both in PEM files")
     if isinstance(error, SchemaMismatch):
         return Refused(f"{error}")
     if isinstance(error, Full):

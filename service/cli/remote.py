@@ -1,8 +1,12 @@
 """Commands that act on a running server speak to it over HTTP, with a token, as anybody would."""
 
+import contextlib
 import dataclasses
 import http.client
 import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -13,6 +17,7 @@ from service.cli.refused import Refused
 GROUP = Group("Server", sort_key=1)
 URL = "http://127.0.0.1:7400"
 SECONDS = 30
+DOWNLOAD_SECONDS, CHUNK = 3_600, 65_536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +32,46 @@ class Server:
 
     def ask(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """The JSON of a request that the server grants; `Refused` with its own sentence when it does not."""
-        if not self.token:
-            raise Refused("no token was given; set HOLDFAST_TOKEN or give --token", 2)
         given = {name: value for name, value in query.items() if value is not None}
         status, raw = self._send(method, path + (f"?{urlencode(given)}" if given else ""), body)
-        try:
-            answer = json.loads(raw)
-        except ValueError:
-            raise Refused(
-                f"{self.url} answered {status} with something that is not JSON; is it a Holdfast server?"
-            ) from None
+        answer = parsed(self.url, status, raw)
         if status >= 300:
             raise Refused(said(status, answer))
         return answer
+
+    def download(self, path: str, output: Path | None, headers: Mapping[str, str] | None = None) -> None:
+        """Write a streamed answer to a new file, which is there whole or not at all, or to the terminal."""
+        parts = self._streamed(path, headers or {})
+        if output is None:
+            sys.stdout.flush()
+            sys.stdout.buffer.writelines(parts)
+            return
+        if output.exists():
+            raise Refused(f"{output} exists already; give another path", 2)
+        part = output.with_name(output.name + ".part")
+        try:
+            with part.open("wb") as file:
+                file.writelines(parts)
+            part.rename(output)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _streamed(self, path: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+        with contextlib.closing(self._connection(DOWNLOAD_SECONDS)) as connection:
+            with answering(self.url):
+                answer = self._request(connection, "GET", path, None, headers)
+                refusal = answer.read() if answer.status >= 300 else None
+            if refusal is not None:
+                raise Refused(said(answer.status, parsed(self.url, answer.status, refusal)))
+            left = answer.length
+            try:
+                while part := answer.read(CHUNK):
+                    left = None if left is None else left - len(part)
+                    yield part
+            except (OSError, http.client.HTTPException):
+                left = -1
+            if left:
+                raise Refused("the server cut its answer off; see its log, and ask again")
 
     def pages(self, path: str, **query: Any) -> list[Any]:
         """Every item of a list."""
@@ -51,34 +83,53 @@ class Server:
         return items
 
     def _send(self, method: str, target: str, body: Any) -> tuple[int, bytes]:
-        connection = self._connection()
-        headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
-        try:
-            connection.request(method, target, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
+        with answering(self.url), contextlib.closing(self._connection(SECONDS)) as connection:
+            answer = self._request(connection, method, target, None if body is None else json.dumps(body), {})
             return answer.status, answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or type(error).__name__
-            raise Refused(f"no server answers at {self.url} ({why}); start `holdfast serve` or give --url") from None
-        except (ValueError, UnicodeError):
-            raise Refused("the token or the path holds characters that HTTP cannot carry; copy it whole", 2) from None
-        finally:
-            connection.close()
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _request(
+        self, connection: http.client.HTTPConnection, method: str, target: str, body: Any, headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        if not self.token:
+            raise Refused("no token was given; set HOLDFAST_TOKEN or give --token", 2)
+        own = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
+        connection.request(method, target, body, {**own, **headers})
+        return connection.getresponse()
+
+    def _connection(self, seconds: int) -> http.client.HTTPConnection:
         kinds: dict[str, type[http.client.HTTPConnection]]
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         try:
             parts = urlsplit(self.url)
-            return kinds[parts.scheme](parts.hostname or "", parts.port, timeout=SECONDS)
+            return kinds[parts.scheme](parts.hostname or "", parts.port, timeout=seconds)
         except (KeyError, ValueError):
             raise Refused(
                 f"{self.url!r} is not a URL of a server; it reads http://host:port or https://host", 2
             ) from None
 
 
+@contextlib.contextmanager
+def answering(url: str) -> Iterator[None]:
+    """What goes wrong on the way to a server, in one sentence."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise Refused(f"no server answers at {url} ({why}); start `holdfast serve` or give --url") from None
+    except (ValueError, UnicodeError):
+        raise Refused("the token or the path holds characters that HTTP cannot carry; copy it whole", 2) from None
+
+
 Target = Annotated[Server, Parameter(name="*")]
 SERVER = Server()
+
+
+def parsed(url: str, status: int, raw: bytes) -> Any:
+    """The JSON of an answer."""
+    try:
+        return json.loads(raw)
+    except ValueError:
+        raise Refused(f"{url} answered {status} with something that is not JSON; is it a Holdfast server?") from None
 
 
 def print_json(answer: Any) -> None:

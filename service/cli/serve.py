@@ -31,4 +31,5 @@ def serve(*, flags: Flags = None) -> None:
 def url(found: Settings, port: int) -> str:
     """Where the service answers."""
     host = f"[{found.host}]" if ":" in found.host else found.host
-    return f"http://{host}:{port}"
+    scheme = "https" if found.tls_certificate_file else "http"
+    return f"{scheme}://{host}:{port}"

@@ -1,8 +1,10 @@
-"""`holdfast migrate` and `holdfast init`: what is done to a store without serving it."""
+"""`holdfast migrate`, `holdfast init`, `holdfast backup`: what is done to a store with the store in hand."""
 
 import asyncio
+from pathlib import Path
 
 from service.cli.options import Flags, settings
+from service.cli.refused import Refused
 from service.settings import Settings
 
 
@@ -39,3 +41,20 @@ async def initialised(found: Settings) -> bool:
 
     async with running(msgspec.structs.replace(found, sweep=False)) as services:
         return await introduce(services, found)
+
+
+def backup(file: Path, /, *, flags: Flags = None) -> None:
+    """Copy a SQLite store as of now into a new file, whether it is served or not, and check every page of the copy.
+
+    Parameters
+    ----------
+    file
+        Where the copy goes; nothing may be there yet. To restore it, see docs/backup.md.
+    """
+    from service.main import copy_store
+
+    found = settings(flags).settings
+    if not found.database_url.startswith("sqlite:"):
+        raise Refused("backup copies SQLite stores; use pg_dump or pg_basebackup for Postgres", 2)
+    size = copy_store(found, file)
+    print(f"Copied {size:,} bytes to {file}; `holdfast doctor --database-url sqlite:///{file}` examines the copy.")

@@ -1,13 +1,18 @@
-"""`holdfast tenant`: over HTTP, as the system's administrator."""
+"""`holdfast tenant`: over HTTP, as the system's administrator; a tenant's owner may export it."""
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
+from service.cli.refused import Refused
 from service.cli.remote import SERVER, Server, Target, print_json
 
-app = App("tenant", help="Create, list, show, suspend, resume tenants.")
+if TYPE_CHECKING:
+    from service.portability.model import Manifest
+
+app = App("tenant", help="Create, list, show, suspend, resume, export, import tenants.")
 
 
 @app.command
@@ -56,6 +61,78 @@ def suspend(tenant_id: str, *, server: Target = SERVER) -> None:
 def resume(tenant_id: str, *, server: Target = SERVER) -> None:
     """Make a suspended tenant active again."""
     told(server, server.ask("PATCH", path(tenant_id), {"status": "active"}))
+
+
+@app.command
+def archive(tenant_id: str, *, server: Target = SERVER) -> None:
+    """Archive a tenant: it is read, nothing changes, and nobody expects it to."""
+    told(server, server.ask("PATCH", path(tenant_id), {"status": "archived"}))
+
+
+@app.command
+def export(
+    tenant_id: str,
+    *,
+    output: Annotated[Path, Parameter(help="Write to this new file.")],
+    reason: Annotated[str | None, Parameter(help="Why; needed by an administrator, and told to the tenant.")] = None,
+    server: Target = SERVER,
+) -> None:
+    """Export everything that a tenant has but its tokens, as of one moment, as lines of JSON."""
+    headers = {} if reason is None else {"holdfast-tenant": tenant_id, "holdfast-reason": reason}
+    server.download(f"{path(tenant_id)}/export", output, headers)
+    print(f"{rows_in(read(output)):,} rows of the tenant {tenant_id} are in {output}.")
+
+
+@app.command(name="import")
+def import_tenant(file: Path, *, server: Target = SERVER) -> None:
+    """Import a tenant from a file. Nobody can use it until all of it is there; after an interruption, run it again.
+
+    It comes without tokens: mint one with `holdfast token mint … --tenant`.
+    """
+    manifest = read(file)
+    began = server.ask("POST", "/v1/imports", manifest_in(file))
+    send(server, file, began["id"], began["next_part"])
+    told(server, server.ask("POST", f"/v1/imports/{quote(began['id'], safe='')}/finish"))
+    if not server.json:
+        print(f"{rows_in(manifest):,} rows were imported.")
+
+
+def read(file: Path) -> "Manifest":
+    """The manifest of an export, all of which is in the file."""
+    from service.portability.exported import NotAnExport, examined
+
+    try:
+        with file.open("rb") as lines:
+            return examined(lines)
+    except NotAnExport as error:
+        raise Refused(f"{file}: {error}; export again") from None
+
+
+def manifest_in(file: Path) -> Any:
+    """The first line of an export, as it is sent."""
+    import json
+
+    with file.open("rb") as lines:
+        return json.loads(next(lines))
+
+
+def send(server: Server, file: Path, import_id: str, part: int) -> None:
+    """The parts of an import from the next one on."""
+    import json
+
+    from service.portability.exported import parts_of
+
+    with file.open("rb") as lines:
+        next(lines)
+        for number, (table, rows) in enumerate(parts_of(lines), 1):
+            if number >= part:
+                body = {"part": number, "table": table, "rows": [json.loads(row) for row in rows]}
+                server.ask("POST", f"/v1/imports/{quote(import_id, safe='')}/parts", body)
+
+
+def rows_in(manifest: "Manifest") -> int:
+    """How many rows an export has."""
+    return sum(table.rows for table in manifest.tables.values())
 
 
 def path(tenant_id: str) -> str:

@@ -1,5 +1,6 @@
 """`holdfast token`: over HTTP, except `bootstrap`, which needs the store in hand."""
 
+import re
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -39,21 +40,30 @@ def mint(
 
 
 @app.command(name="list")
-def list_tokens(*, tenant: Tenant = None, expiring_within: int | None = None, server: Target = SERVER) -> None:
+def list_tokens(*, tenant: Tenant = None, expiring: str | None = None, server: Target = SERVER) -> None:
     """List tokens.
 
     Parameters
     ----------
-    expiring_within
-        Only those that end within so many days.
+    expiring
+        Only those that end within this time: `14d`, `2w`, or a number of days.
     """
     from service.cli.table import print_table
 
-    items = server.pages("/v1/tokens", tenant_id=tenant, expiring_within=expiring_within)
+    within = None if expiring is None else days_of(expiring)
+    items = server.pages("/v1/tokens", tenant_id=tenant, expiring_within=within)
     if server.json:
         print_json(items)
     else:
         print_table(("Id", "Name", "Role", "Tenant", "Expires", "Last used", "Revoked"), map(row, items))
+
+
+def days_of(text: str) -> int:
+    """`14d`, `2w` or `14` in days."""
+    found = re.fullmatch(r"([0-9]{1,4})([dw]?)", text)
+    if found is None:
+        raise Refused(f"--expiring takes days or weeks, such as 14d or 2w; {text!r} is neither", 2)
+    return int(found[1]) * (7 if found[2] == "w" else 1)
 
 
 def row(token: Any) -> tuple[object, ...]:

@@ -158,7 +158,7 @@ async def get(call: Call) -> ShownDefinition:
     async def read(tx: Tx) -> Row | None:
         return await tx.one(statement, tenant_id=call.who.tenant_id, **params)
 
-    row = await call.services.backend.read(read)
+    row = await call.services.backend.read(read, tenants=call.who.reach)
     if row is None:
         raise not_found("definition", "/".join(call.path.values()))
     return ShownDefinition(row[0], row[1], row[2], row[3], bool(row[4]), row[5], row[6], msgspec.Raw(row[7]))

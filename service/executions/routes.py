@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import StateError, invalid, not_found
+from service.errors import StateError, not_found
 from service.executions.model import (
     STATUS,
     AppendState,
@@ -18,12 +18,13 @@ from service.executions.model import (
     Started,
     StartExecution,
 )
+from service.executions.prepare import prepared
 from service.http.batch import Batch, batch
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode
 from service.http.lists import Page, listed, where
 from service.kernel.filters import Facet, Field, Vocabulary
-from service.kernel.json import check, digest
-from service.kernel.raw import ABSENT, shown
+from service.kernel.json import check
+from service.kernel.raw import shown
 
 FACET = (
     "EXISTS (SELECT 1 FROM facets f WHERE f.tenant_id = e.tenant_id AND f.execution_id = e.id"
@@ -110,58 +111,13 @@ async def start(call: Call) -> Any:
     return await call.run(await prepared(call, decode(START, call.body)))
 
 
-async def prepared(call: Call, made: StartExecution) -> StartExecution:
-    """A start with `latest` pinned, and with the digest by which a repeat of a chosen id is recognised."""
-    made = in_one_word(made)
-    said = "" if made.execution_id is None else digest_of(made)
-    version = await latest(call, made.workflow) if made.version == "latest" else made.version
-    return msgspec.structs.replace(made, digest=said, version=version)
-
-
-def in_one_word(made: StartExecution) -> StartExecution:
-    """The same start, without the engine's own words for `workflow_id` and `attributes`."""
-    workflow = made.workflow_id or made.workflow_type
-    if not workflow or made.workflow_type not in (None, workflow):
-        raise invalid([("/workflow_id", "name the workflow once, as `workflow_id` or as `workflow_type`")])
-    attributes = made.attributes | made.search_attributes
-    return msgspec.structs.replace(
-        made, workflow_id=workflow, workflow_type=None, attributes=attributes, search_attributes={}
-    )
-
-
-def digest_of(made: StartExecution) -> str:
-    """What a start said, `latest` not yet pinned: the same by either route, whether or not it spells out defaults."""
-    said = given(made)
-    if made.start is not None:
-        said["start"] = given(made.start)
-    return digest(msgspec.json.encode(said))
-
-
-def given(made: msgspec.Struct) -> dict[str, Any]:
-    """The fields of a command as JSON can hold them: absent documents left out, and the digest with them."""
-    return {name: value for name, value in msgspec.structs.asdict(made).items() if value != ABSENT and name != "digest"}
-
-
-async def latest(call: Call, workflow_id: str) -> str:
-    """The version that was stored last; told to nobody whose token has ended."""
-    await call.services.tokens.stands(call.who)
-
-    async def read(tx: Tx) -> Row | None:
-        return await tx.one("read_definition_latest", tenant_id=call.who.tenant_id, workflow_id=workflow_id)
-
-    row = await call.services.backend.read(read)
-    if row is None:
-        raise not_found("definition", workflow_id)
-    return str(row[1])
-
-
 async def get(call: Call) -> ShownExecution:
     """One execution."""
 
     async def read(tx: Tx) -> Row | None:
         return await tx.one("read_execution", tenant_id=call.who.tenant_id, id=call.path["id"])
 
-    row = await call.services.backend.read(read)
+    row = await call.services.backend.read(read, tenants=call.who.reach)
     if row is None:
         raise not_found("execution", call.path["id"])
     said = msgspec.json.decode(row[19], type=StartedInput).input if row[19] else b""

@@ -30,6 +30,7 @@ from service.executions.model import (
     State,
     Value,
 )
+from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.events import append
 from service.kernel.json import append_at, check, fingerprint, merge_patch
@@ -39,10 +40,12 @@ from service.kernel.raw import encoded, shown, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.work.model import Enqueue, WorkSettled
-from service.work.rules import enqueue, enqueue_keys
+from service.work.rules import enqueue, enqueue_keys, refuse_queue
 
 EMPTY_STATE = b"{}"
 SNAPSHOT_EVENTS = 200
+OPERATED = frozenset({"cancelled", "terminated", "paused"})
+"""The statuses that only an operator gives."""
 
 
 def need(view: View, execution_id: str) -> Execution:
@@ -157,6 +160,7 @@ def start(view: View, command: StartExecution) -> Started:
 
 def enqueue_first(view: View, first: Enqueue, execution: Execution, item_id: str | None) -> None:
     """The first item, which `execution.started` has told of; no item of another's may stand for it."""
+    refuse_queue(view.who, first.queue)
     if not enqueue(view, first, execution, item_id).created:
         raise StateError(
             "work/conflict",
@@ -271,27 +275,33 @@ class StatusBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def by_execution(command: SetStatus | ReplaceState, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The execution that the command names."""
+    """The execution that the command names; what an operator does is audited."""
     yield Execution, (who.tenant_id, command.execution_id)
+    if isinstance(command, SetStatus) and command.status in OPERATED:
+        yield from audit_keys(who.tenant_id)
 
 
 def set_status(view: View, command: SetStatus) -> Changed:
     """Move to another status, by the table; an ending closes what is open."""
     execution = need_open(view, command.execution_id, command.expected_sequence)
-    refuse_operating(view, execution, command.status)
+    operate(view, execution, command.status, command.reason)
     return changed(move(view, execution, command.status, stored(command.result), stored(command.error), command.reason))
 
 
-def refuse_operating(view: View, execution: Execution, status: str) -> None:
-    """Cancel, terminate, pause and resume are an operator's; every other move belongs to whoever runs the execution."""
-    operating = status in ("cancelled", "terminated", "paused") or execution.status == "paused"
-    if operating and not view.who.may("execution.operate"):
+def operate(view: View, execution: Execution, status: str, reason: str | None = None) -> None:
+    """Cancel, terminate, pause and resume are an operator's, and audited; every other move belongs to whoever runs the
+    execution."""
+    if status not in OPERATED and execution.status != "paused":
+        return
+    if not view.who.may("execution.operate"):
         raise StateError(
             "auth/forbidden",
             f"The role {view.who.role!r} may not make an execution {status!r}; an operator's or owner's may.",
             permission="execution.operate",
             role=view.who.role,
         )
+    action = "execution.resumed" if status == "running" else f"execution.{status}"
+    audit(view, action, execution.id, {"from": execution.status, "reason": reason})
 
 
 def move(

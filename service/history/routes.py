@@ -19,14 +19,17 @@ from service.history.model import (
     WriteSnapshot,
     show_event,
 )
-from service.http.answer import document, encode
+from service.http.answer import NOSNIFF, document, encode
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command
 from service.http.lists import ALL, Page, listed
+from service.kernel import request_id
 from service.kernel.filters import Field, Vocabulary, compile
+from service.kernel.wake import Place
 
 After = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 AFTER = Query("after", After, 0, "Only events after this sequence.")
 CHECK_SECONDS = 5.0
+DRAINING = StateError("server/draining", "The server is going away; connect again with Last-Event-ID.", retry_after=1)
 FEED = Vocabulary(fields=(Field("kind", "v.kind", "text"),))
 
 
@@ -76,7 +79,7 @@ async def head(call: Call) -> tuple[int, str]:
     async def read(tx: Tx) -> Row | None:
         return await tx.one("read_sequence", tenant_id=call.who.tenant_id, execution_id=call.path["id"])
 
-    row = await call.services.backend.read(read)
+    row = await call.services.backend.read(read, tenants=call.who.reach)
     if row is None:
         raise not_found("execution", call.path["id"])
     return row[0], row[1]
@@ -90,7 +93,7 @@ async def page_of(call: Call, after: int, limit: int) -> list[Row]:
             "read_events", tenant_id=call.who.tenant_id, execution_id=call.path["id"], after=after, limit=limit
         )
 
-    return await call.services.backend.read(read)
+    return await call.services.backend.read(read, tenants=call.who.reach)
 
 
 async def events(call: Call) -> Events:
@@ -111,7 +114,10 @@ async def tail(call: Call) -> Any:
     """The log as server-sent events: what is there, then what comes; ends with the execution."""
     await head(call)
     said = call.headers.get(b"last-event-id")
-    return Tail(call, last_event_id(said) if said else call.query["after"])
+    after = last_event_id(said) if said else call.query["after"]
+    topic = f"tail/{call.who.tenant_id}"
+    channel = f"{topic}/{call.path['id']}"
+    return Tail(call, after, call.services.wakes.park(topic, lambda told: told == channel))
 
 
 def last_event_id(said: bytes) -> int:
@@ -125,11 +131,12 @@ def last_event_id(said: bytes) -> int:
 class Tail:
     """A stream of events. Each has its sequence as id, so a client that comes back misses and repeats nothing."""
 
-    def __init__(self, call: Call, after: int) -> None:
-        self.call, self.after = call, after
+    def __init__(self, call: Call, after: int, place: Place) -> None:
+        self.call, self.after, self.place = call, after, place
 
     async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
-        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        traced = (request_id.HEADER, request_id.current())
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), NOSNIFF, traced]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         gone = asyncio.ensure_future(self._gone(receive))
         try:
@@ -144,22 +151,22 @@ class Tail:
             pass
 
     async def _stream(self, send: Any, gone: "asyncio.Future[None]") -> None:
-        call, topic = self.call, f"tail/{self.call.who.tenant_id}"
-        channel = f"{topic}/{call.path['id']}"
-        with call.services.wakes.park(topic, lambda told: told == channel) as place:
+        call = self.call
+        with self.place as place:
             while not gone.done():
                 _, status = await head(call)
                 rows = await page_of(call, self.after, 500)
-                for row in rows:
-                    await send({"type": "http.response.body", "body": frame(row), "more_body": True})
-                    self.after = row[0]
-                if rows:
-                    continue
-                if status in ENDED:
-                    return
-                said = await self._refused()
+                said = await self._refused()  # after the page: what was logged since a revocation is never sent
+                if said is None:
+                    for row in rows:
+                        await send({"type": "http.response.body", "body": frame(row), "more_body": True})
+                        self.after = row[0]
+                    if rows:
+                        continue
+                    if status in ENDED:
+                        return
                 if said is not None or not await place.rest(CHECK_SECONDS):
-                    goodbye = b"event: goodbye\nretry: 1000\ndata: %s\n\n" % (said or b"{}")
+                    goodbye = b"event: goodbye\nretry: 1000\ndata: %s\n\n" % (said or encode(document(DRAINING)))
                     await send({"type": "http.response.body", "body": goodbye, "more_body": True})
                     return
                 await send({"type": "http.response.body", "body": b": here\n\n", "more_body": True})
@@ -191,7 +198,7 @@ async def feed(call: Call) -> Page:
     async def horizon(tx: Tx) -> Row | None:
         return await tx.one("feed_horizon")
 
-    found = await call.services.backend.read(horizon)
+    found = await call.services.backend.read(horizon, tenants=call.who.reach)
     limit, cursor = call.query["limit"], call.query["after"]
     scope = [call.who.tenant_id, "feed"]
     at = [0, 0] if cursor is None else call.services.cursors.open(scope, cursor)
@@ -202,7 +209,7 @@ async def feed(call: Call) -> Page:
             horizon=found[0] if found else 0, limit=limit,
         )  # fmt: skip
 
-    rows = await call.services.backend.read(read, scan=True)
+    rows = await call.scan(read)
     items = [FedEvent(row[2], show_event(row[3:])) for row in rows]
     return Page(items, call.services.cursors.seal(scope, rows[-1][:2] if rows else at))
 
@@ -223,7 +230,7 @@ async def latest_snapshot(call: Call) -> ShownSnapshot:
             "read_snapshot_latest", tenant_id=call.who.tenant_id, execution_id=call.path["id"], sequence=2**62
         )
 
-    row = await call.services.backend.read(read)
+    row = await call.services.backend.read(read, tenants=call.who.reach)
     if row is None:
         raise not_found("snapshot of execution", call.path["id"])
     return ShownSnapshot(row[0], row[2], msgspec.Raw(row[1]))
@@ -258,7 +265,7 @@ async def verify(call: Call) -> Verified:
         kept = await tx.all("read_snapshots", tenant_id=tenant, execution_id=execution, after=0, limit=1000)
         return stored, log, kept
 
-    stored, log, kept = await call.services.backend.read(read, scan=True)
+    stored, log, kept = await call.scan(read)
     if stored is None:
         raise not_found("execution", execution)
     logged = [LoggedEvent(tenant, execution, row[0], row[1], row[2], row[5], row[6]) for row in log]
@@ -351,7 +358,7 @@ ENDPOINTS = [
             Query("after", str, None, "`next_cursor` of the page before; it is always given, also at the end."),
             Query("kinds", str, None, "Only these kinds, separated by commas."),
         ),
-        errors=("request/cursor",),
+        errors=("request/cursor", "request/filter"),
     ),
     Endpoint(
         "PUT",

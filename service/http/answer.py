@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import StateError
+from service.kernel import request_id
+from service.tokens.secret import mask
 
 JSON = (b"content-type", b"application/json")
 PROBLEM = (b"content-type", b"application/problem+json")
@@ -27,15 +29,33 @@ class Answer:
         self.status, self.body, self.headers = status, body, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        length = (b"content-length", b"%d" % len(self.body))
-        head: Any = {"type": "http.response.start", "status": self.status, "headers": [*self.headers, NOSNIFF, length]}
+        head: Any = {"type": "http.response.start", "status": self.status, "headers": self.all_headers()}
         await send(head)
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
+    def all_headers(self) -> list[Header]:
+        """The headers, with those that every answer has."""
+        length = (b"content-length", b"%d" % len(self.body))
+        return [*self.headers, NOSNIFF, (request_id.HEADER, request_id.current()), length]
+
+
+def with_header(answer: ASGIApp, header: Header) -> ASGIApp:
+    """An answer of any kind, a stream as well, with one more header."""
+
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], header]}
+            await send(message)
+
+        await answer(scope, receive, sending)
+
+    return respond
+
 
 def document(error: StateError) -> dict[str, Any]:
-    """The problem document of a refusal."""
-    return {
+    """The problem document of a refusal; a token that was sent as something else is not sent back."""
+    said = {
         "type": f"/problems/{error.code}",
         "title": error.title,
         "status": error.status,
@@ -43,6 +63,10 @@ def document(error: StateError) -> dict[str, Any]:
         "code": error.code,
         **error.facts,
     }
+    text = f"{error.detail}{error.facts}"
+    if "holdt_" in text or "holds_" in text:
+        return dict(msgspec.json.decode(mask(encode(said).decode())))
+    return said
 
 
 def problem(error: StateError, headers: Sequence[Header] = ()) -> Answer:
@@ -55,8 +79,11 @@ def problem(error: StateError, headers: Sequence[Header] = ()) -> Answer:
     if error.status == 401 or error.code == "auth/malformed":
         extra.append((b"www-authenticate", challenge(error)))
     if error.code == "auth/forbidden":
-        extra.append((b"www-authenticate", b'Bearer realm="holdfast", error="insufficient_scope"'))
-    return Answer(error.status, encode(document(error)), extra)
+        extra.append((b"www-authenticate", insufficient(error)))
+    said = document(error)
+    if current := request_id.current():
+        said["request_id"] = current.decode()
+    return Answer(error.status, encode(said), extra)
 
 
 def challenge(error: StateError) -> bytes:
@@ -64,7 +91,17 @@ def challenge(error: StateError) -> bytes:
     if error.code == "auth/missing":
         return b'Bearer realm="holdfast"'
     word = b"invalid_request" if error.code == "auth/malformed" else b"invalid_token"
-    return b'Bearer realm="holdfast", error="%s"' % word
+    said = b""
+    if error.code in ("auth/expired", "auth/revoked"):  # told to those alone who have proven the secret
+        said = b', error_description="%s"' % error.title.encode()
+    return b'Bearer realm="holdfast", error="%s"' % word + said
+
+
+def insufficient(error: StateError) -> bytes:
+    """The `WWW-Authenticate` of a role that does not suffice, with the permission that would."""
+    permission = error.facts.get("permission")
+    scope = b"" if permission is None else b', scope="%s"' % permission.encode()
+    return b'Bearer realm="holdfast", error="insufficient_scope"' + scope
 
 
 def from_http(status: int) -> StateError:

@@ -19,9 +19,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from backends.errors import StoreError
 from service.errors import StateError
-from service.http.answer import JSON, NO_STORE, NOSNIFF, Answer, Header, encode, from_http, problem
+from service.http.answer import JSON, NO_STORE, Answer, Header, encode, from_http, problem, with_header
 from service.http.body import read_body
 from service.http.endpoint import PUBLIC, Call, Endpoint, Query, Services, answered, idempotency_key
+from service.kernel import request_id
 from service.kernel.page import LIMIT_MAX
 from service.kernel.principal import Principal
 from service.kernel.run import away
@@ -29,9 +30,11 @@ from service.kernel.run import away
 log = structlog.get_logger()
 ANYBODY = Principal("", "anybody")
 PATH_MAX, HEADERS_MAX = 2_048, 32_768
+STREAM = "text/event-stream"
+CUT_SHORT = "The server is going away; whether the request was carried out is not known. Repeat it with the same ids."
 ONCE = frozenset(
-    {b"authorization", b"content-length", b"content-type", b"content-encoding", b"idempotency-key", b"if-match",
-     b"last-event-id", b"holdfast-tenant", b"holdfast-reason"}
+    {b"host", b"authorization", b"content-length", b"content-type", b"content-encoding", b"idempotency-key",
+     b"if-match", b"last-event-id", b"holdfast-tenant", b"holdfast-reason"}
 )  # fmt: skip
 """Headers that may come once."""
 LIMIT_TYPE = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
@@ -54,6 +57,17 @@ def build(services: Services, endpoints: Sequence[Endpoint]) -> ASGIApp:
     acts = acts_on_objects(endpoints)
 
     async def edge(scope: Any, receive: Receive, send: Send) -> None:
+        """Every request; one that is cut short at the end of the drain is no accident."""
+        begun = request_id.begin(scope["headers"])
+        try:
+            await route(scope, receive, send)
+        except asyncio.CancelledError:
+            if not services.draining:
+                raise
+        finally:
+            request_id.end(begun)
+
+    async def route(scope: Any, receive: Receive, send: Send) -> None:
         """Acts on objects go straight to their endpoint, the rest to the router, which remembers every path that it
         has seen: one that is too long must not get there."""
         path = scope.get("path", "")
@@ -98,25 +112,33 @@ def framework_error(_request: Request[Any, Any, Any], error: Exception) -> Any:
         log.error("a request failed outside its handler", exc_info=error)
     allow = (getattr(error, "headers", None) or {}).get("allow", "")
     answer = problem(from_http(status), allowing(allow.split(", ")) if status == 405 else ())
-    headers = {name.decode(): value.decode() for name, value in (*answer.headers, NOSNIFF) if name != b"content-type"}
+    skipped = (b"content-type", b"content-length")
+    headers = {name.decode(): value.decode() for name, value in answer.all_headers() if name not in skipped}
     return Response(answer.body, status_code=answer.status, headers=headers, media_type="application/problem+json")
 
 
 def allowing(methods: Iterable[str]) -> list[Header]:
-    """`Allow`: what the path does take. OPTIONS is only taken to be refused."""
-    return [(b"allow", ", ".join(sorted(set(methods) - {"OPTIONS"})).encode())]
+    """`Allow`: what the path does take. What can be read can be asked for its head alone."""
+    found = {*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+    return [(b"allow", ", ".join(sorted(found)).encode())]
 
 
 def serve(services: Services, path: str, methods: Mapping[str, Endpoint]) -> HTTPRouteHandler:
     """The handler of one path: it takes the bare request and gives a prepared ASGI answer, with nothing in between."""
 
     async def handler(request: Request[Any, Any, Any]) -> ASGIApp:
-        endpoint = methods.get(request.scope["method"])
+        method = request.scope["method"]
+        if method == "OPTIONS":
+            return Answer(200, b"", allowing(methods))
+        endpoint = methods.get("GET" if method == "HEAD" else method)
         if endpoint is None:
             return problem(from_http(405), allowing(methods))
-        return await respond(services, endpoint, request.scope, request.receive)
+        answer = await respond(services, endpoint, request.scope, request.receive)
+        if method == "HEAD" and endpoint.media == STREAM and not isinstance(answer, Answer):
+            return Answer(200, b"", ((b"content-type", STREAM.encode()), NO_STORE))
+        return answer
 
-    taken: list[Any] = [*sorted(methods), "OPTIONS"]  # the framework would answer OPTIONS by itself
+    taken: list[Any] = [*sorted({*methods, "HEAD"} if "GET" in methods else methods), "OPTIONS"]
     return HTTPRouteHandler(litestar_path(path), http_method=taken, status_code=200)(handler)
 
 
@@ -136,15 +158,19 @@ async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: R
         path = scope["path_params"]
         if path:
             check_path(scope, path)
-        reply = await endpoint.handle(Call(services, endpoint, who, path, query, headers, body, receive))
-        return as_answer(endpoint, reply)
+        reply = await endpoint.handle(Call(services, endpoint, who, path, query, headers, body, receive, scope))
+        answer = as_answer(endpoint, reply)
+        warning = None if who is ANYBODY else services.tokens.warning(who)
+        return answer if warning is None else with_header(answer, warning)
     except StateError as refusal:
         return problem(refusal)
     except StoreError as error:
         log.warning("the store refused", operation=endpoint.operation, kind=type(error).__name__)
         return problem(away(error))
     except asyncio.CancelledError:
-        raise
+        if not services.draining:
+            raise
+        return problem(StateError("server/draining", CUT_SHORT, retry_after=1))
     except Exception:
         log.exception("a request failed", operation=endpoint.operation)
         return problem(StateError("server/error", "The server failed; nothing was changed."))
@@ -155,7 +181,7 @@ def as_answer(endpoint: Endpoint, reply: Any) -> ASGIApp:
     reply = answered(endpoint, reply)
     if isinstance(reply, Answer) or callable(reply):
         return reply  # type: ignore[no-any-return]
-    headers = (JSON, NO_STORE) if endpoint.no_store else (JSON,)
+    headers = (JSON,) if endpoint.permit == PUBLIC else (JSON, NO_STORE)
     return Answer(endpoint.status_of(reply), encode(reply), headers)
 
 
@@ -165,6 +191,8 @@ def read_headers(scope: Any) -> dict[bytes, bytes]:
     headers = dict(pairs)
     if len(headers) != len(pairs):
         refuse_twice([name for name, _ in pairs])
+    if b"host" not in headers and scope["http_version"] == "1.1":
+        raise StateError("request/malformed", "A request of HTTP/1.1 must have a Host header.")
     if sum(map(len, headers.values())) > HEADERS_MAX:
         raise StateError("request/headers", f"The headers may have {HEADERS_MAX} bytes together.", limit=HEADERS_MAX)
     return headers

@@ -10,7 +10,7 @@ from backends.protocol import Row, Tx
 from service.errors import StateError
 from service.http.answer import JSON, Answer, document, encode
 from service.http.endpoint import REPLAYED, Call, Handle, decode, idempotency_key
-from service.kernel.command import Replayed, Request
+from service.kernel.command import Origin, Replayed, Request
 from service.kernel.idempotency import mismatch
 from service.kernel.json import fingerprint
 
@@ -78,9 +78,9 @@ def requests(call: Call, commands: list[Any]) -> list[Request | StateError]:
     """The commands as requests; under an Idempotency-Key each has its own, the key and its place."""
     key = call.headers.get(b"idempotency-key")
     text = None if key is None else idempotency_key(key)
-    said = "" if text is None else fingerprint(call.endpoint.operation, call.body)
+    said, origin = "" if text is None else fingerprint(call.endpoint.operation, call.body), Origin(call.source)
     return [
-        one if isinstance(one, StateError) else Request(call.who, one, text and f"{text}#{index}", said)
+        one if isinstance(one, StateError) else Request(call.who, one, text and f"{text}#{index}", said, origin=origin)
         for index, one in enumerate(commands)
     ]
 
@@ -94,7 +94,7 @@ async def refuse_reused(call: Call, asked: list[Request | StateError]) -> None:
     async def read(tx: Tx) -> list[Row]:
         return await tx.all("load_idempotency_keys", rows=[(call.who.tenant_id, key) for key in keyed])
 
-    for row in await call.services.backend.read(read):
+    for row in await call.services.backend.read(read, tenants=call.who.reach):
         if row[2] != keyed[row[1]].fingerprint:
             raise mismatch(row[1].rpartition("#")[0])
 

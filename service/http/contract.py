@@ -17,6 +17,7 @@ from service.http.endpoint import PUBLIC, Endpoint, Query
 from service.http.examples import Example, examples
 from service.http.refusals import HEADERS, PROBLEM, Refusals, keyed
 from service.http.schemas import Schema, Schemas
+from service.http.stream import NDJSON
 from service.kernel.principal import PERMITS
 from service.tokens.secret import PATTERN
 
@@ -27,6 +28,8 @@ append-only events, snapshots, leased work and dead letters, for many tenants, o
 * **Times** are milliseconds since the epoch, UTC. **Ids** made by the service sort by time.
 * **Refusals** are `application/problem+json` (RFC 9457). Branch on `code`; `/problems/{code}` says what to do.
 * **Repeats**: send an `Idempotency-Key` with a POST, and a repeat answers as the first request did. Keys live 24 hours.
+* **Request ids**: every answer has an `X-Request-Id`: the one that was sent, if it is 1–64 of `A-Z a-z 0-9 ._:@/+=-`,
+  or one that the service makes.
 * **Lists** are pages: pass `next_cursor` as `cursor` until it is null.
 * **Opaque JSON** (input, state, payload, result) is stored and answered byte for byte.
 """
@@ -226,8 +229,10 @@ def success(endpoint: Endpoint, status: int, kinds: Kinds, example: Example | No
     if example is not None and example.reply is not None:
         content["example"] = at_status(example.reply, endpoint, status)
     said: Schema = {"description": said_of(endpoint, status)}
-    if keyed(endpoint):
-        said["headers"] = {"Idempotent-Replayed": {"$ref": "#/components/headers/Idempotent-Replayed"}}
+    names = ["Idempotent-Replayed"] if keyed(endpoint) else []
+    names += ["Holdfast-Token-Expires"] if endpoint.permit != PUBLIC else []
+    if names:
+        said["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return {**said, "content": {endpoint.media: content}}
 
 
@@ -242,6 +247,8 @@ def said_of(endpoint: Endpoint, status: int) -> str:
     """A status in words."""
     if endpoint.media == "text/event-stream":
         return "Server-sent events; the `data` of each is this document, its `id` the sequence."
+    if endpoint.media == NDJSON:
+        return "Lines of JSON: a manifest that says what follows, and then documents like this one."
     if endpoint.created:
         return "Made." if status == 201 else "It was there before; nothing has changed."
     if status == 202:

@@ -4,21 +4,23 @@ The server, the OpenAPI document and the tests that try every operation with eve
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar.types import Receive
 
-from backends.protocol import StateBackend
+from backends.protocol import StateBackend, Work
 from service.errors import StateError, invalid
 from service.http.answer import JSON, NO_STORE, Answer
-from service.kernel.command import Replayed, Request
+from service.kernel.command import Origin, Replayed, Request
 from service.kernel.json import check, fingerprint
 from service.kernel.page import Cursors
 from service.kernel.principal import Principal
 from service.kernel.run import Kernel
+from service.kernel.turns import Turns
 from service.kernel.wake import Wakes
 
+T = TypeVar("T")
 PUBLIC = "public"
 """The permit of endpoints that need no token."""
 REPLAYED = (b"idempotent-replayed", b"true")
@@ -46,14 +48,16 @@ class Services(msgspec.Struct):
     wakes: Wakes
     cursors: Cursors
     settings: Any
+    scans: Turns
     tokens: Any = None
+    draining: bool = False
     extra: dict[str, Any] = {}
 
 
 class Call:
-    """One request: who asks, the path's parts, the query, the body. `headers` are lower-case bytes."""
+    """One request: who asks, the path's parts, the query, the body; `headers` are lower-case bytes, `scope` ASGI's."""
 
-    __slots__ = ("_receive", "body", "endpoint", "headers", "path", "query", "services", "who")
+    __slots__ = ("_receive", "body", "endpoint", "headers", "path", "query", "scope", "services", "who")
 
     def __init__(
         self,
@@ -65,24 +69,34 @@ class Call:
         headers: Mapping[bytes, bytes],
         body: bytes,
         receive: Receive,
+        scope: Any,
     ) -> None:
         self.services, self.endpoint, self.who, self.path = services, endpoint, who, path
-        self.query, self.headers, self.body, self._receive = query, headers, body, receive
+        self.query, self.headers, self.body, self._receive, self.scope = query, headers, body, receive, scope
 
     async def gone(self) -> None:
         """Return once the caller has hung up; for a handler that waits. The body has been read before."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
+    def source(self) -> str:
+        """The address that the request came from."""
+        return str(self.services.tokens.sources.of(self.scope))
+
+    async def scan(self, work: Work[T]) -> T:
+        """Read what may take long, when it is the tenant's turn."""
+        async with self.services.scans.of(self.who.tenant_id):
+            return await self.services.backend.read(work, tenants=self.who.reach, scan=True)
+
     async def run(self, command: Any) -> Any:
         """Run a command, under the request's Idempotency-Key if it has one."""
         key = self.headers.get(b"idempotency-key")
         if key is None:
-            return await self.services.kernel.submit(Request(self.who, command))
+            return await self.services.kernel.submit(Request(self.who, command, origin=Origin(self.source)))
         asked = repr((sorted(self.path.items()), sorted(self.query.items())))
         said = fingerprint(self.endpoint.operation, asked, self.body)
         return await self.services.kernel.submit(
-            Request(self.who, command, idempotency_key(key), said, self.endpoint.status_of)
+            Request(self.who, command, idempotency_key(key), said, self.endpoint.status_of, Origin(self.source))
         )
 
 
@@ -118,7 +132,6 @@ class Endpoint(msgspec.Struct, frozen=True):
     query: tuple[Query, ...] = ()
     errors: tuple[str, ...] = ()
     media: str = "application/json"
-    no_store: bool = False
     item: Any = None
 
     def status_of(self, reply: Any) -> int:
@@ -171,6 +184,6 @@ def fill(made: Any, field: str, value: str) -> None:
 def answered(endpoint: Endpoint, reply: Any) -> Any:
     """A stored answer as it was sent the first time."""
     if isinstance(reply, Replayed):
-        headers = [JSON, REPLAYED, *([NO_STORE] if endpoint.no_store else [])]
+        headers = [JSON, REPLAYED, NO_STORE]
         return Answer(reply.status, reply.body, headers)
     return reply

@@ -60,7 +60,7 @@ async def listed(
     async def read(tx: Tx) -> list[Row]:
         return await tx.all(statement, where=where if where is not ALL else ALL, **values)
 
-    rows = await call.services.backend.read(read, scan=scan)
+    rows = await (call.scan(read) if scan else call.services.backend.read(read, tenants=call.who.reach))
     more = len(rows) > limit
     rows = rows[:limit]
     return Page([show(row) for row in rows], call.services.cursors.seal(scope, position(rows[-1])) if more else None)

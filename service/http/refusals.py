@@ -12,12 +12,16 @@ PHRASES = {
     412: "VersionMoved", 413: "TooLarge", 414: "TooLong", 415: "NotJson", 422: "Refused", 429: "TooFast",
     431: "HeadersTooLarge", 500: "Failed", 503: "Away", 507: "Full",
 }  # fmt: skip
-ANY = ("request/malformed", "request/too-long", "request/headers", "store/unavailable", "server/busy", "server/error")
+ANY = (
+    "request/malformed", "request/too-long", "request/headers", "store/unavailable", "store/corrupt", "server/busy",
+    "server/error",
+)  # fmt: skip
 TOKEN = (
     "auth/malformed", "auth/missing", "auth/invalid", "auth/expired", "auth/revoked", "auth/forbidden",
     "auth/throttled", "auth/busy", "server/draining", "limit/requests-per-second",
 )  # fmt: skip
 WRITE = ("tenant/suspended", "tenant/archived", "store/outcome-unknown", "store/full")
+READ = ("request/too-slow",)
 BODY = ("request/json", "request/timeout", "request/too-large", "request/media-type", "request/invalid")
 
 
@@ -26,8 +30,7 @@ def codes(endpoint: Endpoint) -> list[str]:
     found = {*endpoint.errors, *ANY}
     if endpoint.permit != PUBLIC:
         found.update(TOKEN)
-        if endpoint.writes:
-            found.update(WRITE)
+        found.update(WRITE if endpoint.writes else READ)
     if endpoint.body is not None:
         found.update(BODY)
     if keyed(endpoint):
@@ -124,6 +127,7 @@ PROBLEM: dict[str, Any] = {
             },
         },
         "retry_after": {"type": "integer", "description": "Seconds to wait, as in `Retry-After`."},
+        "request_id": {"type": "string", "description": "Names the request, as `X-Request-Id` and the log do."},
     },
     "additionalProperties": True,
 }
@@ -133,5 +137,9 @@ HEADERS: dict[str, Any] = {
     "Idempotent-Replayed": {
         "description": "`true` on the stored answer to a request that was made before with this Idempotency-Key.",
         "schema": {"type": "string", "const": "true"},
+    },
+    "Holdfast-Token-Expires": {
+        "description": "When the token of the request ends (UTC); sent only when that is near.",
+        "schema": {"type": "string", "format": "date-time"},
     },
 }

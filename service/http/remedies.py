@@ -19,7 +19,8 @@ REMEDIES: dict[str, str] = {
     "request/route": "Compare the path with /openapi.json. Ids in a path must be percent-encoded.",
     "request/method": "The path exists with another method; see /openapi.json.",
     "request/timeout": (
-        "Send the whole body at once, over a connection that carries it. Operators may raise `body_seconds_max`."
+        "Send headers and body at once, over a connection that carries them. Operators may raise `head_seconds_max` "
+        "and `body_seconds_max`."
     ),
     "request/too-long": "Shorten the path: the ids in it have at most 256 characters each.",
     "request/headers": "Send fewer or shorter headers; cookies, for one, mean nothing here.",
@@ -31,6 +32,10 @@ REMEDIES: dict[str, str] = {
     "request/invalid": (
         "Correct every place that `errors` lists; each has a JSON pointer and a sentence. The same request will be "
         "refused again."
+    ),
+    "request/too-slow": (
+        "Narrow it: ask for a status, a queue or a workflow besides the filter, or filter by a label or an attribute, "
+        "which have an index. Operators may raise `scan_seconds_max`."
     ),
     "auth/missing": (
         "Send `Authorization: Bearer hold…`. An owner mints tokens with POST /v1/tokens; the first one comes from "
@@ -101,6 +106,7 @@ REMEDIES: dict[str, str] = {
     "lease/settled": (
         "The item was settled already, by a request that said something else. See `outcome`; do not try again."
     ),
+    "signal/conflict": "The `signal_id` names a signal with other contents; a new signal needs a new id.",
     "workflow/nondeterminism": (
         "The workflow's code changed while this run was under way, or it is not deterministic: time, chance and I/O "
         "belong into activities or side effects. Deploy the code that began the run; `before` and `now` tell what it "
@@ -114,6 +120,14 @@ REMEDIES: dict[str, str] = {
     "dead-letter/settled": "Somebody requeued or discarded it already; see `current_status`.",
     "job/ended": "Read the job; `current_status` says how it ended. What it did is done.",
     "job/final": "Let it run to its end; GET /v1/jobs/{id} shows how far it is.",
+    "import/part": "Send the part that `next_part` names. To send the last one again does no harm.",
+    "import/ended": (
+        "Begin again with the manifest: an import waits a quarter of an hour for its next part, and then its rows go. "
+        "The id is free again a little later."
+    ),
+    "import/unfit": (
+        "Correct what `errors` lists: export again if the file was changed or cut off, from a store of the same schema."
+    ),
     "token/conflict": "Read the token. One that was revoked or rotated is replaced by minting a new one.",
     "idempotency/mismatch": "Use a new key for a new request, or repeat the first request exactly.",
     "limit/running-executions": "Let runs end, or ask an administrator for a higher limit. Starting again later works.",
@@ -138,6 +152,10 @@ REMEDIES: dict[str, str] = {
     "store/outcome-unknown": (
         "The change is whole or absent. Repeat the same request with the same Idempotency-Key or id: it will not "
         "be done twice."
+    ),
+    "store/corrupt": (
+        "Nothing was changed, and nothing will be until an operator has examined the store (`holdfast doctor`) and "
+        "restored a backup (docs/backup.md). Then repeat the request."
     ),
     "store/full": "Nothing was changed. An operator must free space; then repeat the request.",
     "server/busy": "Nothing was changed. Wait `retry_after` seconds and repeat, with growing delays.",

@@ -1,7 +1,7 @@
 """The audit log: who changed what, written by the change's own transaction, chained by hash.
 
 Each tenant has a chain (the system's is the tenant `""`). An entry's hash covers the entry and the hash before it, so a
-line that was altered, dropped or slipped in breaks the chain from there on; `verify` finds where.
+line that was altered, dropped, moved or slipped in breaks the chain from there on; a `Chain` that follows finds where.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class AuditHead(msgspec.Struct, frozen=True):
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
-    """One line: who did what to what, and its place in the chain."""
+    """One line: who did what to what, by which request from where, and its place in the chain."""
 
     tenant_id: str
     sequence: int
@@ -36,6 +36,8 @@ class AuditEntry(msgspec.Struct, frozen=True):
     target: str
     detail: bytes | None
     hash: str
+    request_id: str | None = None
+    source: str | None = None
 
 
 TABLES = [
@@ -55,7 +57,8 @@ def audit(view: View, action: str, target: str, detail: Any = None, tenant_id: s
     head = view.get(AuditHead, tenant)
     sequence, before = (1, FIRST) if head is None else (head.sequence + 1, head.hash)
     body = None if detail is None else encoded(detail)
-    entry = AuditEntry(tenant, sequence, view.now, view.who.actor, action, target, body, "")
+    came = () if view.origin is None else (view.origin.request_id, view.origin.source)
+    entry = AuditEntry(tenant, sequence, view.now, view.who.actor, action, target, body, "", *came)
     entry = msgspec.structs.replace(entry, hash=link(before, entry))
     view.add(entry)
     new = AuditHead(tenant, sequence, entry.hash)
@@ -67,14 +70,31 @@ def audit(view: View, action: str, target: str, detail: Any = None, tenant_id: s
 
 def link(before: str, entry: AuditEntry) -> str:
     """The hash of an entry that follows `before`."""
-    parts = [before, entry.tenant_id, entry.sequence, entry.at, entry.actor, entry.action, entry.target, entry.detail]
+    parts = [before, *msgspec.structs.astuple(msgspec.structs.replace(entry, hash=""))]
     return hashlib.sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
 
-def verify(entries: Iterable[AuditEntry], before: str = FIRST) -> int | None:
-    """The sequence of the first entry that does not follow from those before it; None when the chain is whole."""
-    for entry in entries:
-        if link(before, entry) != entry.hash:
-            return entry.sequence
-        before = entry.hash
-    return None
+class Chain:
+    """A chain as far as it was followed: the `sequence` and `hash` it stands at, and the first thing wrong with it."""
+
+    def __init__(self, sequence: int = 0, hash: str = FIRST) -> None:
+        self.sequence, self.hash = sequence, hash
+        self.lines = 0
+        self.fault: str | None = None
+
+    def follow(self, entries: Iterable[AuditEntry]) -> None:
+        """Go on over the lines that come next; past a fault nothing is followed."""
+        for entry in entries:
+            if self.fault is not None:
+                return
+            if entry.sequence != self.sequence + 1 or link(self.hash, entry) != entry.hash:
+                self.fault = f"breaks at line {entry.sequence}: it, or one before it, was changed or taken out"
+                return
+            self.sequence, self.hash = entry.sequence, entry.hash
+            self.lines += 1
+
+    def end_at(self, sequence: int | None, hash: str | None) -> None:
+        """Say whether the chain ends where something else says that it does."""
+        if self.fault is None and (self.sequence, self.hash) != (sequence or 0, hash or FIRST):
+            said = "nothing" if sequence is None else sequence
+            self.fault = f"ends at line {self.sequence}, its head says {said}: the end was altered"

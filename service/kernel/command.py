@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from backends.protocol import Row, Tx
+from service.kernel import request_id
 from service.kernel.principal import Principal, Standing
 from service.kernel.tables import Key, Wanted
 from service.kernel.view import View
@@ -52,6 +53,20 @@ class Rule(msgspec.Struct, frozen=True):
     while_suspended: bool = False
 
 
+class Origin:
+    """The request that a command came with, for the audit log; its source is looked up only where it is told."""
+
+    __slots__ = ("_find", "request_id")
+
+    def __init__(self, find: Callable[[], str]) -> None:
+        self.request_id, self._find = request_id.current().decode(), find
+
+    @property
+    def source(self) -> str:
+        """The address that sent it, as the limiter of failures knows it."""
+        return self._find()
+
+
 class Request(msgspec.Struct, frozen=True):
     """A command on its way: who asks, and, when the caller wants it recognised, its Idempotency-Key and fingerprint."""
 
@@ -60,6 +75,7 @@ class Request(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     fingerprint: str = ""
     status_of: Callable[[Any], int] | None = None
+    origin: Origin | None = None
 
 
 class Replayed(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ ended.
 
 import msgspec
 
-from backends.protocol import Row, StateBackend, Tx
+from backends.protocol import EVERY, Row, StateBackend, Tx
 from service.kernel.tables import Table
 
 PAGES_A_ROUND = 20
@@ -40,7 +40,7 @@ async def due(backend: StateBackend, kind: str) -> list[Job]:
     async def read(tx: Tx) -> list[Row]:
         return await tx.all("due_jobs", now=tx.now, kind=kind, limit=PAGES_A_ROUND)
 
-    return [Job(*row) for row in await backend.read(read)]
+    return [Job(*row) for row in await backend.read(read, tenants=EVERY)]
 
 
 TABLES = [Table(Job, ("tenant_id", "id"), 80, "load_jobs", "insert_jobs", "update_jobs")]

@@ -1,5 +1,7 @@
 """Who is asking, and what a role may do."""
 
+import re
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -29,6 +31,7 @@ PERMITS: dict[str, frozenset[str]] = {
         "token.self": "owner operator developer worker reviewer viewer auditor admin scheduler",
         "audit.read": "owner auditor admin",
         "tenant.read": "owner admin",
+        "tenant.export": "owner support",
         "tenant.manage": "admin",
         "sweep": "admin scheduler",
     }.items()
@@ -54,6 +57,21 @@ class Principal(msgspec.Struct, frozen=True):
     def may_use(self, queue: str) -> bool:
         """Whether the token may touch items of `queue`; a token without globs may touch all."""
         return not self.queues or any(fnmatchcase(queue, glob) for glob in self.queues)
+
+    def may_grant(self, queues: Sequence[str]) -> bool:
+        """Whether a token for `queues` (globs; none are all) can do nothing to a queue that this one cannot.
+
+        Each glob must lie within one of this token's: its `?` stands for what is no `*`, its `*` for anything.
+        """
+        if not self.queues:
+            return True
+        own = [re.compile(re.escape(glob).replace(r"\*", ".*").replace(r"\?", "[^*]")) for glob in self.queues]
+        return bool(queues) and all(any(one.fullmatch(glob) for one in own) for glob in queues)
+
+    @property
+    def reach(self) -> tuple[str, ...] | None:
+        """The tenants whose rows the caller's reads may find; None, every one, for the system's."""
+        return None if self.tenant_id == SYSTEM else (self.tenant_id,)
 
     @property
     def actor(self) -> str:

@@ -14,14 +14,14 @@ from typing import Any
 
 import structlog
 
-from backends.errors import Conflict, Full, OutcomeUnknown, SchemaMismatch, StoreError, Unavailable
+from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, SchemaMismatch, StoreError, TooSlow, Unavailable
 from backends.protocol import StateBackend, Tx
 from service.errors import StateError
 from service.kernel import idempotency
 from service.kernel.command import Chooser, Request, Rule
 from service.kernel.events import Logged
 from service.kernel.principal import SYSTEM, Principal, Standing
-from service.kernel.standing import standings_of
+from service.kernel.standing import kept_at, standings_of
 from service.kernel.tables import Key, Wanted
 from service.kernel.view import Missing, RowKey, View
 from service.kernel.working_set import Schema, WorkingSet
@@ -57,13 +57,17 @@ class Kernel:
         return await self.submit(Request(who, command))
 
     def submit(self, request: Request) -> asyncio.Future[Outcome]:
-        """Let a request join the next batch of its backend."""
-        if self._count >= self._waiting_max:
+        """Let a request join the next batch of its backend.
+
+        A tenant may have as many waiting as there is room left: alone it fills half of the room, beside another a
+        third, and whoever comes next still finds some.
+        """
+        queue = self._waiting.get(request.who.tenant_id)
+        if (0 if queue is None else len(queue)) >= self._waiting_max - self._count:
             raise StateError(
                 "server/busy", f"{self._count} commands wait already; slow down and try again.", retry_after=1
             )
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        queue = self._waiting.get(request.who.tenant_id)
         if queue is None:
             queue = self._waiting[request.who.tenant_id] = deque()
         queue.append((request, future))
@@ -79,7 +83,10 @@ class Kernel:
         try:
             while self._count:
                 batch = self._next_batch()
-                outcomes = await self.execute([request for request, _ in batch])
+                try:
+                    outcomes = await self.execute([request for request, _ in batch])
+                except Exception as error:  # whatever it was, nobody waits for ever
+                    outcomes = [error] * len(batch)
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done():  # the caller went away
                         continue
@@ -91,17 +98,26 @@ class Kernel:
             self._lanes += 1
 
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Outcome]]]:
-        """Up to `batch_max` requests, one from each waiting tenant in turn, so that a flood of one cannot fill it."""
+        """Up to `batch_max` requests, one from each waiting tenant in turn, so that a flood of one cannot fill it.
+
+        The system's own act for every tenant: when they are first in line they go, and by themselves.
+        """
         batch: list[tuple[Request, asyncio.Future[Outcome]]] = []
-        while self._waiting and len(batch) < self._batch_max:
-            tenant = next(iter(self._waiting))
-            queue = self._waiting.pop(tenant)
-            share = self._batch_max - len(batch) if not self._waiting else 1
+        first, system = next(iter(self._waiting)), self._waiting.pop(SYSTEM, None)
+        line = {SYSTEM: system} if system is not None and first == SYSTEM else self._waiting
+        while line and len(batch) < self._batch_max:
+            tenant = next(iter(line))
+            queue = line.pop(tenant)
+            share = self._batch_max - len(batch) if not line else 1
             while queue and share:
                 batch.append(queue.popleft())
                 share -= 1
             if queue:
-                self._waiting[tenant] = queue  # to the back of the line
+                line[tenant] = queue  # to the back of the line
+        if line is not self._waiting:
+            self._waiting |= line
+        elif system is not None:
+            self._waiting = {SYSTEM: system, **self._waiting}
         self._count -= len(batch)
         return batch
 
@@ -109,7 +125,7 @@ class Kernel:
         """Run a batch in one transaction; halve it when the store objects."""
         for attempt in range(CONFLICTS):
             try:
-                return await self.backend.write(lambda tx: self._transaction(tx, batch))
+                return await self.backend.write(lambda tx: self._transaction(tx, batch), tenants=kept_at([one.who for one in batch]))
             except Conflict as error:
                 if len(batch) > 1:
                     return await self._halves(batch)
@@ -151,6 +167,7 @@ class Kernel:
             again = []
             for index in todo:
                 view = View(base, batch[index].who, standings[index], tx.now)
+                view.origin = batch[index].origin
                 view.chosen = chosen.get(index, [])
                 view.ids = ids.get(index, view.ids)
                 try:
@@ -232,7 +249,7 @@ def refuse_if_out(who: Principal, standing: Standing, now: int) -> None:
     """Refuse a token that was revoked or has expired, as the transaction itself sees it."""
     if who.token_id is None:
         return
-    if standing.revoked_at is not None and standing.revoked_at <= now:
+    if standing.revoked_at is not None:  # whatever the clock says now: a revoked token never works again
         raise StateError("auth/revoked", "The token was revoked; use another one.")
     if standing.expires_at is not None and standing.expires_at <= now:
         raise StateError(
@@ -254,12 +271,23 @@ def away(error: StoreError) -> StateError:
     """The answer for a store that could not do it."""
     if isinstance(error, Full):
         return StateError("store/full", "The store has no room; nothing was changed. Free space and try again.")
+    if isinstance(error, TooSlow):
+        return StateError(
+            "request/too-slow",
+            "The store was still looking when the time for one statement was over. Ask for less, or more exactly.",
+        )
     if isinstance(error, OutcomeUnknown):
         return StateError(
             "store/outcome-unknown",
             "The connection to the store was lost during the commit: the change is whole or absent. Repeat the request "
             "with the same ids or Idempotency-Key to find out.",
             retry_after=1,
+        )
+    if isinstance(error, Corrupt):
+        return StateError(
+            "store/corrupt",
+            "The store is damaged; nothing was changed. An operator must restore a backup.",
+            retry_after=30,
         )
     if isinstance(error, SchemaMismatch):
         return StateError("store/unavailable", "The store's schema does not fit this server.", retry_after=30)

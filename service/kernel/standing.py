@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import msgspec
 
-from backends.protocol import Tx
-from service.kernel.principal import Principal, Standing
+from backends.protocol import EVERY, Tenants, Tx
+from service.kernel.principal import SYSTEM, Principal, Standing
 
 NOBODY = Standing("archived", {}, revoked_at=0)
 
@@ -29,3 +29,13 @@ async def standings_of(tx: Tx, whos: Sequence[Principal]) -> list[Standing]:
         for row in await tx.all("load_standings", rows=sorted(asked))
     }
     return [found.get((who.tenant_id, who.token_tenant, who.token_id or ""), NOBODY) for who in whos]
+
+
+def kept_at(whos: Sequence[Principal]) -> Tenants:
+    """The tenants that keep what callers may touch and what they stand on: theirs, and those of their tokens.
+
+    The system's own callers act for every tenant.
+    """
+    if any(who.tenant_id == SYSTEM for who in whos):
+        return EVERY
+    return {who.tenant_id for who in whos} | {who.token_tenant for who in whos if who.token_id is not None}

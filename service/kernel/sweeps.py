@@ -66,7 +66,7 @@ class Sweeper:
         """Everything that is due, if this process holds the lease. A sweep that fails does not keep others waiting."""
         for sweep in self.sweeps:
             now = self.backend.now()
-            if now < self._due.get(sweep.name, 0):
+            if 0 < self._due.get(sweep.name, 0) - now <= sweep.every_ms:  # further ahead: the clock was set back
                 continue
             if not await self._hold():
                 return
@@ -86,7 +86,7 @@ class Sweeper:
         if self.backend.name == "sqlite":
             return True
         now = self.backend.now()
-        if now < self._held_until - LEASE_MS // 2:
+        if self._held_until - LEASE_MS <= now < self._held_until - LEASE_MS // 2:
             return True
 
         async def take(tx: Tx) -> int:
@@ -94,6 +94,6 @@ class Sweeper:
                 "take_sweep", tenant_id=SYSTEM, name="sweeps", holder=self._me, now=tx.now, expires_at=tx.now + LEASE_MS
             )
 
-        held = await self.backend.write(take) == 1
+        held = await self.backend.write(take, tenants=[SYSTEM]) == 1
         self._held_until = now + LEASE_MS if held else 0
         return held

@@ -52,8 +52,8 @@ class View:
     """What one decision sees and does. `now` is milliseconds by the store's clock, `chance` a number in [0, 1)."""
 
     __slots__ = (
-        "_depth", "_drawn", "_set", "added", "chosen", "events", "ids", "now", "put_", "removed", "standing", "wakes",
-        "who",
+        "_depth", "_drawn", "_set", "added", "chosen", "events", "ids", "now", "origin", "put_", "removed", "standing",
+        "wakes", "who",
     )  # fmt: skip
 
     def __init__(self, base: WorkingSet, who: Principal, standing: Standing, now: int) -> None:
@@ -65,6 +65,7 @@ class View:
         self.wakes: list[str] = []
         self.chosen: list[RowKey] = []
         self.ids: list[str] = []
+        self.origin: Any = None
         self._drawn = 0
         self._depth = 0
 

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from backends.protocol import topic_of as topic_of  # waiters and senders must agree
+from service.errors import StateError
 
 LOOK_SECONDS = 2.0
+PARKED_MAX = 10_000
 ALL, ONE_EACH = "*", "work/"
 
 
@@ -28,12 +30,14 @@ class Wakes:
     """Waiters by topic (the part of a channel before the first `/`), woken in the order in which they came.
 
     A channel `work/<tenant>/…` wakes one waiter for each time it was woken; any other channel wakes all its waiters,
-    and `work/<tenant>/*` everybody in the tenant's line.
+    and `work/<tenant>/*` everybody in the tenant's line. At most `most` wait at a time; a topic is a tenant's, and its
+    line may be as long as there is room left, so that no tenant's waiters keep those of others out.
     """
 
-    def __init__(self, want: Callable[[frozenset[str]], None] = lambda topics: None) -> None:
-        self._want = want
+    def __init__(self, want: Callable[[frozenset[str]], None] = lambda topics: None, most: int = PARKED_MAX) -> None:
+        self._want, self._most = want, most
         self._parked: dict[str, dict[Parked, None]] = {}
+        self._count = 0
         self.closing = False
 
     def heard(self, channel: str, count: int) -> None:
@@ -56,13 +60,16 @@ class Wakes:
             parked.woken.set_result(channel)
 
     def park(self, topic: str, accepts: Callable[[str], bool]) -> "Place":
-        """Take a place before looking, so that nothing committed in between is missed."""
+        """Take a place before looking, so that nothing committed in between is missed. 503 when there is none."""
+        if len(self._parked.get(topic, ())) >= self._most - self._count:
+            raise StateError("server/busy", f"{self._count} requests wait already; wait elsewhere.", retry_after=5)
         return Place(topic, Parked(accepts), self)
 
     def enter(self, topic: str, parked: Parked) -> None:
         """Join the line of a topic; the first one there makes other processes tell of it."""
         line = self._parked.setdefault(topic, {})
         line[parked] = None
+        self._count += 1
         if len(line) == 1:
             self._want(frozenset(self._parked))
 
@@ -70,6 +77,7 @@ class Wakes:
         """Leave the line; a wake-up that came too late for the one who leaves goes to the next."""
         line = self._parked[topic]
         del line[parked]
+        self._count -= 1
         if not line:
             del self._parked[topic]
             self._want(frozenset(self._parked))

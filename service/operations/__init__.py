@@ -1,1 +1,1 @@
-"""Operations: what operators and schedulers need beside the tenants' own work: health, version, sweeps, jobs, audit."""
+"""Operations: what operators and schedulers need beside the tenants' own work: health, version, sweeps, jobs."""

@@ -1,15 +1,12 @@
-"""Health, version, the audit log, jobs: for operators and probes."""
+"""Health, version, jobs: for operators and probes."""
 
 import msgspec
 
 from backends.protocol import Row, Tx
 from service import __version__
 from service.errors import StateError, not_found
-from service.http.endpoint import CURSOR, LIMIT, PUBLIC, Call, Endpoint
-from service.http.lists import Page, listed
-from service.kernel.audit import AuditEntry
+from service.http.endpoint import PUBLIC, Call, Endpoint
 from service.kernel.jobs import CancelJob, Job
-from service.kernel.raw import shown
 from service.operations.model import ShownJob, show
 
 
@@ -27,18 +24,6 @@ class Version(msgspec.Struct, frozen=True):
     store: str
 
 
-class ShownEntry(msgspec.Struct, frozen=True):
-    """A line of the audit log."""
-
-    sequence: int
-    at: int
-    actor: str
-    action: str
-    target: str
-    detail: msgspec.Raw | None
-    hash: str
-
-
 async def healthz(_call: Call) -> Health:
     """The process answers; the store is not asked."""
     return Health("ok")
@@ -46,7 +31,7 @@ async def healthz(_call: Call) -> Health:
 
 async def readyz(call: Call) -> Health:
     """The store answers and the server is not draining."""
-    if call.services.wakes.closing:
+    if call.services.draining:
         raise StateError("server/draining", "The server is shutting down.", retry_after=1)
     await call.services.backend.ping()
     return Health("ready")
@@ -57,28 +42,13 @@ async def version(call: Call) -> Version:
     return Version("holdfast", __version__, call.services.backend.name)
 
 
-def show_entry(row: Row) -> ShownEntry:
-    """A stored line as it is answered."""
-    entry = AuditEntry(*row)
-    return ShownEntry(
-        entry.sequence, entry.at, entry.actor, entry.action, entry.target, shown(entry.detail), entry.hash
-    )
-
-
-async def audit(call: Call) -> Page:
-    """The caller's tenant's chain, in order (the system's, for the system)."""
-    return await listed(
-        call, "list_audit", (0,), ("after",), show_entry, lambda row: (row[1],), tenant_id=call.who.tenant_id
-    )
-
-
 async def job(call: Call) -> ShownJob:
     """One job."""
 
     async def read(tx: Tx) -> Row | None:
         return await tx.one("read_job", tenant_id=call.who.tenant_id, id=call.path["id"])
 
-    row = await call.services.backend.read(read)
+    row = await call.services.backend.read(read, tenants=call.who.reach)
     if row is None:
         raise not_found("job", call.path["id"])
     return show(Job(*row))
@@ -103,18 +73,6 @@ ENDPOINTS = [
         errors=("store/unavailable", "server/draining"),
     ),
     Endpoint("GET", "/version", "version", PUBLIC, "What runs here?", version, reply=Version, writes=False),
-    Endpoint(
-        "GET",
-        "/v1/audit",
-        "listAudit",
-        "audit.read",
-        "The audit log",
-        audit,
-        reply=Page,
-        item=ShownEntry,
-        writes=False,
-        query=(LIMIT, CURSOR),
-    ),
     Endpoint(
         "GET",
         "/v1/jobs/{id}",

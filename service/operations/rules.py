@@ -12,6 +12,7 @@ from service.kernel.principal import Principal, Standing
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.operations.model import ShownJob, show
+from service.tenants.model import IMPORT_JOB
 from service.tenants.rules import DELETE_JOB
 
 
@@ -32,6 +33,8 @@ def cancel(view: View, command: CancelJob) -> ShownJob:
         raise StateError("job/ended", f"The job is {job.status}; there is nothing to stop.", current_status=job.status)
     if job.kind == DELETE_JOB:
         raise StateError("job/final", "A tenant that is being deleted cannot be kept: part of its rows are gone.")
+    if job.kind == IMPORT_JOB:
+        raise StateError("job/final", "An import is given up with DELETE /v1/imports/{id}, which takes its rows away.")
     job = replace(job, status="cancelled", updated_at=view.now)
     view.put(job)
     audit(view, "job.cancelled", job.id, {"kind": job.kind, "done": job.done})

@@ -1,8 +1,8 @@
-"""What time does to the service's own rows: old idempotency keys go, uses of tokens are written down."""
+"""What time does to the service's own rows: old idempotency keys go."""
 
 from typing import Any
 
-from backends.protocol import Tx
+from backends.protocol import EVERY, Tx
 from service.kernel.sweeps import Sweep
 
 HOUR_MS = 3_600_000
@@ -16,13 +16,8 @@ async def expire_keys(services: Any) -> None:
     async def expire(tx: Tx) -> int:
         return await tx.run("expire_idempotency_keys", before=before, limit=PAGE)
 
-    while await services.backend.write(expire) == PAGE:
+    while await services.backend.write(expire, tenants=EVERY) == PAGE:
         pass
 
 
-async def note_uses(services: Any) -> None:
-    """Write down when tokens were last used."""
-    await services.tokens.flush_uses()
-
-
-SWEEPS = [Sweep("idempotency.expire", 600_000, expire_keys), Sweep("tokens.uses", 30_000, note_uses)]
+SWEEPS = [Sweep("idempotency.expire", 600_000, expire_keys)]

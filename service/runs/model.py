@@ -1,6 +1,7 @@
 """Rows, commands, replies and facts of runs."""
 
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -8,6 +9,7 @@ from service.executions.model import Attributes, Execution
 from service.kernel.command import PATH
 from service.kernel.ids import Id, Name
 from service.kernel.raw import ABSENT
+from service.kernel.tables import Wanted
 from service.work.model import Epoch, LeaseMs, WorkError
 
 OF_TASK = "run_of_task"
@@ -67,7 +69,17 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
-    """What a workflow asks for in a submission. Every command of every capability extends it."""
+    """What a workflow asks for in a submission. Every command of every capability extends it.
+
+    A command with a counter `seq` names the `kind` of step that it makes.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def wants(self, tenant_id: str, execution_id: str) -> Iterable[Wanted]:
+        """The rows that the command needs beyond the run: those of all commands are loaded together."""
+        if self.kind:
+            yield Step, (tenant_id, execution_id, self.kind, self.seq)  # type: ignore[attr-defined]
 
 
 class CompleteWorkflow(Command, frozen=True):
@@ -90,6 +102,7 @@ class CancelWorkflow(Command, frozen=True):
 class RecordSideEffect(Command, frozen=True):
     """Keep a value that replay must not make again; null is a value."""
 
+    kind = "side_effect"
     seq: Seq
     name: Name
     value: msgspec.Raw

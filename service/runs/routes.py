@@ -84,7 +84,7 @@ async def with_history(call: Call, item: Claimed, since: dict[str, int]) -> Clai
         rows = await tx.all("read_events", tenant_id=tenant, execution_id=execution, after=after, limit=HISTORY_MAX)
         return head, rows
 
-    head, rows = await call.services.backend.read(read)
+    head, rows = await call.services.backend.read(read, tenants=call.who.reach)
     if head is None:
         return None
     history = [show_event(row) for row in rows]

@@ -1,10 +1,11 @@
 """How a run begins, is woken, decides and ends: pure decisions over the rows of a batch."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
-from service.alarms.model import Rang
+from service.alarms.model import Alarm, Rang
 from service.alarms.rules import disarm, disarm_all, set_alarm
 from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
@@ -21,6 +22,7 @@ from service.executions.model import (
     State,
 )
 from service.history.rules import snapshot
+from service.kernel.audit import audit
 from service.kernel.command import Rule
 from service.kernel.events import append
 from service.kernel.json import fingerprint
@@ -120,9 +122,9 @@ def add_run(
         )
     )
     if options.expires_at is not None:
-        arm(view, execution.tenant_id, execution.id, EXECUTION_TIMEOUT, options.expires_at)
+        arm(view, execution.tenant_id, execution.id, EXECUTION_TIMEOUT, options.expires_at, new=True)
     if options.run_timeout_ms is not None:
-        arm(view, execution.tenant_id, execution.id, RUN_TIMEOUT, view.now + options.run_timeout_ms)
+        arm(view, execution.tenant_id, execution.id, RUN_TIMEOUT, view.now + options.run_timeout_ms, new=True)
     wake(view, execution.tenant_id, execution.id)
     return need_run(view, execution.tenant_id, execution.id)
 
@@ -169,9 +171,19 @@ def shelf(namespace: str, queue: str) -> str:
     return queue if namespace == "main" else f"{namespace}|{queue}"
 
 
-def arm(view: View, tenant_id: str, execution_id: str, name: str, due_at: int, detail: bytes | None = None) -> None:
-    """Set an alarm of a run, which counts them so that it knows at its end whether there is one to take away."""
-    if set_alarm(view, tenant_id, execution_id, name, due_at, detail):
+def arm(
+    view: View,
+    tenant_id: str,
+    execution_id: str,
+    name: str,
+    due_at: int,
+    detail: bytes | None = None,
+    *,
+    new: bool = False,
+) -> None:
+    """Set an alarm of a run, which counts them so that it knows at its end whether there is one to take away. `new`
+    says that none of that name can be there, so that nobody looks."""
+    if set_alarm(view, tenant_id, execution_id, name, due_at, detail, new=new):
         run = need_run(view, tenant_id, execution_id)
         view.put(msgspec.structs.replace(run, alarms=run.alarms + 1))
 
@@ -206,6 +218,7 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
     run = need_run(view, tenant, execution_id)
     view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + 1))
     work.finish(view, item, "completed", said)
+    view.expect(*(wanted for one in command.commands for wanted in one.wants(tenant, execution_id)))
     for one in command.commands:
         order(view, tenant, execution_id, one)
     run = need_run(view, tenant, execution_id)
@@ -236,8 +249,9 @@ def order(view: View, tenant_id: str, execution_id: str, command: Command) -> No
         view.tell(Ordered(tenant_id, execution_id, command), of=type(command))
 
 
-def step_before(view: View, execution: Execution, kind: str, command: Command, seq: int) -> Step | None:
+def step_before(view: View, execution: Execution, command: Any) -> Step | None:
     """The step that this command was before, or None; 409 when the counter stands for something else."""
+    kind, seq = command.kind, command.seq
     found = view.get(Step, execution.tenant_id, execution.id, kind, seq)
     if found is None:
         return None
@@ -257,9 +271,7 @@ def step_before(view: View, execution: Execution, kind: str, command: Command, s
 def add_step(
     view: View,
     execution: Execution,
-    kind: str,
-    command: Command,
-    seq: int,
+    command: Any,
     name: str,
     *,
     status: str = "open",
@@ -269,8 +281,8 @@ def add_step(
     """Write down what the workflow asks for; an open step is closed with its run."""
     said = encoded(command)
     step = Step(
-        execution.tenant_id, execution.id, kind, seq, name, fingerprint(said), said, status, ref, detail, view.now,
-        None if status == "open" else view.now,
+        execution.tenant_id, execution.id, command.kind, command.seq, name, fingerprint(said), said, status, ref,
+        detail, view.now, None if status == "open" else view.now,
     )  # fmt: skip
     view.add(step)
     if status == "open":
@@ -309,10 +321,10 @@ class SideEffectBody(msgspec.Struct, frozen=True):
 
 
 def _side_effect(view: View, execution: Execution, command: RecordSideEffect) -> None:
-    if step_before(view, execution, "side_effect", command, command.seq) is not None:
+    if step_before(view, execution, command) is not None:
         return
     refuse_past(view, "payload_bytes", len(command.value))
-    add_step(view, execution, "side_effect", command, command.seq, command.name, status="recorded")
+    add_step(view, execution, command, command.name, status="recorded")
     body = SideEffectBody(command.seq, command.name, command.value)
     append(view, execution, "side_effect.recorded", encoded(body))
 
@@ -384,6 +396,7 @@ def by_execution(command: CancelRun, who: Principal, _standing: Standing) -> Ite
 def cancel(view: View, command: CancelRun) -> Changed:
     """Ask a run to stop; at once if nobody has worked on it, or if no workflow drives the execution."""
     execution = executions.need_open(view, command.execution_id)
+    audit(view, "execution.cancelled", execution.id, {"from": execution.status, "reason": command.reason})
     if execution.segment == 0:
         return executions.changed(executions.move(view, execution, "cancelled", None, None, command.reason))
     request_cancel(view, execution, command.reason, command.force_after_ms)
@@ -415,6 +428,7 @@ def untouched(view: View, run: Run) -> bool:
 def terminate(view: View, command: TerminateRun) -> Changed:
     """End at once; leases are taken back, and nothing of it stays open."""
     execution = executions.need_open(view, command.execution_id)
+    audit(view, "execution.terminated", execution.id, {"from": execution.status, "reason": command.reason})
     return executions.changed(executions.move(view, execution, "terminated", None, None, command.reason))
 
 
@@ -434,15 +448,18 @@ def close(view: View, fact: ExecutionFinished) -> None:
     view.put(msgspec.structs.replace(run, task_id=None, open_steps=0, alarms=0))
 
 
-def rang(view: View, fact: Rang) -> None:
-    """A run that was to be cancelled by now is; one whose time is up has timed out."""
-    alarm = fact.alarm
-    if alarm.kind != "run":
-        return
+def rung(view: View, alarm: Alarm) -> Execution | None:
+    """The execution whose alarm has rung, one alarm fewer; None if it has ended."""
     run = need_run(view, alarm.tenant_id, alarm.owner_id)
     view.put(msgspec.structs.replace(run, alarms=run.alarms - 1))
     execution = head(view, alarm.tenant_id, alarm.owner_id)
-    if execution.status in ENDED:
+    return None if execution.status in ENDED else execution
+
+
+def rang(view: View, fact: Rang) -> None:
+    """A run that was to be cancelled by now is; one whose time is up has timed out."""
+    alarm = fact.alarm
+    if alarm.kind != "run" or (execution := rung(view, alarm)) is None:
         return
     if alarm.name == FORCE_CANCEL:
         executions.move(view, execution, "cancelled")

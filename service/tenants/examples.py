@@ -6,7 +6,8 @@ from service.http.examples import AT, Example, page
 
 LIMITS: dict[str, Any] = {
     "running_executions": 10_000, "definitions": None, "ready_work_items": 100_000, "events_per_execution": 50_000,
-    "payload_bytes": 262_144, "state_bytes": 1_048_576, "requests_per_second": 500, "tokens": 100,
+    "payload_bytes": 262_144, "state_bytes": 1_048_576, "requests_per_second": 500,
+    "burst": 1_000, "tokens": 100,
 }  # fmt: skip
 TENANT: dict[str, Any] = {
     "id": "acme", "name": "Acme Ltd", "status": "active", "policy": {"region": "eu"}, "limits": LIMITS, "version": 1,

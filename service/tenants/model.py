@@ -9,11 +9,15 @@ from service.kernel.raw import ABSENT
 
 TenantId = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,63}$(?!\n)", description="1–63 of a–z 0–9 -")]
 TenantStatus = Literal["active", "suspended", "archived"]
+DEFAULT, IMPORT_JOB = "default", "tenant.import"
+UNOPENED = 0
+"""The version of a tenant whose import is under way: it is `deleting`, and goes unless the import is finished."""
 Most = Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Most of each thing; 0 allows none, null any number."""
+    """Most of each thing; 0 allows none, null any number. Of requests, `burst` may come at once: null is a second's
+    worth."""
 
     running_executions: Most = None
     definitions: Most = None
@@ -22,6 +26,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     payload_bytes: Most = None
     state_bytes: Most = None
     requests_per_second: Most = None
+    burst: Most = None
     tokens: Most = None
 
 

@@ -41,7 +41,7 @@ async def find(call: Call) -> Tenant:
         return await tx.one("read_tenant", tenant_id=tenant_id)
 
     own = call.who.tenant_id == tenant_id or call.who.tenant_id == SYSTEM
-    row = await call.services.backend.read(read) if own and tenant_id != SYSTEM else None
+    row = await call.services.backend.read(read, tenants=call.who.reach) if own and tenant_id != SYSTEM else None
     if row is None:
         raise not_found("tenant", tenant_id)
     return Tenant(*row)
@@ -90,7 +90,7 @@ async def usage(call: Call) -> Usage:
     async def read(tx: Tx) -> Row | None:
         return await tx.one("read_usage", tenant_id=tenant.tenant_id)
 
-    executions, definitions, items, tokens = await call.services.backend.read(read, scan=True) or (0, 0, 0, 0)
+    executions, definitions, items, tokens = await call.scan(read) or (0, 0, 0, 0)
     limits = msgspec.json.decode(tenant.limits, type=Limits)
     return Usage(tenant.tenant_id, executions, definitions, items, tokens, limits)
 

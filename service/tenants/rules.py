@@ -12,9 +12,20 @@ from service.kernel.principal import SYSTEM, Principal, Standing
 from service.kernel.raw import encoded, shown, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.tenants.model import CreateTenant, DeleteTenant, Erasing, Limits, ShownTenant, Tenant, UpdateTenant
+from service.tenants.model import (
+    DEFAULT,
+    UNOPENED,
+    CreateTenant,
+    DeleteTenant,
+    Erasing,
+    Limits,
+    ShownTenant,
+    Tenant,
+    UpdateTenant,
+)
 
 DELETE_JOB = "tenant.delete"
+CHANGEABLE = ("name", "status", "policy", "limits")
 
 
 def keys(command: CreateTenant | UpdateTenant | DeleteTenant, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
@@ -62,19 +73,24 @@ def update(view: View, command: UpdateTenant) -> ShownTenant:
         updated_at=view.now,
     )
     view.put(tenant)
-    audit(view, "tenant.updated", tenant.tenant_id, {"status": tenant.status, "version": tenant.version}, SYSTEM)
+    changed = [name for name in CHANGEABLE if getattr(tenant, name) != getattr(before, name)]
+    detail = {"status": tenant.status, "version": tenant.version, "changed": changed}
+    audit(view, "tenant.updated", tenant.tenant_id, detail, SYSTEM)
     return answer(tenant)
 
 
 def delete(view: View, command: DeleteTenant) -> ShownTenant:
     """Close the tenant and leave its rows to a job. `default` stays."""
     before = need(view, command.id)
-    if command.id == "default":
+    if command.id == DEFAULT:
         raise StateError("auth/forbidden", "The tenant 'default' cannot be deleted; suspend it instead.")
-    if before.status == "deleting":
+    if before.status == "deleting" and before.version != UNOPENED:
         return answer(before)
     tenant = msgspec.structs.replace(before, status="deleting", version=before.version + 1, updated_at=view.now)
     view.put(tenant)
+    if before.version == UNOPENED:  # the job that imports it takes its rows away, now that it cannot go on
+        audit(view, "tenant.deleting", tenant.tenant_id, None, SYSTEM)
+        return answer(tenant)
     detail = encoded(Erasing(command.id))
     job = Job(SYSTEM, view.new_id(), DELETE_JOB, "running", detail, 0, 0, view.now, view.now, view.now)
     view.add(job)

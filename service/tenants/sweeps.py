@@ -8,14 +8,14 @@ and that no process remembers anything of it.
 from typing import Any
 
 import msgspec
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from backends.protocol import Row, StateBackend, Tx
-from service.kernel.audit import AuditEntry, link
+from service.kernel.chain import add
 from service.kernel.jobs import PAGES_A_ROUND, Job, due
 from service.kernel.principal import SYSTEM
 from service.kernel.sweeps import Sweep
-from service.tenants.model import Erasing
+from service.tenants.model import DEFAULT, IMPORT_JOB, Erasing
 from service.tenants.rules import DELETE_JOB
 
 PAGE = 500
@@ -26,10 +26,15 @@ WRITTEN = ("tenant_id", "id", "status", "detail", "total", "done", "due_at", "up
 async def erase(services: Any) -> None:
     """Work on deletions that are due: a page of each in turn."""
     pages = 0
-    while pages < PAGES_A_ROUND and (jobs := await due(services.backend, DELETE_JOB)):
+    while pages < PAGES_A_ROUND and (jobs := await leaving(services.backend)):
         for job in jobs:
             await page(services.backend, job)
         pages += len(jobs)
+
+
+async def leaving(backend: StateBackend) -> list[Job]:
+    """The jobs that take rows away and are due: deletions, and imports that were given up or did not go on in time."""
+    return await due(backend, DELETE_JOB) + await due(backend, IMPORT_JOB)
 
 
 async def page(backend: StateBackend, job: Job) -> None:
@@ -40,24 +45,27 @@ async def page(backend: StateBackend, job: Job) -> None:
     async def work(tx: Tx) -> None:
         [row] = await tx.all("load_jobs", rows=[(SYSTEM, job.id)])
         found = Job(*row)
-        if found.status == "running":
+        if found.status == "running" and found.due_at <= tx.now:
+            await tx.run("close_import", tenant_id=tenant_id)
             moved = await move(tx, replace(found, total=total, updated_at=tx.now), tenant_id)
             await tx.many("update_jobs", [(*(getattr(moved, name) for name in WRITTEN), found.done, found.status)])
 
-    await backend.write(work)
+    await backend.write(work, tenants=[SYSTEM, tenant_id])
 
 
 async def move(tx: Tx, job: Job, tenant_id: str) -> Job:
     """Take rows away; when there are none, and long enough, the tenant itself."""
     gone = await take(tx, tenant_id)
+    importing = job.kind == IMPORT_JOB  # its counts are those of what came
     if gone:
-        done = job.done + gone
+        done = job.done if importing else job.done + gone
         return replace(job, done=done, total=max(job.total, done), due_at=tx.now)
     if tx.now < job.created_at + QUIET_MS:
         return replace(job, due_at=job.created_at + QUIET_MS)
-    await tx.run("erase_tenants", tenant_id=tenant_id, limit=1)
-    await log(tx, tenant_id)
-    return replace(job, status="completed", total=job.done)
+    if not (tenant_id == DEFAULT and await tx.run("empty_tenant", tenant_id=tenant_id, name=DEFAULT, now=tx.now)):
+        await tx.run("erase_tenants", tenant_id=tenant_id, limit=1)
+    await add(tx, SYSTEM, "tenant.deleted", tenant_id)
+    return replace(job, status="failed") if importing else replace(job, status="completed", total=job.done)
 
 
 async def rows_of(backend: StateBackend, tenant_id: str) -> int:
@@ -66,7 +74,7 @@ async def rows_of(backend: StateBackend, tenant_id: str) -> int:
     async def read(tx: Tx) -> Row | None:
         return await tx.one("count_tenant_rows", tenant_id=tenant_id)
 
-    row = await backend.read(read, scan=True)
+    row = await backend.read(read, tenants=[tenant_id], scan=True)
     return 0 if row is None else int(row[0]) - 1
 
 
@@ -77,15 +85,6 @@ async def take(tx: Tx, tenant_id: str) -> int:
         if left and table != "tenants":
             left -= await tx.run(f"erase_{table}", tenant_id=tenant_id, limit=left)
     return PAGE - left
-
-
-async def log(tx: Tx, tenant_id: str) -> None:
-    """Say in the system's audit log that the tenant is gone."""
-    [(_, sequence, before)] = await tx.all("load_audit_heads", rows=[(SYSTEM,)])
-    entry = AuditEntry(SYSTEM, sequence + 1, tx.now, "system", "tenant.deleted", tenant_id, None, "")
-    entry = replace(entry, hash=link(before, entry))
-    await tx.many("insert_audit", [astuple(entry)])
-    await tx.many("update_audit_heads", [(SYSTEM, entry.sequence, entry.hash, sequence)])
 
 
 SWEEPS = [Sweep("tenants.erase", 0, erase)]

@@ -17,7 +17,7 @@ async def has_admin(services: Any) -> bool:
     async def read(tx: Tx) -> Row | None:
         return await tx.one("count_bootstrap")
 
-    row = await services.backend.read(read)
+    row = await services.backend.read(read, tenants=[SYSTEM])
     return bool(row and row[0])
 
 
@@ -38,7 +38,7 @@ async def take_turn(services: Any) -> bool:
         holder, end = uuid.uuid4().hex, tx.now + TURN_MS
         return await tx.run("take_sweep", tenant_id=SYSTEM, name="bootstrap", holder=holder, now=tx.now, expires_at=end)
 
-    return bool(await services.backend.write(take) == 1)
+    return bool(await services.backend.write(take, tenants=[SYSTEM]) == 1)
 
 
 async def bootstrap(

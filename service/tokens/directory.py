@@ -4,6 +4,10 @@ The order of work: shape and CRC (no I/O) → the row by its public id → rejec
 role → tenant. A token's tenant, role, queues and secret never change, so a proven header is remembered (under a key
 of this process) as the principal it proved; whether it is revoked, expired or its tenant suspended is never remembered:
 writes read it in their own transaction, other requests just before they are served.
+
+A flood of tokens that are not ours meets cheap steps only, and none that a right token would be kept from: look-ups of
+all callers share one read at a time, a wrong secret ends at the tag, and the limit of failures per source decides
+between 401 and 429 when the refusal is certain. So nobody's guesses lock anybody out.
 """
 
 import asyncio
@@ -14,26 +18,35 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from backends.protocol import Row, StateBackend, Tx
+from backends.protocol import EVERY, Row, StateBackend, Tx
 from service.errors import StateError, not_found
-from service.kernel.command import Request
+from service.kernel.command import Origin, Request
+from service.kernel.gcra import Rate, rate_of
 from service.kernel.principal import SYSTEM, Principal, Standing, internal
-from service.kernel.rate import Rates
+from service.kernel.rate import Limiter
 from service.kernel.run import Kernel, refuse_if_out
 from service.kernel.standing import NOBODY, standings_of
-from service.tokens.model import NoteSupport, Token, UpgradeVerifier, UseToken
+from service.tokens.model import DAY_MS, NoteSupport, Token, UpgradeVerifier, UseToken
 from service.tokens.secret import Presented, parse
+from service.tokens.sources import Sources
+from service.tokens.together import Together
+from service.tokens.uses import Uses
 from service.tokens.verify import Verifier, needs_rehash
 
 PROVEN_MAX = 10_000
 PROVEN_IDLE_S = 300.0
-USED_EVERY_MS = 300_000
 LIMITS_MAX, LIMITS_MS = 10_000, 1_000
+ENDS_MAX, ENDS_MS = 10_000, 60_000
+STANDING_LANES = 1_000
 SUPPORT_MAX, SUPPORT_MS = 10_000, 60_000
+REASON_MAX = 512
+EXPIRES = b"holdfast-token-expires"
+"""The header of answers to a token that ends soon: when (UTC)."""
 TENANT_ID = re.compile(rb"[a-z0-9-]{1,63}")
 SUPPORT = "support"
 """The role of a system administrator who names a tenant: it only reads."""
@@ -49,17 +62,25 @@ class Proven(msgspec.Struct):
 class Directory:
     """Authenticates requests. `authenticate` is what the server calls."""
 
-    def __init__(self, backend: StateBackend, kernel: Kernel, verifier: Verifier, failures_per_minute: int) -> None:
-        self.backend, self.kernel, self.verifier = backend, kernel, verifier
-        self.rates = Rates()
+    def __init__(
+        self,
+        backend: StateBackend,
+        kernel: Kernel,
+        verifier: Verifier,
+        sources: Sources,
+        rates: Limiter,
+        warning_days: int,
+    ) -> None:
+        self.backend, self.kernel, self.verifier, self.sources = backend, kernel, verifier, sources
+        self.rates = rates
+        self.uses = Uses(kernel)
         self._key = secrets.token_bytes(32)
         self._proven: OrderedDict[bytes, Proven] = OrderedDict()
-        self._failures_per_minute = failures_per_minute
-        self._failures: dict[str, tuple[int, int]] = {}
-        self._limits: dict[str, tuple[int | None, int]] = {}
-        self._asking: list[tuple[Principal, asyncio.Future[Standing]]] = []
-        self._used: dict[tuple[str, str], int] = {}
-        self._noted: dict[str, int] = {}
+        self._limits: dict[str, tuple[Rate | None, int]] = {}
+        self._warning_ms = warning_days * DAY_MS
+        self._ends: dict[str, tuple[int | None, int]] = {}
+        self._standings = Together(self._read_standings, lanes=STANDING_LANES)
+        self._rows = Together(self._read_rows, lanes=1)
         self._upgrading: set[str] = set()
         self._told: dict[tuple[str | None, str, str | None], tuple[int, asyncio.Future[Any]]] = {}
 
@@ -79,6 +100,7 @@ class Directory:
             self._remember(digest, Proven(who, now))
         who = named_tenant(who, headers)
         if not who.may(endpoint.permit):
+            await self.stands(who)  # whose token has ended learns that first
             raise StateError(
                 "auth/forbidden",
                 f"The role {who.role!r} does not hold the permission {endpoint.permit!r} that this operation needs.",
@@ -87,8 +109,8 @@ class Directory:
             )
         await (self._count(who) if endpoint.writes else self.check(who))
         if who.role == SUPPORT:
-            await self._tell_of_support(who, endpoint.operation)
-        self._note_use(who)
+            await self._tell_of_support(who, endpoint.operation, scope)
+        self.uses.note(who, self.backend.now())
         return who
 
     def _remember(self, digest: bytes, proven: Proven) -> None:
@@ -100,7 +122,8 @@ class Directory:
     async def check(self, who: Principal) -> Standing:
         """The caller's standing as of now; refuses a token that has ended and a tenant past its rate."""
         standing = await self.stands(who)
-        self.rates.take(who.tenant_id, self._limits[who.tenant_id][0], self.backend.now())
+        if (rate := self._limits[who.tenant_id][0]) is not None:
+            await self.rates.take(who.tenant_id, rate, self.backend.now())
         return standing
 
     async def stands(self, who: Principal) -> Standing:
@@ -109,59 +132,51 @@ class Directory:
         if standing is NOBODY and who.role == SUPPORT:
             raise not_found("tenant", who.tenant_id)
         refuse_if_out(who, standing, now)
+        self._learn(who, standing, now)
+        return standing
+
+    def _learn(self, who: Principal, standing: Standing, now: int) -> None:
+        """Keep what the next requests may go by for a while: the tenant's rate, and when the token ends."""
         if len(self._limits) > LIMITS_MAX:
             self._limits.clear()
-        self._limits[who.tenant_id] = standing.limit("requests_per_second"), now
-        return standing
+        self._limits[who.tenant_id] = rate_of(standing), now
+        if who.token_id is not None:
+            if len(self._ends) > ENDS_MAX:
+                self._ends.clear()
+            self._ends[who.token_id] = standing.expires_at, now
 
     async def _count(self, who: Principal) -> None:
         """Count a request whose standing its own transaction will read, by a limit that is at most a second old."""
         now = self.backend.now()
-        known = self._limits.get(who.tenant_id)
-        if known is None or now - known[1] >= LIMITS_MS:
+        known, ends = self._limits.get(who.tenant_id), self._ends.get(who.token_id or "")
+        if known is None or ends is None or old(now, known[1], LIMITS_MS) or old(now, ends[1], ENDS_MS):
             await self.stands(who)
             known = self._limits[who.tenant_id]
-        self.rates.take(who.tenant_id, known[0], now)
+        if known[0] is not None:
+            await self.rates.take(who.tenant_id, known[0], now)
+
+    def warning(self, who: Principal) -> tuple[bytes, bytes] | None:
+        """The header that tells the holder of a token that it ends soon, as known a minute ago at the latest."""
+        ends = self._ends.get(who.token_id or "")
+        if ends is None or ends[0] is None or ends[0] - self.backend.now() >= self._warning_ms:
+            return None
+        return EXPIRES, datetime.fromtimestamp(ends[0] // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
 
     async def _standing(self, who: Principal) -> Standing:
-        """Read it; callers that ask in the same turn of the loop share a statement."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Standing] = loop.create_future()
-        self._asking.append((who, future))
-        if len(self._asking) == 1:
-            task = loop.create_task(self._answer())
-            future.add_done_callback(lambda _, task=task: None)  # type: ignore[misc]
-        return await future
+        return await self._standings.ask(who)
 
-    async def _answer(self) -> None:
-        await asyncio.sleep(0)
-        asking, self._asking = self._asking, []
-        whos = [who for who, _ in asking]
-
+    async def _read_standings(self, whos: list[Principal]) -> list[Standing]:
         async def read(tx: Tx) -> list[Standing]:
             return await standings_of(tx, whos)
 
-        try:
-            standings = await self.backend.read(read)
-        except Exception as error:
-            for _, future in asking:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        for (_, future), standing in zip(asking, standings, strict=True):
-            if not future.done():
-                future.set_result(standing)
+        return await self.backend.read(read, tenants=kept_at(whos))
 
     async def _prove(self, scope: Any, given: bytes) -> Principal:
         """The slow way, for a header that was not seen lately."""
-        source = (scope.get("client") or ("local",))[0]
-        self._refuse_guessing(source)
         presented = bearer(given)
-        row = await self._row(presented.id)
-        token = None if row is None else Token(*row[:-1])
-        kind = "system" if token is not None and token.tenant_id == SYSTEM else "tenant"
-        if token is None or kind != presented.kind or not await self._matches(presented, token):
-            self._count_failure(source)
+        token = await self._proven_token(presented)
+        if token is None:
+            self.sources.fail(self.sources.of(scope), self.backend.now())
             raise StateError("auth/invalid", "The token is not one of ours; check that it was copied whole.")
         who = principal_of(token)
         await self.stands(who)
@@ -186,7 +201,7 @@ class Directory:
         finally:
             self._upgrading.discard(token.id)
 
-    async def _tell_of_support(self, who: Principal, operation: str) -> None:
+    async def _tell_of_support(self, who: Principal, operation: str, scope: Any) -> None:
         """Have a support read in the tenant's audit log before it is answered; one that cannot be told is refused.
 
         A line stands for a minute of reads of one token, tenant and reason in this process; those that come while it
@@ -194,63 +209,48 @@ class Directory:
         """
         key, now = (who.token_id, who.tenant_id, who.reason), self.backend.now()
         at, told = self._told.get(key, (0, None))
-        if told is None or now - at >= SUPPORT_MS or failed(told):
-            told = self.kernel.submit(Request(who, NoteSupport(operation, who.reason or "")))
+        if told is None or old(now, at, SUPPORT_MS) or failed(told):
+            note, origin = NoteSupport(operation, who.reason or ""), Origin(lambda: self.sources.of(scope))
+            told = self.kernel.submit(Request(who, note, origin=origin))
             if len(self._told) >= SUPPORT_MAX:
                 self._told.clear()
             self._told[key] = now, told
         await asyncio.shield(told)
 
-    async def _matches(self, presented: Presented, token: Token) -> bool:
-        return await self.verifier.matches(presented, token.reject_tag, token.verifier)
-
-    async def _row(self, token_id: str) -> Row | None:
-        async def read(tx: Tx) -> Row | None:
-            return await tx.one("read_tokens_by_id", ids=[token_id])
-
-        return await self.backend.read(read)
-
-    async def revoke_proof(self, text: str) -> tuple[str, str] | None:
-        """(tenant, id) of a token that is presented as found; None when it is not one of ours."""
-        presented = parse(text)
-        row = None if presented is None else await self._row(presented.id)
-        if presented is None or row is None:
+    async def _proven_token(self, presented: Presented) -> Token | None:
+        """The token that is presented, if there is one and the secret is its own; None otherwise, not saying why."""
+        row = await self._rows.ask(presented.id)
+        token = None if row is None else Token(*row[:-1])
+        if token is None or presented.kind != ("system" if token.tenant_id == SYSTEM else "tenant"):
+            self.verifier.refuse(presented)
             return None
-        token = Token(*row[:-1])
-        return (token.tenant_id, token.id) if await self._matches(presented, token) else None
+        return token if await self.verifier.matches(presented, token.reject_tag, token.verifier) else None
 
-    def _refuse_guessing(self, source: str) -> None:
-        minute, count = self._failures.get(source, (0, 0))
-        now, passed = divmod(self.backend.now() // 1000, 60)
-        if minute == now and count >= self._failures_per_minute:
-            wait = 60 - passed
-            raise StateError(
-                "auth/throttled", "Too many tokens that are not ours came from here; wait.", retry_after=wait
-            )
+    async def _read_rows(self, token_ids: list[str]) -> list[Row | None]:
+        async def read(tx: Tx) -> list[Row]:
+            return await tx.all("read_tokens_by_id", ids=sorted(set(token_ids)))
 
-    def _count_failure(self, source: str) -> None:
-        now = self.backend.now() // 60_000
-        minute, count = self._failures.get(source, (now, 0))
-        if len(self._failures) > 10_000:
-            self._failures.clear()
-        self._failures[source] = (now, count + 1 if minute == now else 1)
+        found = {row[1]: row for row in await self.backend.read(read, tenants=EVERY)}
+        return [found.get(token_id) for token_id in token_ids]
 
-    def _note_use(self, who: Principal) -> None:
-        """Remember that the token was used; written off the request path, at most every five minutes."""
-        if who.token_id is None:
-            return
-        now = self.backend.now()
-        if now - self._noted.get(who.token_id, 0) >= USED_EVERY_MS:
-            self._noted[who.token_id] = now
-            self._used[who.token_tenant, who.token_id] = now
+    async def exposed(self, scope: Any, text: str) -> tuple[str, str] | None:
+        """(tenant, id) of a token that somebody reports; None when it is not one of ours, which counts as a failure."""
+        presented = parse(text)
+        token = None if presented is None else await self._proven_token(presented)
+        if token is None:
+            self.sources.fail(self.sources.of(scope), self.backend.now())
+            return None
+        return token.tenant_id, token.id
 
-    async def flush_uses(self) -> None:
-        """Write the uses noted since the last time."""
-        used, self._used = self._used, {}
-        for (tenant_id, token_id), at in used.items():
-            who = Principal(tenant_id, "system")
-            with contextlib.suppress(StateError):  # the token went with its tenant; the others are still to be noted
-                await self.kernel.run(who, UseToken(tenant_id, token_id, at))
+    async def close(self) -> None:
+        """Write down the last uses, and prove nothing more."""
+        await self.uses.close()
+        self.verifier.close()
+
+
+def old(now: int, then: int, after_ms: int) -> bool:
+    """Whether what was learnt at `then` is too old to go by; what comes from the future is: the clock was set back."""
+    return not 0 <= now - then < after_ms
 
 
 def failed(future: asyncio.Future[Any]) -> bool:
@@ -281,7 +281,8 @@ def named_tenant(who: Principal, headers: Mapping[bytes, bytes]) -> Principal:
     if named is None:
         return who
     reason = headers.get(b"holdfast-reason", b"").decode("latin-1").strip()
-    if who.tenant_id != SYSTEM or who.role != "admin" or not reason or not reason.isprintable():
+    readable = reason.isprintable() and 0 < len(reason) <= REASON_MAX
+    if who.tenant_id != SYSTEM or who.role != "admin" or not readable:
         raise StateError(
             "auth/forbidden",
             "Only a system administrator may name a tenant, in Holdfast-Tenant, and must say why in Holdfast-Reason.",

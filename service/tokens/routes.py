@@ -8,7 +8,8 @@ from backends.protocol import Row, Tx
 from service.errors import StateError, not_found
 from service.http.endpoint import CURSOR, LIMIT, PUBLIC, Call, Endpoint, Query, decode
 from service.http.lists import ALL, Page, listed
-from service.kernel.principal import SYSTEM, SYSTEM_ROLES, Principal
+from service.kernel.command import Origin, Request
+from service.kernel.principal import SYSTEM, SYSTEM_ROLES, Principal, internal
 from service.tokens.model import (
     DAY_MS,
     ExposedBody,
@@ -33,12 +34,18 @@ async def mint_token(call: Call) -> Minted:
     tenant = target(call.who, body)
     if body.never_expires and body.expires_in_days is not None:
         raise StateError("request/malformed", "Say expires_in_days or never_expires, not both.")
-    text, parts = mint("system" if tenant == SYSTEM else "tenant")
     days = None if body.never_expires else body.expires_in_days or call.services.settings.token_days_default
-    verifier = await call.services.tokens.verifier.derive(parts.secret)
-    tag = reject_tag(parts.id, parts.secret)
-    made = MintToken(tenant, parts.id, body.name, body.role, tuple(body.queues), verifier, tag, days, text)
+    text, new_id, verifier, tag = await drawn(call, tenant)
+    made = MintToken(tenant, new_id, body.name, body.role, tuple(body.queues), verifier, tag, days, text)
     return await call.run(made)  # type: ignore[no-any-return]
+
+
+async def drawn(call: Call, tenant: str) -> tuple[str, str, str, bytes]:
+    """A new secret for a caller in good standing: the full text, the id, the verifier and the reject tag."""
+    await call.services.tokens.stands(call.who)
+    text, parts = mint("system" if tenant == SYSTEM else "tenant")
+    verifier = await call.services.tokens.verifier.derive(parts.secret)
+    return text, parts.id, verifier, reject_tag(parts.id, parts.secret)
 
 
 def target(who: Principal, body: MintBody) -> str:
@@ -68,11 +75,9 @@ async def rotate(call: Call) -> Minted:
     """A new token beside the old one."""
     body: RotateBody = decode(ROTATE, call.body or b"{}")
     tenant = owner_of(call)
-    text, parts = mint("system" if tenant == SYSTEM else "tenant")
-    verifier = await call.services.tokens.verifier.derive(parts.secret)
-    tag = reject_tag(parts.id, parts.secret)
+    text, new_id, verifier, tag = await drawn(call, tenant)
     made = RotateToken(
-        tenant, call.path["id"], parts.id, verifier, tag, body.grace_seconds * 1000, body.expires_in_days, text
+        tenant, call.path["id"], new_id, verifier, tag, body.grace_seconds * 1000, body.expires_in_days, text
     )
     return await call.run(made)  # type: ignore[no-any-return]
 
@@ -102,7 +107,7 @@ async def find(call: Call, tenant: str, token_id: str) -> ShownToken:
     async def read(tx: Tx) -> Row | None:
         return await tx.one("read_token", tenant_id=tenant, id=token_id)
 
-    row = await call.services.backend.read(read)
+    row = await call.services.backend.read(read, tenants=call.who.reach)
     if row is None:
         raise not_found("token", token_id)
     return answer(Token(*row))
@@ -138,9 +143,10 @@ class Exposed(msgspec.Struct, frozen=True):
 async def revoke_exposed(call: Call) -> Exposed:
     """End a token that was found in the open; having it is the proof."""
     body: ExposedBody = decode(EXPOSED, call.body)
-    found = await call.services.tokens.revoke_proof(body.token)
+    found = await call.services.tokens.exposed(call.scope, body.token)
     if found is not None:
-        await call.services.kernel.run(Principal(found[0], "system"), RevokeToken(found[0], found[1], True))
+        made = RevokeToken(found[0], found[1], True)
+        await call.services.kernel.submit(Request(internal(found[0]), made, origin=Origin(call.source)))
     return Exposed()
 
 
@@ -162,8 +168,7 @@ ENDPOINTS = [
         reply=Minted,
         body=MintBody,
         created=True,
-        no_store=True,
-        errors=("auth/forbidden", "limit/tokens", "auth/busy"),
+        errors=("auth/forbidden", "auth/queue", "limit/tokens", "auth/busy"),
     ),
     Endpoint(
         "GET",
@@ -205,6 +210,7 @@ ENDPOINTS = [
         revoke_exposed,
         reply=Exposed,
         body=ExposedBody,
+        errors=("auth/throttled", "auth/busy"),
     ),
     Endpoint(
         "GET",
@@ -228,9 +234,8 @@ ENDPOINTS = [
         reply=Minted,
         body=RotateBody,
         created=True,
-        no_store=True,
         query=(OF_TENANT,),
-        errors=("not-found", "token/conflict"),
+        errors=("not-found", "auth/queue", "token/conflict", "auth/busy"),
     ),
     Endpoint(
         "DELETE",

@@ -1,6 +1,6 @@
 """How tokens are minted, rotated, used and revoked. Minting only goes downwards."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -35,7 +35,8 @@ def mint_keys(command: MintToken, who: Principal, standing: Standing) -> Iterabl
 
 
 def mint(view: View, command: MintToken) -> Minted:
-    """A token of one's own tenant, with a role not above one's own, that does not outlive oneself."""
+    """A token of one's own tenant, with a role and queues not beyond one's own, that does not outlive oneself."""
+    refuse_wider(view.who, command.queues)
     tenant = view.get(Tenant, command.tenant_id)
     if tenant is None or tenant.status == "deleting":
         raise not_found("tenant", command.tenant_id)
@@ -55,6 +56,18 @@ def mint(view: View, command: MintToken) -> Minted:
     detail = {"role": token.role, "name": token.name, "expires_at": token.expires_at}
     audit(view, "token.minted", token.id, detail, token.tenant_id)
     return Minted(answer(token), command.secret)
+
+
+def refuse_wider(who: Principal, queues: Sequence[str]) -> None:
+    """403 for a token that could touch queues that the caller's own cannot."""
+    if not who.may_grant(queues):
+        said = ", ".join(who.queues)
+        raise StateError(
+            "auth/queue",
+            f"A token for {', '.join(queues) or 'all queues'} would reach further than this one, which is for {said}.",
+            queue=", ".join(queues),
+            queues=list(who.queues),
+        )
 
 
 def end_of(view: View, days: int | None) -> int | None:
@@ -89,13 +102,15 @@ def need(view: View, tenant_id: str, token_id: str) -> Token:
 def rotate(view: View, command: RotateToken) -> Minted:
     """A new token beside the old one; rotating again before it was used replaces it, so a lost answer harms nobody."""
     old = need(view, command.tenant_id, command.id)
-    if old.revoked_at is not None and old.revoked_at <= view.now:
+    if old.revoked_at is not None:
         raise StateError("token/conflict", "The token was revoked; mint a new one.")
+    refuse_wider(view.who, msgspec.json.decode(old.queues, type=list[str]))
     lived = old
     if old.replaced_by is not None:
         unused = view.get(Token, old.tenant_id, old.replaced_by)
         if unused is not None and unused.last_used_at is None:
             view.put(msgspec.structs.replace(unused, revoked_at=view.now, revoked_by=view.who.actor, replaces=None))
+            audit(view, "token.revoked", unused.id, {"rotated_to": command.new_id}, unused.tenant_id)
             lived = unused  # the old one's end was moved to its grace time and no longer says how long it was made for
     asked = as_long_again(view, lived) if command.days is None else view.now + command.days * DAY_MS
     expires_at = earlier(asked, end_of_rotator(view, old, lived))

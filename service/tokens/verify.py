@@ -1,7 +1,8 @@
 """The proof that a presented secret is the right one: reject tag, match cache, and at last argon2id, off the loop.
 
 A wrong secret ends at the tag, in microseconds; argon2 runs only for a right one that was not seen lately. An unknown
-id never comes here: there is no dummy argon2, which would be a free denial of service.
+id is held against a tag that nobody has: there is no dummy argon2, which would be a free denial of service. Whoever
+has stolen the store can look for a wrong secret with the right tag; argon2 refuses it, once, and that is remembered.
 """
 
 import asyncio
@@ -38,6 +39,9 @@ class Parameters(Struct, frozen=True):
 
 
 USUAL = Parameters()
+NO_TAG = bytes(4)
+"""What the secret of an unknown id is held against, so that its refusal takes as long as a wrong secret's."""
+WRONG_MAX = 1_000
 
 
 def derive(secret: str, parameters: Parameters) -> str:
@@ -66,6 +70,7 @@ def needs_rehash(verifier: str, parameters: Parameters) -> bool:
 class Verifier:
     """Says whether a secret matches, with at most `workers` argon2 at a time and `waiting` more in the queue.
 
+    Half of the queue is kept for proofs: minting, which derives, never crowds out those who have a token already.
     Belongs to one event loop. `clock` gives monotonic seconds; `check` stands in for argon2 in tests.
     """
 
@@ -86,16 +91,26 @@ class Verifier:
         self._check = check
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="argon2")
         self._room = workers + waiting
+        self._kept = waiting // 2
         self._open = True
         self._keyed = blake2b(digest_size=32, key=secrets.token_bytes(32))
         self._cache = Matches(entries, idle_s)
+        self._wrong = Matches(WRONG_MAX, idle_s)
         self._flights: dict[Flight, asyncio.Future[bool]] = {}
 
     def seen(self, presented: Presented, tag: bytes, verifier: str) -> bool | None:
-        """The answer if argon2 is not needed: False for a wrong tag, True for a proof at hand, else None."""
+        """The answer if argon2 is not needed: False for a wrong tag, what argon2 said lately, else None."""
         if not compare_digest(reject_tag(presented.id, presented.secret), tag):
             return False
-        return self._cache.holds(self._digest(presented), verifier, self._clock()) or None
+        digest, now = self._digest(presented), self._clock()
+        if self._wrong.holds(digest, verifier, now):
+            return False
+        return self._cache.holds(digest, verifier, now) or None
+
+    def refuse(self, presented: Presented) -> bool:
+        """False for an unknown id, after the work that a wrong secret takes."""
+        self.seen(presented, NO_TAG, "")
+        return False
 
     async def matches(self, presented: Presented, tag: bytes, verifier: str) -> bool:
         """Whether the secret is the one behind `tag` and `verifier`; says nothing of status, role or tenant.
@@ -111,12 +126,13 @@ class Verifier:
         return await asyncio.shield(flight)
 
     async def derive(self, secret: str) -> str:
-        """A new verifier of `secret`, under the same bound as `matches`."""
-        return await asyncio.shield(self._submit(derive, secret, self.parameters))
+        """A new verifier of `secret`, under the same bound as `matches`, half the queue sooner."""
+        return await asyncio.shield(self._submit(self._kept, derive, secret, self.parameters))
 
     def forget(self, id: str) -> None:
-        """Let go of what was proven for the token `id`. Tidiness only: revocation is the row's word."""
+        """Let go of what is known of secrets of the token `id`. Tidiness only: revocation is the row's word."""
         self._cache.forget(id)
+        self._wrong.forget(id)
 
     def close(self) -> None:
         """Begin nothing more; what is under way or queued still gets its answer. Does not wait."""
@@ -130,7 +146,7 @@ class Verifier:
         return digest.digest()
 
     def _take_off(self, key: Flight, presented: Presented) -> asyncio.Future[bool]:
-        flight = self._submit(self._check, presented.secret, key[1])
+        flight = self._submit(0, self._check, presented.secret, key[1])
         self._flights[key] = flight
         flight.add_done_callback(partial(self._land, key, presented.id))
         return flight
@@ -138,14 +154,16 @@ class Verifier:
     def _land(self, key: Flight, id: str, flight: asyncio.Future[bool]) -> None:
         """Runs before the waiters go on, so whoever comes next finds either the flight or the proof."""
         del self._flights[key]
-        if not flight.cancelled() and flight.exception() is None and flight.result():
-            self._cache.remember(key[0], id, key[1], self._clock())
+        if not flight.cancelled() and flight.exception() is None:
+            memory = self._cache if flight.result() else self._wrong
+            memory.remember(key[0], id, key[1], self._clock())
 
-    def _submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Queue `work` for a thread. Await shielded: its place is free when the work ends, not when a waiter goes."""
+    def _submit(self, kept: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Queue `work` for a thread, `kept` places left alone. Await shielded: its place is free when the work ends,
+        not when a waiter goes."""
         if not self._open:
             raise StateError("server/draining", "No token can be verified while the server shuts down.", retry_after=1)
-        if self._room == 0:
+        if self._room <= kept:
             raise StateError("auth/busy", "Too many tokens wait to be verified; try again in a second.", retry_after=1)
         job = asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
         self._room -= 1

@@ -146,7 +146,7 @@ def _append(view: View, target: Target, change: Append) -> Made:
 
 def _set_status(view: View, target: Target, change: MoveStatus) -> Made:
     execution, result, error = current(view, target), stored(change.result), stored(change.error)
-    executions.refuse_operating(view, execution, change.status)
+    executions.operate(view, execution, change.status)
     executions.move(view, execution, change.status, result, error)
     return Made("set_status")
 
@@ -168,6 +168,7 @@ def _append_to(view: View, target: Target, change: AppendTo) -> Made:
 
 
 def _enqueue(view: View, target: Target, change: EnqueueNext) -> Made:
+    work.refuse_queue(view.who, change.queue)
     found = work.enqueue(view, change, current(view, target))
     return Made("enqueue", work_item_id=found.id, created=found.created, ready_at=found.ready_at)
 
@@ -196,7 +197,7 @@ def settled(view: View, item: WorkItem, change: Settle, said: str) -> Settled:
 def _cancel(view: View, target: Target, change: CancelItems) -> Made:
     current(view, target)
     for item in view.group(WorkItem, OPEN_ITEMS, view.tenant_id, target.execution_id):
-        if item.id != target.item_id and matches(item, change):
+        if item.id != target.item_id and matches(item, change) and view.who.may_use(item.queue):
             work.cancel_item(view, item)
     return Made("cancel_items")
 

@@ -37,7 +37,7 @@ async def count(backend: StateBackend, tenant_id: str, detail: Redrive) -> int:
     async def read(tx: Tx) -> list[Row]:
         return await tx.all("count_dead_letters", where=where, tenant_id=tenant_id)
 
-    [[found]] = await backend.read(read, scan=True)
+    [[found]] = await backend.read(read, tenants=[tenant_id], scan=True)
     return int(found)
 
 
@@ -52,6 +52,6 @@ async def page(backend: StateBackend, kernel: Kernel, job: Job) -> None:
             until=detail.until, limit=size,
         )  # fmt: skip
 
-    letters = tuple(Letter(*row) for row in await backend.read(read, scan=True))
+    letters = tuple(Letter(*row) for row in await backend.read(read, tenants=[job.tenant_id], scan=True))
     command = RedrivePage(job.id, (detail.at, detail.after), letters, len(letters) < size)
     await kernel.run(internal(job.tenant_id), command)

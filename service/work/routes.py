@@ -9,7 +9,7 @@ from backends.protocol import Row, Tx
 from service.errors import StateError, not_found
 from service.http.batch import Batch, batch
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
-from service.http.lists import Page, listed, where
+from service.http.lists import ALL, Page, listed, where
 from service.kernel.ids import NAME_PATTERN
 from service.kernel.raw import shown
 from service.work.model import (
@@ -35,8 +35,9 @@ from service.work.model import (
     Settled,
     StartRedrive,
 )
+from service.work.reach import reached
 from service.work.redrive import count
-from service.work.rules import shown_status
+from service.work.rules import not_yours, shown_status
 from service.work.vocabulary import VOCABULARY
 from service.work.waiting import claimed
 
@@ -104,7 +105,7 @@ async def get(call: Call) -> ShownItem:
     async def read(tx: Tx) -> Row | None:
         return await tx.one("read_work_item", tenant_id=call.who.tenant_id, id=call.path["id"])
 
-    row = await call.services.backend.read(read)
+    row = await call.services.backend.read(read, tenants=call.who.reach)
     if row is None or not call.who.may_use(row[3]):
         raise not_found("work item", call.path["id"])
     return show(row)
@@ -122,7 +123,7 @@ async def list_items(call: Call) -> Page:
         ("after",),
         show,
         lambda row: (row[0],),
-        where=condition,
+        where=await reached(call.services.backend, call.who, condition),
         scan=True,
         tenant_id=call.who.tenant_id,
     )
@@ -140,7 +141,7 @@ async def list_dead(call: Call) -> Page:
         ("at", "after"),
         show,
         lambda row: (row[22], row[0]),
-        where=condition,
+        where=await reached(call.services.backend, call.who, condition),
         scan=True,
         tenant_id=call.who.tenant_id,
     )
@@ -157,10 +158,13 @@ async def get_dead(call: Call) -> ShownItem:
 async def redrive(call: Call) -> Any:
     """Count the dead letters that match and, unless it is a dry run, begin to requeue them."""
     asked = decode(REDRIVE, call.body)
+    if not call.who.may_grant([asked.queue or "*"]):  # a job has no token: the queue that it is for bounds it
+        raise not_yours(call.who, asked.queue or "*")
     detail = Redrive(asked.filter, asked.queue, asked.error_type, asked.rate_per_second)
     if asked.dry_run:
         await call.services.tokens.stands(call.who)
-    total = await count(call.services.backend, call.who.tenant_id, detail)
+    async with call.services.scans.of(call.who.tenant_id):
+        total = await count(call.services.backend, call.who.tenant_id, detail)
     if asked.dry_run:
         return Redriving(total, None, False)
     return await call.run(StartRedrive(detail, total))
@@ -206,9 +210,16 @@ async def queues(call: Call) -> Page:
         oldest = None if row[5] is None else max(0, now - row[5])
         return QueueStats(row[0], row[1], row[2], row[3], row[4], oldest, row[6], row[7])
 
-    tenant = call.who.tenant_id
     return await listed(
-        call, "list_queues", ("",), ("after",), stats, lambda row: (row[0],), scan=True, tenant_id=tenant
+        call,
+        "list_queues",
+        ("",),
+        ("after",),
+        stats,
+        lambda row: (row[0],),
+        where=await reached(call.services.backend, call.who, ALL, "s.queue"),
+        scan=True,
+        tenant_id=call.who.tenant_id,
     )
 
 
@@ -411,7 +422,7 @@ ENDPOINTS = [
         reply=Redriving,
         body=RedriveDead,
         created=True,
-        errors=("request/filter",),
+        errors=("request/filter", "request/too-slow"),
     ),
     Endpoint(
         "DELETE",

@@ -103,10 +103,15 @@ def not_yours(who: Principal, queue: str) -> StateError:
     return StateError("auth/queue", said, queue=queue, queues=list(who.queues))
 
 
+def refuse_queue(who: Principal, queue: str) -> None:
+    """403 unless the caller may use the queue. Whoever asks for work is held to it; what follows from a fact is not."""
+    if not who.may_use(queue):
+        raise not_yours(who, queue)
+
+
 def enqueue_work(view: View, command: EnqueueWork) -> Enqueued:
     """Enqueue one item, of an execution that has not ended or of none, on a queue that the token may use."""
-    if not view.who.may_use(command.queue):
-        raise not_yours(view.who, command.queue)
+    refuse_queue(view.who, command.queue)
     if command.execution_id is None:
         return enqueue(view, command, None)
     execution = view.get(Execution, view.tenant_id, command.execution_id)
@@ -578,9 +583,10 @@ def reclaim(view: View, _command: ReclaimLeases) -> Reclaimed:
     """Take back every chosen lease that has still run out: an attempt that failed with `lease_expired`."""
     retryable: list[ReclaimedItem] = []
     exhausted: list[ReclaimedItem] = []
-    for item in view.pick(WorkItem):
+    for chosen in view.pick(WorkItem):
+        item = view.get(WorkItem, chosen.tenant_id, chosen.id) or chosen  # one before it may have ended its execution
         if item.status != "leased" or (item.expires_at or 0) > view.now:
-            continue  # renewed, settled or taken back since it was chosen
+            continue  # renewed, settled, cancelled or taken back since it was chosen
         message = f"worker {item.worker_id!r} did not renew its lease"
         said = fingerprint("expired", item.epoch)
         end = failed(view, item, WorkError("lease_expired", message), True, said, "work.lease_expired")
@@ -761,6 +767,7 @@ def queue_key(command: PauseQueue, who: Principal, _standing: Standing) -> Itera
 
 def pause(view: View, command: PauseQueue) -> Queue:
     """Pause or resume a queue."""
+    refuse_queue(view.who, command.name)
     before = view.get(Queue, view.tenant_id, command.name)
     paused_at = view.now if command.paused else None
     if before is None:

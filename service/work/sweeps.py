@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from backends.protocol import Tx
+from backends.protocol import EVERY, Tx
 from service.kernel.jobs import PAGES_A_ROUND, due
 from service.kernel.principal import SYSTEM, internal
 from service.kernel.sweeps import Sweep
@@ -18,7 +18,7 @@ async def reclaim(services: Any) -> None:
     async def any_expired(tx: Tx) -> bool:
         return bool(await tx.all("expired_leases", now=tx.now, limit=1))
 
-    while await services.backend.read(any_expired):
+    while await services.backend.read(any_expired, tenants=EVERY):
         taken = await services.kernel.run(internal(SYSTEM), ReclaimLeases(PAGE))
         if len(taken.retryable) + len(taken.exhausted) < PAGE:
             return
@@ -30,7 +30,7 @@ async def promote(services: Any) -> None:
     async def any_due(tx: Tx) -> bool:
         return bool(await tx.all("due_items", now=tx.now, limit=1))
 
-    while await services.backend.read(any_due):
+    while await services.backend.read(any_due, tenants=EVERY):
         if await services.kernel.run(internal(SYSTEM), PromoteDue(PAGE)) < PAGE:
             return
 

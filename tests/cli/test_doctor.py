@@ -9,6 +9,7 @@ import pytest
 from backends import sqlite
 from service.cli import doctor
 from service.cli.doctor import Finding, examined
+from service.kernel import chain
 from service.settings import Settings
 from service.tokens.bootstrap import bootstrap
 from tests.cli.conftest import Command
@@ -53,7 +54,7 @@ async def test_a_healthy_store_passes(store: tuple[Settings, str], engine: str) 
     assert failed(findings) == []
     whats = {"sqlite": ["SQLite", "file"], "postgres": ["Postgres", "isolation", "synchronous_commit", "role"]}
     assert [finding.what for finding in findings] == [
-        "schema", *whats[engine], "audit log", "tokens without an end", "tokens that end within 30 days",
+        "schema", *whats[engine], "audit log", "logs", "tokens without an end", "tokens that end within 30 days",
         "admin tokens",
     ]  # fmt: skip
     assert of(findings, "audit log").said == "2 chain(s) verify"
@@ -64,7 +65,7 @@ async def test_a_healthy_store_passes(store: tuple[Settings, str], engine: str) 
 async def test_chains_verify_whatever_the_page(
     store: tuple[Settings, str], page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "PAGE", page)
+    monkeypatch.setattr(chain, "PAGE", page)
     assert failed(await examined(store[0])) == []
     await tamper(store[0], f"UPDATE audit SET actor = 'nobody' WHERE tenant_id = '{store[1]}' AND sequence = 3")
     [(_, said)] = failed(await examined(store[0]))
@@ -96,6 +97,28 @@ async def test_the_systems_log_is_verified_too(store: tuple[Settings, str]) -> N
     await tamper(store[0], "DELETE FROM audit WHERE tenant_id = '' AND sequence > 1")
     [(_, said)] = failed(await examined(store[0]))
     assert "of the system ends at line 1" in said
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DELETE FROM events WHERE execution_id = 'e1' AND sequence = 2", "whose log has a gap or ends elsewhere"),
+        ("UPDATE executions SET sequence = 1 WHERE id = 'e1'", "whose log has a gap or ends elsewhere"),
+        ("DELETE FROM executions WHERE id = 'e1'", "that are gone while their log is there"),
+        ("UPDATE executions SET open_items = 3 WHERE id = 'e1'", "that count other open items"),
+        ("UPDATE work_items SET status = 'ready' WHERE id = 'i1'", "that are open though their log says"),
+    ],
+)
+async def test_rows_of_two_moments_fail(fresh_url: str, statement: str, said: str) -> None:
+    async with serving(fresh_url) as service:
+        api = await service.tenant()
+        await api.start(execution_id="e1", start={"queue": "q", "id": "i1"})
+        [item] = await api.claim("q")
+        await api.ok("POST", "/v1/work-items/i1/complete", json={"epoch": item["epoch"]})
+    settings = settings_for(fresh_url)
+    assert failed(await examined(settings)) == []
+    await tamper(settings, statement)
+    assert any(said in found for _, found in failed(await examined(settings)))
 
 
 async def test_a_tenant_that_is_being_deleted_is_left_alone(store: tuple[Settings, str]) -> None:

@@ -65,6 +65,17 @@ def test_a_rotated_token_ends_when_the_new_one_is_used(admin: Admin, tenant: str
     assert served.ask(old["secret"], "GET", "/v1/tokens/self")[0] == 401
 
 
+def test_tokens_that_end_soon_are_listed(admin: Admin, tenant: str, holdfast: Command) -> None:
+    for name, days in (("soon", "10"), ("later", "60")):
+        admin("token", "mint", name, "--role", "viewer", "--tenant", tenant, "--days", days)
+    for within, names in (("14d", {"soon"}), ("2w", {"soon"}), ("90", {"soon", "later"}), ("9d", set())):
+        found = as_json(admin("token", "list", "--tenant", tenant, "--expiring", within, "--json"))
+        assert {token["name"] for token in found} == names, within
+    wrong = holdfast("token", "list", "--expiring", "soon", HOLDFAST_TOKEN="holds_x")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "holdfast: --expiring takes days or weeks, such as 14d or 2w; 'soon' is neither\n"
+
+
 def test_a_refusal_of_the_server_is_told_in_its_own_words(holdfast: Command, served: Running) -> None:
     done = holdfast("tenant", "show", "nobody", HOLDFAST_URL=served.url, HOLDFAST_TOKEN=served.tokens[0])
     assert (done.returncode, done.stdout) == (1, "")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import StateError
 from service.executions.model import ENDED, EVENT_OF, OPEN, STATUS, StartExecution, Status
-from service.executions.routes import digest_of
+from service.executions.prepare import digest_of
 from service.executions.rules import facet, first_item, first_item_id
 from service.history.fold import STEPS
 from service.history.model import OURS

@@ -5,6 +5,9 @@ Idempotency-Key. A request whose answer never came is kept as it was, and sent a
 known to have had its effect, before or now, and what the store holds must be exactly what the ledger holds.
 """
 
+import asyncio
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -22,7 +25,7 @@ class Doubt:
 
 
 class Ledger:
-    """All that was acknowledged, over every life of the server."""
+    """All that was acknowledged, over every life of the server. Each entry of a batch is a write of its own."""
 
     def __init__(self) -> None:
         self.acknowledged = 0
@@ -35,6 +38,16 @@ class Ledger:
         """Item → `ready`, `leased` or `completed`."""
         self.held: dict[str, Any] = {}
         """Items claimed and not yet completed, as they were delivered."""
+        self.last_executions: deque[str] = deque(maxlen=8)
+        self.last_items: deque[str] = deque(maxlen=16)
+        """What was acknowledged last: the first to look at after a kill."""
+        self._goal, self._reached = 0, asyncio.Event()
+
+    async def more(self, count: int) -> None:
+        """Wait until so many more writes are acknowledged."""
+        self._goal = self.acknowledged + count
+        self._reached.clear()
+        await self._reached.wait()
 
     async def send(self, http: httpx.AsyncClient, method: str, path: str, body: Any, key: str | None = None) -> Any:
         """Send a change; its JSON once it is acknowledged and written down. Raises `Gone` when no answer came."""
@@ -53,56 +66,103 @@ class Ledger:
         return answer.json()
 
     async def resolve(self, http: httpx.AsyncClient) -> int:
-        """Repeat every request that is in doubt; how many had had their effect before."""
+        """Repeat every request that is in doubt; how many had had their effect before, as far as the answers say."""
         happened = 0
         for doubt in list(self.doubts.values()):
             headers = {} if doubt.key is None else {"idempotency-key": doubt.key}
             answer = await http.request(doubt.method, doubt.path, json=doubt.body, headers=headers)
-            told = answer.json()
-            if told.get("code") == "sequence/mismatch":  # its own first sending was the one
-                assert told["current_sequence"] == doubt.body["expected_sequence"] + len(doubt.body["events"]), told
-                happened += 1
-            else:
-                assert answer.status_code < 300, f"{doubt.method} {doubt.path}: {answer.status_code} {answer.text}"
-                happened += told.get("created") is False or "idempotent-replayed" in answer.headers
+            happened += had_happened(doubt, answer)
             del self.doubts[id(doubt)]
-            self.note(doubt, told)
+            self.note(doubt, answer.json())
         return happened
 
     def note(self, doubt: Doubt, told: Any) -> None:
         """Write down what an acknowledged request means for the store."""
-        self.acknowledged += 1
-        path, body = doubt.path, doubt.body
-        if path == "/v1/executions":
-            self.executions[body["execution_id"]] = body["input"]
-            self.logs.setdefault(body["execution_id"], [])
-            if "start" in body:
-                self.items[body["start"]["id"]] = "ready"
-        elif path == "/v1/work-items":
-            self.items[body["id"]] = "ready"
-        elif path == "/v1/work-items:claim":
-            for item in told["items"]:
-                assert self.items.get(item["id"], "ready") == "ready", f"delivered twice: {item}"
-                assert item["epoch"] == 1, item
-                self.items[item["id"]] = "leased"
-                self.held[item["id"]] = item
-        elif path.endswith("/events"):
-            self.logs[path.split("/")[3]] += [event["body"] for event in body["events"]]
-        elif path.endswith("/complete"):
-            self.settle(path.split("/")[3])
-        elif path.endswith("/transitions"):
-            self.moved(path.split("/")[3], body)
+        self.note_bodies(doubt.path, doubt.body, told)
+        if self._goal <= self.acknowledged:
+            self._reached.set()
 
-    def settle(self, item: str) -> None:
+    def note_bodies(self, path: str, body: Any, told: Any) -> None:
+        """Write down one change, or each of a batch."""
+        if path in self.of_batches():
+            for one, result in zip(body, told["results"], strict=True):
+                assert "ok" in result, f"{path} {one}: {result}"
+                self.acknowledged += 1
+                self.of_batches()[path](one)
+            return
+        self.acknowledged += 1
+        if path == "/v1/executions":
+            self.started(body)
+        elif path == "/v1/work-items":
+            self.enqueued(body)
+        elif path == "/v1/work-items:claim":
+            self.delivered(told["items"])
+        elif path.endswith("/events"):
+            self.said(path.split("/")[3], [event["body"] for event in body["events"]])
+        elif path.endswith("/complete"):
+            self.settled(path.split("/")[3])
+        elif path.endswith("/transitions"):
+            self.moved(body)
+
+    def of_batches(self) -> dict[str, Callable[[Any], None]]:
+        """What each entry of a batch means."""
+        return {
+            "/v1/executions:batch": self.started,
+            "/v1/work-items:batch": self.enqueued,
+            "/v1/work-items:complete": lambda one: self.settled(one["id"]),
+            "/v1/transitions:batch": self.moved,
+        }
+
+    def started(self, body: Any) -> None:
+        """An execution is there, perhaps with its first item."""
+        self.executions[body["execution_id"]] = body["input"]
+        self.said(body["execution_id"], [])
+        if "start" in body:
+            self.enqueued(body["start"])
+
+    def enqueued(self, body: Any) -> None:
+        """An item is there. It may have been claimed before its own enqueue was answered."""
+        self.items.setdefault(body["id"], "ready")
+        self.last_items.append(body["id"])
+
+    def delivered(self, items: list[Any]) -> None:
+        """Items are leased, each for the first and only time."""
+        for item in items:
+            assert self.items.get(item["id"], "ready") == "ready", f"delivered twice: {item}"
+            assert item["epoch"] == 1, item
+            self.items[item["id"]] = "leased"
+            self.held[item["id"]] = item
+            self.last_items.append(item["id"])
+
+    def said(self, execution: str, bodies: list[Any]) -> None:
+        """Events stand in a log."""
+        self.logs.setdefault(execution, []).extend(bodies)
+        self.last_executions.append(execution)
+
+    def settled(self, item: str) -> None:
         """An item is completed."""
         self.items[item] = "completed"
         self.held.pop(item, None)
+        self.last_items.append(item)
 
-    def moved(self, execution: str, body: Any) -> None:
+    def moved(self, body: Any) -> None:
         """A transition settled its item, said something and enqueued what comes next: all three."""
-        self.settle(body["lease"]["work_item_id"])
+        item = body["lease"]["work_item_id"]
+        execution = self.held[item]["execution_id"]
+        self.settled(item)
         for change in body["changes"]:
             if change["type"] == "append":
-                self.logs[execution].append(change["body"])
+                self.said(execution, [change["body"]])
             elif change["type"] == "enqueue":
-                self.items.setdefault(change["id"], "ready")
+                self.enqueued(change)
+
+
+def had_happened(doubt: Doubt, answer: httpx.Response) -> bool:
+    """Whether the answer to a repeated request says that an earlier sending had its effect; never a refusal."""
+    told = answer.json()
+    if told.get("code") == "sequence/mismatch":  # its own earlier sending was the one
+        assert told["current_sequence"] == doubt.body["expected_sequence"] + len(doubt.body["events"]), told
+        return True
+    assert answer.status_code < 300, f"{doubt.method} {doubt.path}: {answer.status_code} {answer.text}"
+    entries = [entry.get("ok", {}) for entry in told.get("results", [{"ok": told}])]
+    return any(entry.get("created") is False for entry in entries) or "idempotent-replayed" in answer.headers

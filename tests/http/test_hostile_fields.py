@@ -37,7 +37,7 @@ ODD: list[Any] = [
     {noise(10): noise(10_000)}, {f"k{number}": number for number in range(65)},
 ]  # fmt: skip
 """Values of every kind; for any field most are wrong."""
-SIMPLE = ("a", "completed", "2026-01-01", "/a", "1")
+SIMPLE = ("a", "completed", "2026-01-01", "/a", "1", "0" * 64)
 
 
 def sample(kind: inspect.Type) -> Any:

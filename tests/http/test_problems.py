@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from backends.errors import Conflict, Full, OutcomeUnknown, SchemaMismatch, StoreError, Unavailable
+from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, SchemaMismatch, StoreError, Unavailable
 from service.errors import CODES, StateError
 from service.http.answer import problem
 from service.http.body import read_body, within
@@ -52,8 +52,8 @@ CHALLENGES = {
     "auth/missing": 'Bearer realm="holdfast"',
     "auth/malformed": 'Bearer realm="holdfast", error="invalid_request"',
     "auth/invalid": 'Bearer realm="holdfast", error="invalid_token"',
-    "auth/expired": 'Bearer realm="holdfast", error="invalid_token"',
-    "auth/revoked": 'Bearer realm="holdfast", error="invalid_token"',
+    "auth/expired": 'Bearer realm="holdfast", error="invalid_token", error_description="The token has expired"',
+    "auth/revoked": 'Bearer realm="holdfast", error="invalid_token", error_description="The token was revoked"',
     "auth/forbidden": 'Bearer realm="holdfast", error="insufficient_scope"',
 }
 
@@ -76,6 +76,7 @@ STORE = {
     Conflict: (503, "store/unavailable"),
     SchemaMismatch: (503, "store/unavailable"),
     OutcomeUnknown: (503, "store/outcome-unknown"),
+    Corrupt: (503, "store/corrupt"),
     Full: (507, "store/full"),
     StoreError: (500, "server/error"),
     RuntimeError: (500, "server/error"),
@@ -183,11 +184,32 @@ async def test_a_route_that_is_not_there(api: Api) -> None:
 
 
 async def test_a_method_that_is_not_there_names_those_that_are(api: Api) -> None:
-    for method in ("OPTIONS", "PUT", "HEAD", "BREW"):
+    for method in ("PUT", "DELETE", "PROPFIND", "BREW"):
         answer = await api.http.request(method, "/v1/executions")
-        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST"), method
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS, POST"), method
         assert answer.headers["content-type"] == "application/problem+json"
-    assert (await api.http.request("OPTIONS", "/v1/executions")).json()["code"] == "request/method"
+        assert answer.json()["code"] == "request/method"
+    head = await api.http.head("/v1/work-items:claim")
+    assert (head.status_code, head.headers["allow"]) == (405, "OPTIONS, POST")
+
+
+async def test_a_path_says_what_may_be_done_with_it(api: Api) -> None:
+    for path, allowed in (("/v1/executions", "GET, HEAD, OPTIONS, POST"), ("/v1/work-items:claim", "OPTIONS, POST")):
+        answer = await api.http.options(path, headers={"origin": "https://elsewhere.example"})
+        assert (answer.status_code, answer.headers["allow"], answer.content) == (200, allowed, b"")
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert (await api.http.options("/v1/nothing")).status_code == 404
+
+
+async def test_what_can_be_read_can_be_asked_for_its_head_alone(api: Api) -> None:
+    made = (await api.start())["execution_id"]
+    for path in (f"/v1/executions/{made}", "/v1/executions/none", "/v1/executions", "/healthz"):
+        whole, head = await api.http.get(path), await api.http.head(path)
+        assert (head.status_code, head.headers["content-type"]) == (whole.status_code, whole.headers["content-type"])
+        assert head.headers["content-length"] == whole.headers["content-length"]
+    stream = await api.http.head(f"/v1/executions/{made}/events:tail")
+    assert (stream.status_code, stream.headers["content-type"], stream.content) == (200, "text/event-stream", b"")
+    assert (await api.service.client(None).head("/v1/executions")).status_code == 401
 
 
 async def test_a_host_that_cannot_be_is_malformed_and_nothing_else(raw: Any) -> None:
@@ -238,7 +260,9 @@ async def test_a_body_that_does_not_come_is_408_and_the_end_of_the_connection(
 
     scope = {
         "type": "http", "method": "POST", "path": "/v1/executions", "raw_path": b"/v1/executions", "query_string": b"",
-        "headers": [(b"authorization", b"Bearer " + api.owner_token.encode()), (b"content-length", b"20")],
+        "headers": [
+            (b"host", b"h"), (b"authorization", b"Bearer " + api.owner_token.encode()), (b"content-length", b"20"),
+        ],
         "http_version": "1.1", "scheme": "http", "client": ("127.0.0.1", 1), "server": ("h", 80), "root_path": "",
         "state": {},
     }  # fmt: skip

@@ -30,6 +30,8 @@ run(msgspec.json.decode(sys.argv[1], type=Settings), lambda services, port: prin
 class Server:
     """One server process over `url`. `start` returns once it is ready, `kill` once it is gone."""
 
+    program = PROGRAM
+
     def __init__(self, url: str, log: Path, **changes: Any) -> None:
         self.settings: Settings = settings_for(url, **changes)
         self.log = log
@@ -51,7 +53,7 @@ class Server:
         """Start the process; back when `readyz` says so, an error with its log when that takes too long."""
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", PROGRAM, msgspec.json.encode(self.settings).decode(),
+                sys.executable, "-c", self.program, msgspec.json.encode(self.settings).decode(),
                 cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
             )  # fmt: skip
         assert self._process.stdout is not None

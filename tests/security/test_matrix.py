@@ -29,6 +29,7 @@ ROWS = {
     "own token": " ".join(ROLES),
     "audit": "owner auditor admin",
     "own tenant": "owner admin",
+    "own tenant's rows": "owner",
     "tenants": "admin",
     "jobs": "owner operator admin",  # a redrive is an operator's, the deletion of a tenant the administrator's
     "time": "admin scheduler",
@@ -36,7 +37,9 @@ ROWS = {
 }
 ROW_OF = {
     **dict.fromkeys(["createTenant", "listTenants", "updateTenant", "deleteTenant"], "tenants"),
+    **dict.fromkeys(["beginImport", "writeImportPart", "finishImport", "abandonImport"], "tenants"),
     **dict.fromkeys(["getTenant", "getUsage"], "own tenant"),
+    "exportTenant": "own tenant's rows",
     **dict.fromkeys(["mintToken", "listTokens", "getToken", "rotateToken", "revokeToken"], "tokens"),
     **dict.fromkeys(["getOwnToken", "revokeOwnToken"], "own token"),
     **dict.fromkeys(["storeDefinition", "deleteDefinition"], "write"),
@@ -50,6 +53,7 @@ ROW_OF = {
     **dict.fromkeys(["claimWork", "renewLease", "renewLeases", "completeWork", "completeWorkItems"], "work"),
     **dict.fromkeys(["failWork", "releaseWork"], "work"),
     **dict.fromkeys(["claimWorkflowTasks", "submitCommands", "renewWorkflowTask"], "work"),
+    **dict.fromkeys(["scheduleTimer", "sendSignal", "signalWithStart"], "write"),
     **dict.fromkeys(["cancelExecution", "terminateExecution"], "operate"),
     "deadLetterWork": "operate, or work under a lease",
     **dict.fromkeys(["listWorkItems", "listDeadLetters", "getDeadLetter", "listQueues"], "read"),
@@ -57,7 +61,7 @@ ROW_OF = {
     **dict.fromkeys(["requeueDeadLetter", "discardDeadLetter", "redriveDeadLetters"], "operate"),
     **dict.fromkeys(["pauseQueue", "resumeQueue"], "operate"),
     "reclaimLeases": "time",
-    "listAudit": "audit",
+    **dict.fromkeys(["listAudit", "exportAudit", "verifyAudit"], "audit"),
     **dict.fromkeys(["getJob", "cancelJob"], "jobs"),
     **dict.fromkeys(["revokeExposedToken", "health", "ready", "version"], "public"),
     **dict.fromkeys(["getContract", "getDocs", "getPagePart", "getProblem", "getPlainProblem"], "public"),
@@ -66,7 +70,7 @@ OPERATIONS = {endpoint.operation: endpoint for endpoint in capabilities.endpoint
 PRIVATE = [name for name in OPERATIONS if ROW_OF.get(name) != "public"]
 STRANGER = mint("tenant")[0]
 JSON = {"content-type": "application/json"}
-READS = [name for name in OPERATIONS if ROW_OF.get(name) in ("read", "read work")]
+READS = [name for name in OPERATIONS if ROW_OF.get(name) in ("read", "read work", "own tenant's rows")]
 
 
 def path_of(operation: str) -> str:

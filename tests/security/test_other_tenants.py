@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service import capabilities
+from tests.runs.engine import started, tasks
 
 Two = tuple[Any, Any, dict[str, str]]
 """Tenants A and B, and the ids of A's things."""
@@ -23,6 +24,7 @@ CHANGES = {"changes": [{"type": "append", "kind": "noted"}]}
 NAMED: dict[str, tuple[str, Any]] = {
     "getTenant": ("tenant", None),
     "getUsage": ("tenant", None),
+    "exportTenant": ("tenant", None),
     "getToken": ("token", None),
     "rotateToken": ("token", {"grace_seconds": 0}),
     "revokeToken": ("token", None),
@@ -44,10 +46,12 @@ NAMED: dict[str, tuple[str, Any]] = {
     "listSnapshots": ("execution", None),
     "verifySnapshots": ("execution", None),
     "transition": ("execution", CHANGES),
+    "scheduleTimer": ("run", {"seq": 1, "duration_ms": 1}),
+    "sendSignal": ("run", {"payload": "theirs"}),
     "cancelExecution": ("execution", {}),
     "terminateExecution": ("execution", {}),
-    "submitCommands": ("leased", {"epoch": 1, "history_sequence": 0}),
-    "renewWorkflowTask": ("leased", {"epoch": 1}),
+    "submitCommands": ("task", {"epoch": 1, "history_sequence": 0}),
+    "renewWorkflowTask": ("task", {"epoch": 1}),
     "getWorkItem": ("leased", None),
     "renewLease": ("leased", {"epoch": 1}),
     "completeWork": ("leased", {"epoch": 1}),
@@ -63,7 +67,9 @@ NAMED: dict[str, tuple[str, Any]] = {
 # These name what the caller makes by naming it: B gets, or changes, one of its own.
 OWN = {"storeDefinition", "pauseQueue", "resumeQueue"}
 # These belong to the system's administrator; a tenant's owner is refused before anything is looked up.
-ADMINISTRATORS = {"updateTenant", "deleteTenant"}
+ADMINISTRATORS = {
+    "updateTenant", "deleteTenant", "writeImportPart", "finishImport", "abandonImport",
+}  # fmt: skip
 # These are the service's own pages, the same for everybody.
 PAGES = {"getPagePart", "getProblem", "getPlainProblem"}
 WRITTEN = [name for name in NAMED if NAMED[name][0] != "job"]
@@ -95,6 +101,8 @@ async def furnished(api: Any) -> dict[str, str]:
         )
     await api.claim(item)
     await api.ok("POST", f"/v1/work-items/dead-{mark}/dead-letter", json={"error": ERROR})
+    run = await started(api, execution_id=f"flow-{mark}")
+    (task,) = await tasks(api)
     token = (await api.ok("POST", "/v1/tokens", json={"name": "second", "role": "viewer"}))["token"]["id"]
     await api.ok("POST", "/v1/queues/paused/pause")
     gone = (await api.service.tenant()).tenant
@@ -102,6 +110,7 @@ async def furnished(api: Any) -> dict[str, str]:
     return {
         "tenant": mark, "token": token, "definition": f"wf-{mark}", "execution": execution, "leased": item,
         "dead": f"dead-{mark}", "open": f"open-{mark}", "job": job,
+        "run": run, "task": task["task_id"],
     }  # fmt: skip
 
 

@@ -77,6 +77,10 @@ def stock() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             for i in many
         ],
     )
+    yield (
+        "alarms",
+        [{"tenant_id": tenant(i), "owner_id": f"e{i}", "name": "timer:1", "due_at": NOW + i} for i in many],
+    )
     yield "jobs", [job(index) for index in range(400)]
     yield "workflows", [{"tenant_id": name, "workflow_id": "wf", "revision": 100} for name in ("acme", "globex")]
     yield "definitions", [definition(index) for index in range(400)]

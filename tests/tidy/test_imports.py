@@ -18,7 +18,7 @@ PURE = tuple(
     )
 )  # fmt: skip
 SEAM = ("backends.protocol", "backends.errors")
-SHARED = ("service.work.waiting",)
+SHARED = ("service.executions.prepare", "service.work.waiting")
 """Of one capability's files, what the routes of another may use besides models."""
 MAY = {
     "model": (*PURE, "service.errors", "service.*.model"),
@@ -36,14 +36,15 @@ EXCEPTIONS = {
         "service.work.rules",
         "service.work.claims",
     ): "a Rule names the Chooser that picks its rows; claims decides nothing",
-    (
-        "service.alarms.rules",
-        "service.alarms.claims",
-    ): "a Rule names the Chooser that picks its rows; claims decides nothing",
+    ("service.executions.prepare", "service.http.endpoint"): "it reads what an endpoint is sent",
+    ("service.work.waiting", "service.http.endpoint"): "it waits for whoever calls, over HTTP",
+    ("service.runs.commands", "service.http.endpoint"): "it reads what an endpoint is sent",
     ("service.runs.commands", "service.capabilities"): "the commands of every capability, each known to its own only",
     ("service.history.rules", "service.history.fold"): "the fold is as pure as a rule, and has a file of its own",
     ("service.definitions.routes", "service.executions.rules"): "one default, SNAPSHOT_EVENTS, that both must agree on",
     ("service.operations.routes", "service"): "the version",
+    ("service.portability.tables", "backends.portable"): "which tables travel follows from the migrations",
+    ("service.portability.tables", "backends.migrate"): "the schema of an export is the last migration",
 }
 """(importer, imported) → why the table does not apply."""
 UPWARDS = {
@@ -54,13 +55,20 @@ UPWARDS = {
 """(importer, imported) → why a lower tier imports a higher one."""
 HTTP_KNOWS = {
     ("service.http.contract", "service.tokens.secret"): "the pattern of a token, for the document's security scheme",
+    ("service.http.answer", "service.tokens.secret"): "what a token looks like, to keep it out of refusals",
 }
 """(importer, imported) → why the server's own part knows something of a capability."""
 IMPURE = frozenset(
     {"asyncio", "os", "random", "secrets", "socket", "sqlite3", "subprocess", "threading", "time", "uuid"}
 )
 """What no rule may import: clocks, chance and the outside. `view.now`, `view.chance` and `view.new_id()` are given."""
-CONNECTING = ("backends.connect", "backends.sqlite", "backends.postgres", "backends.postgres_listen")
+CONNECTING = (
+    "backends.connect",
+    "backends.sqlite",
+    "backends.postgres",
+    "backends.postgres_hosts",
+    "backends.postgres_listen",
+)
 
 
 class Import(NamedTuple):

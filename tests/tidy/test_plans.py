@@ -169,6 +169,7 @@ HOT = [
     ),
     Hot("expired_leases", LATER, ("work_leased(expires_at)",)),
     Hot("due_items", LATER, ("work_due(ready_at)",)),
+    Hot("due_alarms", LATER, ("alarms_due(due_at)",)),
     Hot("due_jobs", LATER | {"kind": "k"}, ("jobs_running(due_at)",)),
     Hot(
         "expire_idempotency_keys",

@@ -14,10 +14,16 @@ ACROSS = {
     "expired_leases": "a sweep: ids only; each row is then loaded, locked and judged under its own tenant_id",
     "due_items": "a sweep: ids only, as above",
     "due_jobs": "a sweep: ids only, as above",
+    "due_alarms": "a sweep: names only, as above",
     "expire_idempotency_keys": "a sweep: deletes by age alone; nothing is read",
     "read_tokens_by_id": "a token's public id is unique over all tenants and says whose it is, before anybody is known",
-    "list_audit_heads": "the doctor, with the store in hand, verifies every chain; ids and hashes, no lines",
+    "list_audit_chains": "the doctor, with the store in hand, verifies every chain; each is then read under its own id",
+    "audit_to_trim": "a sweep: ids only; each chain is then trimmed under its own tenant_id",
     "count_tokens": "the doctor, as above; three numbers, no rows",
+    "list_broken_logs": "the doctor, as above; ids only, of what is broken",
+    "list_lost_logs": "the doctor, as above; ids only, of what is broken",
+    "list_broken_counts": "the doctor, as above; ids only, of what is broken",
+    "list_unsettled": "the doctor, as above; ids only, of what is broken",
     "list_tenants": "the system's administrators list tenants; the row is the tenant",
 }
 """Statements that look across tenants on purpose, and why they may."""

@@ -8,38 +8,13 @@ import msgspec
 import pytest
 
 from service.errors import StateError
-from service.kernel.audit import AuditEntry, AuditHead, verify
-from service.kernel.principal import internal
+from service.kernel.audit import AuditEntry, AuditHead, Chain
+from service.kernel.principal import PERMITS, SYSTEM_ROLES, TENANT_ROLES, internal
 from service.tokens.bootstrap import bootstrap
 from service.tokens.model import UpgradeVerifier
-from service.tokens.secret import _checksum, mint
+from service.tokens.secret import mint
 from tests.conftest import Api, Clock, Service, serving
-
-DAY_MS = 86_400_000
-MINUTE_MS = 60_000
-
-
-async def minted(api: Api, **body: Any) -> tuple[Any, httpx.AsyncClient]:
-    """A new token of the tenant and a client that sends it."""
-    made = await api.ok("POST", "/v1/tokens", json={"name": "one", "role": "viewer"} | body)
-    return made["token"], api.service.client(made["secret"])
-
-
-async def rotated(api: Api, token_id: str, **body: Any) -> tuple[Any, httpx.AsyncClient]:
-    """The token that replaces another, and a client that sends it."""
-    made = await api.ok("POST", f"/v1/tokens/{token_id}/rotate", json=body)
-    return made["token"], api.service.client(made["secret"])
-
-
-async def status(client: httpx.AsyncClient) -> tuple[int, str | None]:
-    """What a token is worth: 200, or the refusal and its code."""
-    answer = await client.get("/v1/tokens/self")
-    return answer.status_code, answer.json().get("code")
-
-
-GOOD = (200, None)
-REVOKED, EXPIRED = (401, "auth/revoked"), (401, "auth/expired")
-
+from tests.tokens.steps import DAY_MS, EXPIRED, GOOD, MINUTE_MS, REVOKED, forged, minted, rotated, status
 
 # ── minting ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -60,7 +35,8 @@ async def test_a_secret_is_shown_once_and_never_kept(api: Api) -> None:
 
 
 async def test_a_token_ends_after_90_days_unless_it_is_said_otherwise(api: Api, clock: Clock) -> None:
-    plain = await api.admin.post("/v1/tokens", json={"name": "a", "role": "owner", "tenant_id": api.tenant})
+    admin = api.service.client(await bootstrap(api.service.services, days=None))
+    plain = await admin.post("/v1/tokens", json={"name": "a", "role": "owner", "tenant_id": api.tenant})
     assert plain.json()["token"]["expires_at"] == clock.now + 90 * DAY_MS
     week, _ = await minted(api, expires_in_days=7)
     assert week["expires_at"] == clock.now + 7 * DAY_MS
@@ -100,6 +76,14 @@ async def test_minting_goes_downwards_only(api: Api, other: Api) -> None:
             assert (answer.status_code, answer.json()["code"]) == (403, "auth/forbidden")
     assert len((await api.ok("GET", "/v1/tokens"))["items"]) == before + 6  # those that as_role minted
     assert (await other.ok("GET", "/v1/tokens"))["items"][-1]["role"] == "owner"
+
+
+def test_no_role_that_mints_mints_what_it_could_not_do_itself() -> None:
+    """Of the tenant's roles only the owner manages tokens, and there is nothing that another one may and it may not."""
+    held = {role: {name for name, roles in PERMITS.items() if role in roles} for role in (*TENANT_ROLES, *SYSTEM_ROLES)}
+    assert [role for role in TENANT_ROLES if "token.manage" in held[role]] == ["owner"]
+    assert not [role for role in TENANT_ROLES if held[role] - held["owner"]]
+    assert held["scheduler"] <= held["admin"] and "token.manage" not in held["scheduler"]
 
 
 async def test_an_administrator_mints_for_any_tenant_and_for_the_system(api: Api) -> None:
@@ -172,8 +156,20 @@ async def test_use_is_noted_off_the_request_and_not_each_time(api: Api, clock: C
         assert await status(client) == GOOD
         clock.advance(MINUTE_MS)
     assert (await api.ok("GET", f"/v1/tokens/{token['id']}"))["last_used_at"] is None
-    await api.service.services.tokens.flush_uses()
+    await api.service.services.tokens.uses.flush()
     assert (await api.ok("GET", f"/v1/tokens/{token['id']}"))["last_used_at"] == used
+
+
+async def test_every_process_writes_down_the_uses_that_it_saw(fresh_url: str) -> None:
+    """Also one that runs no sweeps, and at the latest when it goes."""
+    async with serving(fresh_url, sweep=False) as service:
+        api = await service.tenant()
+        token, client = await minted(api)
+        assert await status(client) == GOOD
+        used = service.clock.now
+    async with serving(fresh_url) as service:
+        shown = await service.client(service.admin).get(f"/v1/tokens/{token['id']}?tenant_id={api.tenant}")
+        assert shown.json()["last_used_at"] == used
 
 
 # ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -243,12 +239,6 @@ async def test_an_unknown_id_and_a_wrong_secret_are_told_the_same(api: Api) -> N
     assert answers[0].json()["code"] == "auth/invalid"
     await api.ok("DELETE", f"/v1/tokens/{made['token']['id']}")
     assert (await api.service.client(wrong).get("/v1/tokens/self")).content == answers[0].content, "revoked or not"
-
-
-def forged(token_id: str, prefix: str = "holdt_") -> str:
-    """A well-formed token with that id and another secret."""
-    body = f"{prefix}{token_id}_{mint('tenant')[0][23:66]}"
-    return body + _checksum(body)
 
 
 async def test_a_token_found_in_the_open_is_ended_by_whoever_found_it(api: Api) -> None:
@@ -648,6 +638,13 @@ async def chain(service: Service, tenant: str) -> tuple[list[AuditEntry], AuditH
 
     lines, heads = await service.services.backend.write(read)
     return [AuditEntry(*line) for line in lines], AuditHead(*heads[0])
+
+
+def verify(lines: list[AuditEntry]) -> int | None:
+    """The line at which the chain breaks; None when it is whole."""
+    followed = Chain()
+    followed.follow(lines)
+    return None if followed.fault is None else lines[followed.lines].sequence
 
 
 async def lively(api: Api) -> None:

@@ -82,6 +82,21 @@ def test_the_docs_and_the_scanner_rule_publish_the_same_expression() -> None:
     assert any(keyword in text for keyword in rule["keywords"])
 
 
+def test_the_scanner_rule_finds_every_minted_token_and_nothing_that_is_none() -> None:
+    (rule,) = tomllib.loads((DOCS / "holdfast.gitleaks.toml").read_text())["rules"]
+    find = re.compile(rule["regex"]).search
+    around = ("{}", "export TOKEN={}", '"{}"', "Authorization: Bearer {}\r\n", "https://x/?t={}&y=1", "{}.", "({})")
+    for number in range(200):
+        text, _ = mint(KINDS[number % len(KINDS)])
+        for place in around:
+            found = find(place.format(text))
+            assert found is not None and found[rule["secretGroup"]] == text
+        none = (text[:-1], text + "0", "x" + text, text.upper(), text.replace("_", "-"), text[:22] + text[23:])
+        assert not [one for one in none if find(one)]
+    prose = (DOCS / "tokens.md").read_text() + (DOCS / "errors.md").read_text() + "holdt_" + "é" * 66
+    assert find(prose) is None, "neither do the pages that speak of them"
+
+
 def test_printing_a_token_shows_its_id_and_never_its_secret() -> None:
     _, parts = mint("tenant")
     page = StringIO()

@@ -52,6 +52,7 @@ async def test_a_suspended_tenant_is_told_as_well(api: Api) -> None:
 
 async def test_what_is_refused_reads_nothing_and_leaves_no_line(api: Api) -> None:
     assert (await read(api, reason=" ")).status_code == 403
+    assert (await read(api, reason="x" * 513)).status_code == 403
     assert (await read(api, "/v1/tokens")).status_code == 403
     assert await lines(api) == []
 

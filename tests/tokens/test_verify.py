@@ -13,7 +13,7 @@ import pytest
 from service.errors import StateError
 from service.tokens.matches import Matches
 from service.tokens.secret import Presented, mint, reject_tag
-from service.tokens.verify import Parameters, Verifier, check, derive, needs_rehash
+from service.tokens.verify import WRONG_MAX, Parameters, Verifier, check, derive, needs_rehash
 
 TINY = Parameters(memory_kib=8, time=1)
 
@@ -128,9 +128,50 @@ async def test_a_secret_presented_under_another_id_never_reaches_argon2(
 
 async def test_a_tag_alone_is_not_enough(build: Callable[..., Verifier], argon2: Argon2) -> None:
     verifier, row = build(), Row()
-    for _ in range(2):
+    for _ in range(100):
         assert await verifier.matches(row.presented, row.tag, "verifier of another") is False
-    assert len(argon2.calls) == 2, "a refusal is not remembered"
+    assert len(argon2.calls) == 1, "and whoever forged the tag has argon2 run for it once"
+    assert await verifier.matches(*row.all), "the right secret is not held up by that"
+
+
+async def test_a_forged_secret_is_forgotten_in_time_and_in_number(
+    build: Callable[..., Verifier], argon2: Argon2
+) -> None:
+    clock = Clock()
+    verifier, row = build(clock=clock, idle_s=300.0), Row()
+    assert not await verifier.matches(row.presented, row.tag, "verifier of another")
+    clock.now += 300.0
+    assert not await verifier.matches(row.presented, row.tag, "verifier of another")
+    assert len(argon2.calls) == 2
+    for _ in range(WRONG_MAX + 5):
+        forged = Row()
+        assert not await verifier.matches(forged.presented, forged.tag, "verifier of another")
+    assert len(verifier._wrong) == WRONG_MAX
+
+
+async def test_an_unknown_id_never_reaches_argon2_whatever_its_secret(
+    build: Callable[..., Verifier], argon2: Argon2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier, row = build(), Row()
+    monkeypatch.setattr("service.tokens.verify.NO_TAG", row.tag)  # as one secret in 2³² would have it
+    assert verifier.refuse(row.presented) is False
+    assert argon2.calls == []
+
+
+async def test_minting_leaves_half_of_the_queue_to_those_who_have_a_token(
+    build: Callable[..., Verifier], argon2: Argon2
+) -> None:
+    verifier, rows = build(workers=1, waiting=4), [Row() for _ in range(5)]
+    argon2.gate.clear()
+    tasks = [asyncio.create_task(verifier.matches(*row.all)) for row in rows[:3]]
+    await turns()
+    with pytest.raises(StateError) as refused:
+        await verifier.derive("s" * 43)
+    assert refused.value.code == "auth/busy"
+    tasks += [asyncio.create_task(verifier.matches(*row.all)) for row in rows[3:]]
+    await turns()
+    argon2.gate.set()
+    assert await asyncio.gather(*tasks) == [True] * 5
 
 
 async def test_argon2_runs_once_for_a_secret_in_use(build: Callable[..., Verifier], argon2: Argon2) -> None:

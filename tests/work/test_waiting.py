@@ -196,6 +196,7 @@ async def test_nothing_is_leased_to_a_caller_that_has_hung_up(api: Api) -> None:
 
     token = f"Bearer {api.owner_token}".encode()
     headers = [
+        (b"host", b"holdfast"),
         (b"authorization", token),
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),

@@ -45,6 +45,16 @@ CREATE TABLE steps (
 );
 CREATE INDEX steps_open ON steps (tenant_id, execution_id, kind, seq) WHERE status = 'open';
 
+-- The signals that came with an id of their own: a repeat is recognised, whatever became of the first.
+CREATE TABLE signals (
+  tenant_id TEXT NOT NULL,
+  execution_id TEXT NOT NULL,
+  signal_id TEXT NOT NULL,
+  digest TEXT NOT NULL,
+  sequence BIGINT NOT NULL,
+  PRIMARY KEY (tenant_id, execution_id, signal_id)
+);
+
 -- What rings at a time: timers, timeouts, schedules. A sweep finds what is due by time.
 CREATE TABLE alarms (
   tenant_id TEXT NOT NULL,

@@ -1,0 +1,133 @@
+"""The second fence: Postgres itself shows a transaction the rows of the tenants that it acts for, and no others.
+
+Two roles that own nothing and may not log in. The app role sees the tenants that `holdfast.tenants` lists (`,acme,`; the
+system's own tenant is `,,`; empty or missing shows nothing); the sweep role sees every tenant, for sweeps and for finding
+out who asks. A connection logs in as whoever the URL names and takes one of them for each transaction, so a statement
+that forgot its tenant finds no foreign row, and writes none.
+
+The policy only filters: it is no condition that an index could serve, and counts for little in the planner's guesses,
+so a statement is carried out as if it were not there. Tables are those of the migrations' text; a table that is added
+later is fenced by the next `migrate`.
+"""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+import msgspec
+
+from backends import erasure
+from backends.errors import Unfenced
+
+SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
+EXPRESSION = (
+    "strpos((SELECT current_setting('holdfast.tenants', true)), (',' || tenant_id || ',')) <> 0"
+)
+TENANTS, EVERY = "holdfast_tenants", "holdfast_every"
+"""The policies of the app role and of the sweep role."""
+SET_OPTION = 160_000
+"""Since this version a membership says by itself whether `SET ROLE` may use it."""
+LEAVE = "RESET ROLE; RESET holdfast.tenants"
+STATE = """
+SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity, pg_has_role($2, c.relowner, 'MEMBER'),
+       array(SELECT p.polname || ' to ' || array_to_string(p.polroles::regrole[], ',')
+               FROM pg_policy p WHERE p.polrelid = c.oid ORDER BY 1),
+       has_table_privilege($2, c.oid, 'SELECT, INSERT, UPDATE, DELETE')
+  FROM pg_class c WHERE c.oid = ANY (SELECT to_regclass(name) FROM unnest($1::text[]) AS name) ORDER BY 1
+"""
+ROLE = "SELECT rolsuper OR rolbypassrls, pg_has_role(session_user, oid, $2) FROM pg_roles WHERE rolname = $1"
+
+
+class Fence(msgspec.Struct, frozen=True):
+    """The roles' names: `app` acts for tenants that are named, `sweep` for every tenant."""
+
+    app: str = "holdfast_app"
+    sweep: str = "holdfast_sweep"
+
+    def scope(self, tenants: Collection[str] | None, local: str = "LOCAL ") -> str:
+        """The commands that make a transaction (or with `local=""` a session) act for `tenants`; None: for every one."""
+        if tenants is None:
+            return f"SET {local}ROLE {self.sweep}"
+        return f"SET {local}ROLE {self.app}; SET {local}holdfast.tenants = '{listed(tenants)}'"
+
+    async def raise_up(self, db: Any) -> None:
+        """Make the roles, the policies and the grants that are missing; as the owner of the tables."""
+        if not await self.faults(db):
+            return
+        async with db.transaction():
+            for role in (self.app, self.sweep):
+                await self._make(db, role)
+            schema = await db.fetchval("SELECT quote_ident(current_schema())")
+            both = f"{self.app}, {self.sweep}"
+            await db.execute(f"GRANT USAGE ON SCHEMA {schema} TO {both}; GRANT SELECT ON schema_migrations TO PUBLIC")
+            for table in erasure.keys():
+                await db.execute(
+                    f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+                    f"DROP POLICY IF EXISTS {TENANTS} ON {table}; DROP POLICY IF EXISTS {EVERY} ON {table};"
+                    f"CREATE POLICY {TENANTS} ON {table} TO {self.app} USING ({EXPRESSION});"
+                    f"CREATE POLICY {EVERY} ON {table} TO {self.sweep} USING (true);"
+                    f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {both}"
+                )
+
+    async def lower(self, db: Any) -> None:
+        """Let the owner of the tables see their rows, for migrations that change rows; `raise_up` follows."""
+        owned = "SELECT relname FROM pg_class WHERE oid = ANY (SELECT to_regclass(n) FROM unnest($1::text[]) AS n)"
+        for (table,) in await db.fetch(f"{owned} AND relforcerowsecurity", list(erasure.keys())):
+            await db.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
+
+    async def _make(self, db: Any, role: str) -> None:
+        """A role that this session may take."""
+        if await db.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role) is None:
+            made = f"CREATE ROLE {role} NOLOGIN NOINHERIT"
+            met = "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL"  # of another database here
+            await db.execute(f"DO $$ BEGIN {made}; {met}; END $$")
+        membership = membership_of(db)
+        if not await db.fetchval("SELECT pg_has_role(session_user, $1, $2)", role, membership):
+            option = " WITH INHERIT FALSE, SET TRUE" if membership == "SET" else ""
+            await db.execute(f"GRANT {role} TO CURRENT_USER{option}")
+
+    async def refuse_holes(self, db: Any) -> None:
+        """Raise `Unfenced` unless every table is fenced and this session can act under the roles that it holds back."""
+        if faults := await self.faults(db):
+            raise Unfenced(
+                f"the database does not fence tenants: {faults[0]}; run `holdfast migrate` as the owner of the tables, "
+                "see docs/operations.md, or accept it with postgres_unfenced = true"
+            )
+
+    async def faults(self, db: Any) -> list[str]:
+        """What is wrong with the fence, for this session; nothing when it holds."""
+        faults = []
+        for role in (self.app, self.sweep):
+            row = await db.fetchrow(ROLE, role, membership_of(db))
+            if row is None:
+                return [f"there is no role {role}"]
+            if row[0]:
+                faults.append(f"the role {role} may bypass row level security")
+            if not row[1]:
+                faults.append(f"who connects may not SET ROLE {role}")
+        if await db.fetchval("SELECT pg_has_role($1, $2, 'MEMBER')", self.app, self.sweep):
+            faults.append(f"the role {self.app} is a member of {self.sweep}")
+        wanted = sorted([f"{EVERY} to {self.sweep}", f"{TENANTS} to {self.app}"])
+        found = await db.fetch(STATE, list(erasure.keys()), self.app)
+        for table, forced, owned, policies, granted in found:
+            if owned:
+                faults.append(f"the role {self.app} owns the table {table}")
+            if not forced or policies != wanted or not granted:
+                faults.append(f"the table {table} is open")
+        if len(found) < len(erasure.keys()):
+            faults.append("tables are missing")
+        return faults
+
+
+def membership_of(db: Any) -> str:
+    """What `pg_has_role` calls the right to `SET ROLE`."""
+    major = db.get_server_version().major
+    return "SET" if major * 10_000 >= SET_OPTION else "MEMBER"
+
+
+def listed(tenants: Collection[str]) -> str:
+    """The value of `holdfast.tenants`. ValueError for what is no tenant's id: it stands in a command as it is."""
+    for tenant in tenants:
+        if not SAFE.fullmatch(tenant):
+            raise ValueError(f"{tenant!r} is no tenant's id")
+    return f",{','.join(sorted(tenants))}," if tenants else ""

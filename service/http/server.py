@@ -1,0 +1,267 @@
+"""The server's edge: connections that are slow, idle, too many, or that do not speak HTTP.
+
+uvicorn parses requests and sends answers. What it leaves open is closed here, at no cost to a request that is well: no
+timer is set for any of them; once a second one look at every connection sees what it waits for, and for how long.
+
+What cannot be taken is told as a problem document, once whatever is under way on the connection has been answered;
+then the caller gets a little time to read it, and the connection ends.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import httptools
+import msgspec
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.errors import StateError
+from service.http.answer import problem
+from service.kernel import request_id
+
+log = structlog.get_logger()
+HEAD_MAX, HEADERS_COUNT_MAX, TRAILERS_MAX = 32_768, 100, 16
+PIPELINED_MAX = 16
+LINGER_SECONDS, SEND_SECONDS, GRACE_SECONDS = 2.0, 30.0, 2.0
+LOOK_SECONDS = 1.0
+TAKES_BODY = ("POST", "PUT", "PATCH")
+FOREVER = float("inf")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a connection may take: seconds for a head, for a body, between requests; bytes; and how many there are."""
+
+    head_seconds: float
+    body_seconds: float
+    idle_seconds: float
+    body_bytes: int
+    connections: int
+
+    @property
+    def wire_bytes(self) -> int:
+        """A body as it comes: chunks have sizes, and what is not read is not kept."""
+        return 2 * self.body_bytes + 65_536
+
+
+class State(ServerState):
+    """What the connections of a server share."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__()
+        self.limits = limits
+
+    async def watch(self) -> None:
+        """Look at every connection, every second, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for connection in list(self.connections):
+                try:
+                    connection.look(loop.time())  # type: ignore[union-attr]
+                except Exception:  # one that cannot be looked at must not hide the others
+                    log.exception("a connection could not be looked at")
+
+
+class Line:
+    """The transport as an answer sees it: at its end the caller may still be sending, and must be able to read it."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+
+
+class Trailers(list[tuple[bytes, bytes]]):
+    """Where headers go that come after a body: nowhere, and not for ever."""
+
+    def append(self, pair: tuple[bytes, bytes]) -> None:
+        if len(self) >= TRAILERS_MAX:
+            raise StateError("request/headers", f"A body may have {TRAILERS_MAX} trailers.", limit=TRAILERS_MAX)
+        super().append((b"", b""))
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, held to the server's limits."""
+
+    server_state: State
+    line: Line
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.limits = self.server_state.limits
+        self.deaf = self.lingers = False
+        self.begun: Any = None
+        self.received = 0
+        self.watched: Any = None
+        self.since = 0.0
+        self.unsent = 0
+
+    # ── what comes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.line = Line(transport, self.close)
+        most, count = self.limits.connections, len(self.connections)
+        if count > 2 * most:
+            transport.abort()
+        elif count > most:
+            self.refuse(StateError("server/busy", f"There are {most} connections, as many as may be.", retry_after=1))
+
+    def data_received(self, data: bytes) -> None:
+        if self.deaf:
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:  # we speak nothing else; what follows would be in the other tongue
+            self.last_one()
+        except httptools.HttpParserError as error:
+            reason = error.__context__
+            self.refuse(reason if isinstance(reason, StateError) else UNREADABLE)
+        else:
+            begun = self.unfinished()
+            if begun is None:
+                self.begun = None
+            elif begun is not self.begun:
+                self.begun, self.received = begun, 0
+            else:
+                self.received += len(data)
+                self.refuse_excess()
+
+    def unfinished(self) -> Any:
+        """What has begun to come and is not all there: a head's scope, a body's cycle, None between requests."""
+        scope, cycle = self.scope, self.cycle
+        if scope is None:
+            return None
+        if cycle is None or cycle.scope is not scope:
+            return scope
+        return cycle if cycle.more_body else None
+
+    def refuse_excess(self) -> None:
+        """A head or a body that goes on and on."""
+        most = HEAD_MAX if self.begun is self.scope else self.limits.wire_bytes
+        if self.received > most:
+            code = "request/headers" if self.begun is self.scope else "request/too-large"
+            self.refuse(StateError(code, f"There are more than {most} bytes of it, and no end.", limit=most))
+
+    def on_headers_complete(self) -> None:
+        if len(self.headers) > HEADERS_COUNT_MAX:
+            said = f"A request may have {HEADERS_COUNT_MAX} headers."
+            raise StateError("request/headers", said, limit=HEADERS_COUNT_MAX)
+        if len(self.pipeline) >= PIPELINED_MAX:
+            raise StateError("server/busy", "Wait for answers before sending more requests on one connection.")
+        super().on_headers_complete()
+        self.headers = Trailers()
+        self.cycle.transport = self.line  # type: ignore[assignment]
+
+    def on_message_complete(self) -> None:
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.lingers or self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    # ── what it waits for ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def look(self, now: float) -> None:
+        """Give up on what has been waited for too long; called every second."""
+        what, seconds = self.waits_for()
+        if what is None or what is not self.watched:
+            self.watched, self.since = what, now
+        elif now - self.since >= seconds:
+            self.give_up()
+
+    def waits_for(self) -> tuple[Any, float]:
+        """Something that is the same object as long as the same thing is waited for, and how long it may be."""
+        limits, begun, cycle = self.limits, self.unfinished(), self.cycle
+        if self.flow.write_paused:
+            before, self.unsent = self.unsent, self.transport.get_write_buffer_size()
+            return self.flow if self.unsent >= before else None, SEND_SECONDS
+        if self.lingers:
+            return self.line, LINGER_SECONDS
+        if begun is not None and not self.deaf and not self.flow.read_paused:
+            limit = limits.head_seconds if begun is self.scope else limits.body_seconds + GRACE_SECONDS
+            return begun, limit
+        if cycle is None:
+            return self, limits.head_seconds
+        return (cycle, limits.idle_seconds) if cycle.response_complete else (None, FOREVER)
+
+    def give_up(self) -> None:
+        """End the connection; whoever has sent half a head is told why."""
+        if self.watched is self.scope and self.scope is not None and not self.lingers:
+            seconds = self.limits.head_seconds
+            self.refuse(StateError("request/timeout", f"The headers did not come within {seconds:g} seconds."))
+        elif self.watched is self.cycle and self.cycle is not None and self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    # ── how it ends ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def refuse(self, refusal: StateError) -> None:
+        """Take no more from this caller, and say why: now, or instead of the request that is broken."""
+        self.deaf = True
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return self.tell(refusal)
+        cycle.keep_alive = False
+        if not cycle.more_body or cycle.scope is not self.scope:
+            return None
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline[0] = (cycle, partial(refused, refusal))
+        elif cycle.scope["method"] in TAKES_BODY and not cycle.response_started:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self.tell(refusal)
+        return None
+
+    def tell(self, refusal: StateError) -> None:
+        """Send a refusal that no application has made."""
+        begun = request_id.begin(())
+        answer = problem(refusal)
+        headers = [*self.server_state.default_headers, *answer.all_headers()]
+        request_id.end(begun)
+        lines = [name + b": " + value for name, value in headers if name != b"connection"]
+        head = STATUS_LINE[answer.status] + b"\r\n".join([*lines, b"connection: close", b"", b""])
+        self.transport.write(head + answer.body)
+        self.linger()
+
+    def last_one(self) -> None:
+        """Answer what has come, and take nothing more."""
+        self.deaf = True
+        self.cycle.keep_alive = False
+
+    def close(self) -> None:
+        """End after an answer: at once, or once the caller, who is still sending, has had time to read it."""
+        if self.unfinished() is None and not self.deaf:
+            self.transport.close()
+        else:
+            self.linger()
+
+    def linger(self) -> None:
+        """Send no more, read and drop what still comes; closing now would take the answer from who has not read it."""
+        if self.transport.can_write_eof():
+            self.deaf = self.lingers = True
+            self.flow.resume_reading()
+            with contextlib.suppress(OSError, RuntimeError):
+                self.transport.write_eof()
+        else:
+            self.transport.close()
+
+
+async def refused(refusal: StateError, scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers one request so, in its turn."""
+    begun = request_id.begin(scope["headers"])
+    await problem(refusal)(scope, receive, send)
+    request_id.end(begun)
+
+
+UNREADABLE = StateError("request/malformed", "This is not a request of HTTP/1.1 that can be read.")

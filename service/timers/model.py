@@ -1,0 +1,61 @@
+"""Commands and replies of timers."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
+
+from service.alarms.model import Alarm
+from service.kernel.command import PATH
+from service.kernel.tables import Wanted
+from service.runs.model import Command, Seq
+
+Duration = Annotated[int, msgspec.Meta(ge=0, le=315_360_000_000, description="milliseconds, at most ten years")]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1, description="milliseconds since the epoch, UTC")]
+
+
+def alarm_of(seq: int) -> str:
+    """The name of a timer's alarm."""
+    return f"timer:{seq}"
+
+
+class ScheduleTimer(Command, frozen=True):
+    """Fire `timer.fired` at `fire_at`, or after `duration_ms`."""
+
+    kind = "timer"
+    seq: Seq
+    duration_ms: Duration | None = None
+    fire_at: Moment | None = None
+
+
+class CancelTimer(Command, frozen=True):
+    """Take a timer back that has not fired; one that has is left alone."""
+
+    seq: Seq
+
+    def wants(self, tenant_id: str, execution_id: str) -> Iterable[Wanted]:
+        """The timer's step and its alarm."""
+        yield from ScheduleTimer(self.seq).wants(tenant_id, execution_id)
+        yield Alarm, (tenant_id, execution_id, alarm_of(self.seq))
+
+
+COMMANDS = (ScheduleTimer, CancelTimer)
+
+
+class NewTimer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A timer of a run, set from outside its workflow."""
+
+    seq: Seq
+    duration_ms: Duration | None = None
+    fire_at: Moment | None = None
+    execution_id: str = PATH
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """A timer as it stands; `created` is false when the same one was set before."""
+
+    execution_id: str
+    seq: int
+    fire_at: int
+    status: str
+    created: bool

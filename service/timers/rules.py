@@ -1,0 +1,109 @@
+"""How timers are set, fire and are cancelled: pure decisions over the rows of a batch."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from service.alarms.model import Rang
+from service.errors import invalid
+from service.executions import rules as executions
+from service.executions.model import Execution
+from service.kernel.command import Rule
+from service.kernel.events import append
+from service.kernel.principal import Principal, Standing
+from service.kernel.raw import encoded
+from service.kernel.tables import Wanted
+from service.kernel.view import View
+from service.runs.model import OPEN_STEPS, CancelRequested, Ordered, Run, Step
+from service.runs.rules import add_step, arm, end_step, head, need_run, rung, step_before, unarm, wake
+from service.timers.model import CancelTimer, NewTimer, ScheduleTimer, Timer, alarm_of
+
+KIND = ScheduleTimer.kind
+
+
+class TimerBody(msgspec.Struct, frozen=True):
+    """Body of a timer's events, and what its step keeps."""
+
+    seq: int
+    fire_at: int
+
+
+def body_of(step: Step) -> TimerBody:
+    """What a timer's step keeps."""
+    return msgspec.json.decode(step.detail or b"", type=TimerBody)
+
+
+def ordered(view: View, fact: Ordered) -> None:
+    """A workflow sets a timer."""
+    schedule(view, head(view, fact.tenant_id, fact.execution_id), fact.command)
+
+
+def schedule(view: View, execution: Execution, command: ScheduleTimer) -> tuple[Step, bool]:
+    """The timer's step, and whether it is new: its alarm is set and its event appended."""
+    if (command.fire_at is None) == (command.duration_ms is None):
+        raise invalid([("/fire_at", "give one of fire_at and duration_ms")])
+    before = step_before(view, execution, command)
+    if before is not None:
+        return before, False
+    fire_at = command.fire_at if command.fire_at is not None else view.now + (command.duration_ms or 0)
+    body = encoded(TimerBody(command.seq, fire_at))
+    step = add_step(view, execution, command, KIND, detail=body)
+    arm(view, execution.tenant_id, execution.id, alarm_of(command.seq), fire_at, new=True)
+    append(view, head(view, execution.tenant_id, execution.id), "timer.scheduled", body)
+    return step, True
+
+
+def timer_keys(command: NewTimer, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The execution, its run, the step."""
+    yield Execution, (who.tenant_id, command.execution_id)
+    yield Run, (who.tenant_id, command.execution_id)
+    yield Step, (who.tenant_id, command.execution_id, KIND, command.seq)
+
+
+def set_timer(view: View, command: NewTimer) -> Timer:
+    """A timer set from outside: the same as the workflow's command."""
+    execution = executions.need_open(view, command.execution_id)
+    need_run(view, execution.tenant_id, execution.id)
+    step, created = schedule(view, execution, ScheduleTimer(command.seq, command.duration_ms, command.fire_at))
+    return Timer(execution.id, step.seq, body_of(step).fire_at, step.status, created)
+
+
+def cancelled(view: View, fact: Ordered) -> None:
+    """A workflow takes a timer back; one that has fired, or never was, is left alone."""
+    command: CancelTimer = fact.command
+    step = view.get(Step, fact.tenant_id, fact.execution_id, KIND, command.seq)
+    if step is not None and step.status == "open":
+        cancel(view, step)
+
+
+def cancel(view: View, step: Step) -> None:
+    """The timer will not fire; the log says so."""
+    end_step(view, step, "cancelled")
+    unarm(view, step.tenant_id, step.execution_id, alarm_of(step.seq))
+    append(view, head(view, step.tenant_id, step.execution_id), "timer.cancelled", step.detail, closing=True)
+
+
+def fire(view: View, fact: Rang) -> None:
+    """A timer's time has come: its event, and the workflow sees it."""
+    alarm = fact.alarm
+    if alarm.kind != KIND or (execution := rung(view, alarm)) is None:
+        return
+    step = view.get(Step, alarm.tenant_id, alarm.owner_id, KIND, alarm.seq)
+    if step is None or step.status != "open":
+        return
+    end_step(view, step, "fired")
+    append(view, execution, "timer.fired", step.detail, closing=True)
+    wake(view, alarm.tenant_id, alarm.owner_id)
+
+
+def withdraw(view: View, fact: CancelRequested) -> None:
+    """A run that was asked to stop waits for no timer."""
+    if not need_run(view, fact.tenant_id, fact.execution_id).open_steps:
+        return
+    for step in view.group(Step, OPEN_STEPS, fact.tenant_id, fact.execution_id):
+        if step.kind == KIND:
+            cancel(view, step)
+
+
+RULES = [Rule(NewTimer, set_timer, timer_keys)]
+LISTENERS = [(ScheduleTimer, ordered), (CancelTimer, cancelled), (Rang, fire), (CancelRequested, withdraw)]

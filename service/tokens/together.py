@@ -1,0 +1,66 @@
+"""Questions to the store that are asked in the same turn of the loop travel in one statement."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from service.errors import StateError
+
+Asked = TypeVar("Asked")
+Found = TypeVar("Found")
+
+
+class Together(Generic[Asked, Found]):
+    """`await ask(one)` answers for one; `read` answers for many, in their order.
+
+    A question is never answered by a read that began before it was asked. At most `lanes` reads run at a time, of at
+    most `batch` questions each; beyond `waiting` questions the answer is 503 `auth/busy`.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[list[Asked]], Awaitable[Sequence[Found]]],
+        *,
+        lanes: int,
+        batch: int = 1_000,
+        waiting: int = 10_000,
+    ) -> None:
+        self._read = read
+        self._lanes, self._batch, self._waiting = lanes, batch, waiting
+        self._asked: list[tuple[Asked, asyncio.Future[Found]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def ask(self, one: Asked) -> Found:
+        """The answer to one question; raises what the store raises."""
+        if len(self._asked) >= self._waiting:
+            raise StateError("auth/busy", "Too many tokens wait to be looked up; try again.", retry_after=1)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Found] = loop.create_future()
+        self._asked.append((one, future))
+        if len(self._asked) == 1 and self._lanes:
+            self._lanes -= 1
+            task = loop.create_task(self._answer())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    async def _answer(self) -> None:
+        try:
+            await asyncio.sleep(0)
+            while self._asked:
+                asked, self._asked = self._asked[: self._batch], self._asked[self._batch :]
+                await self._answer_these(asked)
+        finally:
+            self._lanes += 1
+
+    async def _answer_these(self, asked: list[tuple[Asked, asyncio.Future[Found]]]) -> None:
+        try:
+            found = await self._read([one for one, _ in asked])
+        except Exception as error:
+            for _, future in asked:
+                if not future.done():  # the caller went away
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(asked, found, strict=True):
+            if not future.done():
+                future.set_result(answer)

@@ -1,0 +1,45 @@
+"""`holdfast backup`: a copy of a store, served or not; nothing is written over, nothing half is left."""
+
+from pathlib import Path
+
+from tests.cli.conftest import Command, start
+
+
+def test_a_store_is_copied_while_it_is_served_and_the_copy_is_well(holdfast: Command, tmp_path: Path) -> None:
+    with start(tmp_path, "serve") as server:
+        done = holdfast("backup", "copy.db")
+        assert (done.returncode, done.stderr) == (0, "")
+        [admin] = server.tokens
+    assert "holdfast doctor --database-url sqlite:///copy.db" in done.stdout
+    examined = holdfast("doctor", "--database-url", "sqlite:///copy.db")
+    assert examined.returncode == 0, examined.stdout
+    with start(tmp_path, "serve", "--database-url", "sqlite:///copy.db") as server:
+        assert server.ask(admin, "GET", "/v1/tenants")[0] == 200
+
+
+def test_a_copy_needs_no_file_beside_it_and_is_as_private_as_the_store(holdfast: Command, tmp_path: Path) -> None:
+    assert holdfast("init").returncode == 0
+    (tmp_path / "holdfast.db").chmod(0o600)
+    assert holdfast("backup", "copy.db").returncode == 0
+    assert [path.name for path in tmp_path.glob("copy.db*")] == ["copy.db"]
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_cannot_be_copied_is_refused_and_leaves_nothing(holdfast: Command, tmp_path: Path) -> None:
+    def refused(*words: str) -> str:
+        done = holdfast("backup", *words)
+        assert done.returncode and done.stdout == "" and done.stderr.count("\n") == 1, done
+        return done.stderr
+
+    assert "there is no file" in refused("copy.db")
+    assert holdfast("init").returncode == 0
+    (tmp_path / "there.db").write_text("kept")
+    assert "exists already" in refused("there.db")
+    assert (tmp_path / "there.db").read_text() == "kept"
+    assert "cannot be copied" in refused("nowhere/copy.db")
+    assert "pg_dump" in refused("copy.db", "--database-url", "postgresql://nobody@localhost/none")
+    page = bytearray((tmp_path / "holdfast.db").read_bytes())
+    page[4096 * 3 : 4096 * 3 + 8] = bytes(8)
+    (tmp_path / "holdfast.db").write_bytes(page)
+    assert "is damaged" in refused("copy.db")
+    assert sorted(path.name for path in tmp_path.glob("*.db*") if not path.name.startswith("holdfast")) == ["there.db"]

@@ -1,0 +1,162 @@
+"""What a look at a connection sees, and when it gives up: time is an argument, the transport a made one."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service.http.server import LINGER_SECONDS, SEND_SECONDS, Connection, Limits, State
+
+LIMITS = Limits(head_seconds=10, body_seconds=20, idle_seconds=75, body_bytes=1_000, connections=5)
+
+
+class Transport(asyncio.Transport):
+    """Takes what is written, and remembers how it ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written, self.unsent, self.ended = b"", 0, ""
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = "half"
+
+    def close(self) -> None:
+        self.ended = "closed"
+
+    def abort(self) -> None:
+        self.ended = "aborted"
+
+    def is_closing(self) -> bool:
+        return self.ended in ("closed", "aborted")
+
+    def pause_reading(self) -> None:
+        return
+
+    def resume_reading(self) -> None:
+        return
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Answers nothing until the body is there."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def connected(state: State | None = None) -> tuple[Connection, Transport]:
+    """A connection to the application."""
+    config = uvicorn.Config(application, http=Connection, ws="none", lifespan="off", log_config=None)
+    config.load()
+    loop, transport = asyncio.get_running_loop(), Transport()
+    made = Connection(config=config, server_state=state or State(LIMITS), app_state={}, _loop=loop)
+    made.connection_made(transport)
+    return made, transport
+
+
+async def settle(connection: Connection) -> None:
+    """Let the application run."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def looked(connection: Connection, *times: float) -> None:
+    for now in times:
+        connection.look(now)
+
+
+async def test_a_new_connection_has_as_long_as_a_head() -> None:
+    connection, transport = connected()
+    looked(connection, 100.0, 109.9)
+    assert transport.ended == ""
+    looked(connection, 110.0)
+    assert (transport.ended, transport.written) == ("aborted", b"")
+
+
+async def test_half_a_head_is_told_that_it_is_late_however_it_grows() -> None:
+    connection, transport = connected()
+    for at in range(10):
+        connection.data_received(b"GET / HTTP/1.1\r\nhost: h\r\n" if not at else b"a: b\r\n")
+        connection.look(100.0 + at)
+        assert transport.ended == ""
+    connection.look(110.0)
+    assert transport.written.startswith(b"HTTP/1.1 408 ") and transport.ended == "half"
+    looked(connection, 111.0, 111.0 + LINGER_SECONDS)
+    assert transport.ended == "aborted"
+
+
+async def test_a_body_that_the_application_no_longer_asks_for_ends_the_connection() -> None:
+    connection, transport = connected()
+    connection.data_received(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\na")
+    looked(connection, 100.0, 121.0)
+    assert transport.ended == ""
+    looked(connection, 122.0)
+    assert transport.ended == "aborted"
+
+
+async def test_a_request_under_way_is_never_looked_at_askance() -> None:
+    connection, transport = connected()
+    connection.data_received(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+    looked(connection, 100.0, 100_000.0)
+    assert transport.ended == ""
+
+
+async def test_each_pause_between_requests_is_counted_anew() -> None:
+    connection, transport = connected()
+    for at in (100.0, 170.0, 240.0):
+        connection.data_received(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+        await settle(connection)
+        looked(connection, at, at + 69.0)
+        assert transport.ended == ""
+    looked(connection, 315.0)
+    assert transport.ended == "closed"
+
+
+async def test_a_reader_who_reads_a_little_is_waited_for_and_one_who_does_not_is_not() -> None:
+    connection, transport = connected()
+    connection.pause_writing()
+    for at, transport.unsent in enumerate((1_000_000, 900_000, 800_000, 700_000)):
+        looked(connection, 100.0 + at * SEND_SECONDS)
+        assert transport.ended == ""
+    stuck = 101.0 + 3 * SEND_SECONDS
+    looked(connection, stuck, stuck + SEND_SECONDS - 1)
+    assert transport.ended == ""
+    looked(connection, stuck + SEND_SECONDS)
+    assert transport.ended == "aborted"
+
+
+async def test_connections_beyond_the_most_are_refused_and_beyond_twice_that_dropped() -> None:
+    state = State(LIMITS)
+    ends = [connected(state)[1] for _ in range(12)]
+    assert [transport.ended for transport in ends] == [""] * 5 + ["half"] * 5 + ["aborted"] * 2
+    assert all(transport.written.startswith(b"HTTP/1.1 503 ") for transport in ends[5:10])
+
+
+async def test_one_connection_that_cannot_be_looked_at_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, seen = State(LIMITS), []
+
+    def look(connection: Connection, now: float) -> None:
+        seen.append(connection)
+        raise RuntimeError("cannot be looked at")
+
+    for _ in range(3):
+        connected(state)
+    monkeypatch.setattr(Connection, "look", look)
+    monkeypatch.setattr("service.http.server.LOOK_SECONDS", 0)
+    watching = asyncio.create_task(state.watch())
+    while len(seen) < 6:
+        await asyncio.sleep(0)
+    watching.cancel()
+    assert set(seen) == set(state.connections)

@@ -1,0 +1,82 @@
+"""A server is killed in the middle of a tenant's deletion, again and again: the next one goes on, to the last row."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.tenants import sweeps
+from tests.conftest import Service, serving
+from tests.races.server import Server, http, new_tenant, prepared
+from tests.tenants.test_behaviour import fill, rows_of
+
+ITEMS, KILLS = 20_000, 3
+
+
+async def furnished(url: str, tenant: str) -> None:
+    """Something in every table of a tenant, and much in one."""
+    async with serving(url) as service:
+        api = await owned(service, tenant)
+        await fill(api)
+        for _ in range(ITEMS // 1_000):
+            await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "q", "payload": "p" * 100}] * 1_000)
+
+
+async def owned(service: Service, tenant: str) -> Any:
+    """A tenant by name, made if it is not there, as an owner."""
+    from tests.conftest import Api
+
+    await service.client(service.admin).post("/v1/tenants", json={"id": tenant})
+    return Api(service, tenant, await service.token(tenant, "owner"))
+
+
+async def done_of(admin: httpx.AsyncClient, job_id: str) -> tuple[int, int]:
+    """How far the deletion is, and how far it has to go."""
+    answer = await admin.get(f"/v1/jobs/{job_id}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["done"], answer.json()["total"]
+
+
+async def killed_within(server: Server, token: str, job_id: str, at_least: int) -> int:
+    """Let the server delete some rows, and kill it over the next; how many it said are gone."""
+    async with http(server.base, token) as admin:
+        async with asyncio.timeout(60):
+            while (done := await done_of(admin, job_id))[0] < at_least:
+                await asyncio.sleep(0)
+        await server.kill()
+    return done[0]
+
+
+async def test_a_deletion_survives_kills_and_leaves_not_one_row(fresh_url: str, tmp_path: Path) -> None:
+    admin = await prepared(fresh_url)
+    for tenant in ("going", "staying"):
+        await furnished(fresh_url, tenant)
+    async with serving(fresh_url) as service:
+        before = {tenant: await rows_of(service, tenant) for tenant in ("going", "staying")}
+    server = Server(fresh_url, tmp_path / "server.log", sweep=True, sweep_interval_ms=10)
+    await server.start()
+    try:
+        async with http(server.base, admin) as client:
+            await new_tenant(client, "elsewhere")
+            job_id = (await client.delete("/v1/tenants/going")).json()["job_id"]
+        gone, total = 0, sum(before["going"].values()) - 1
+        for _ in range(KILLS):
+            gone = await killed_within(server, admin, job_id, gone + 1)
+            assert gone < total, "it was through before it was killed"
+            await server.start()
+    finally:
+        await server.kill()
+    async with serving(fresh_url) as service:
+        left = sum((await rows_of(service, "going")).values()) - 1
+        assert 0 <= left <= total - gone
+        await sweeps.erase(service.services)
+        service.clock.advance(sweeps.QUIET_MS)
+        while (await service.client(service.admin).get(f"/v1/jobs/{job_id}")).json()["status"] == "running":
+            await sweeps.erase(service.services)
+        after = await rows_of(service, "going")
+        assert len(after) > 15, "every table that has a tenant_id"
+        assert set(after.values()) == {0}
+        assert await rows_of(service, "staying") == before["staying"]
+        job = (await service.client(service.admin).get(f"/v1/jobs/{job_id}")).json()
+        assert (job["status"], job["done"]) == ("completed", total), "every row was counted once"
