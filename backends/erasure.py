@@ -32,7 +32,7 @@ def keys() -> dict[str, list[str]]:
 
 @lru_cache(maxsize=1)
 def texts() -> dict[str, str]:
-    """`tenant_tables`, `count_tenant_rows` and, for a batch of tenants, `load_tenant_rows`; `erase_<table>` for each."""
+    """`tenant_tables`, `count_tenant_rows`, `load_tenant_rows` for a batch of tenants, `erase_<table>` for each."""
     names = list(keys())
     listed = ", ".join(f"({at}, '{name}')" for at, name in enumerate(names))
     counts = [

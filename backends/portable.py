@@ -18,7 +18,6 @@ STAYS = {
     "secrets": "the service's own",
     "sweep_leases": "the service's own",
     "rates": "how fast a tenant asks here, just now",
-    "rates": "what its processes have left of a second's requests",
 }
 """Tables with a tenant_id that do not travel, and why."""
 OWN = {"events": frozenset({"position", "commit_id"})}

@@ -1,9 +1,9 @@
 """The second fence: Postgres itself shows a transaction the rows of the tenants that it acts for, and no others.
 
-Two roles that own nothing and may not log in. The app role sees the tenants that `holdfast.tenants` lists (`,acme,`; the
-system's own tenant is `,,`; empty or missing shows nothing); the sweep role sees every tenant, for sweeps and for finding
-out who asks. A connection logs in as whoever the URL names and takes one of them for each transaction, so a statement
-that forgot its tenant finds no foreign row, and writes none.
+Two roles that own nothing and may not log in. The app role sees the tenants that `holdfast.tenants` lists
+(`{"acme"}`, the system's own as `""`; empty or missing shows nothing); the sweep role sees every tenant, for sweeps
+and for finding out who asks. A connection logs in as whoever the URL names and takes one of them for each transaction,
+so a statement that forgot its tenant finds no foreign row, and writes none.
 
 The policy only filters: it is no condition that an index could serve, and counts for little in the planner's guesses,
 so a statement is carried out as if it were not there. Tables are those of the migrations' text; a table that is added
@@ -16,23 +16,26 @@ from typing import Any
 
 import msgspec
 
-from backends import erasure
+from backends.erasure import keys as tables
 from backends.errors import Unfenced
 
 SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
 EXPRESSION = (
-    "strpos((SELECT current_setting('holdfast.tenants', true)), (',' || tenant_id || ',')) <> 0"
+    "array_position((SELECT nullif(current_setting('holdfast.tenants', true), '')::text[]), tenant_id) IS NOT NULL"
 )
 TENANTS, EVERY = "holdfast_tenants", "holdfast_every"
 """The policies of the app role and of the sweep role."""
 SET_OPTION = 160_000
 """Since this version a membership says by itself whether `SET ROLE` may use it."""
-LEAVE = "RESET ROLE; RESET holdfast.tenants"
+LEAVE = "RESET ROLE"
+"""Back to who logged in."""
 STATE = """
-SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity, pg_has_role($2, c.relowner, 'MEMBER'),
-       array(SELECT p.polname || ' to ' || array_to_string(p.polroles::regrole[], ',')
+SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity, pg_has_role($2::text, c.relowner, 'MEMBER'),
+       array(SELECT p.polname || ' to ' || array_to_string(p.polroles::regrole[], ',') || ' sees ' ||
+                    CASE WHEN pg_get_expr(p.polqual, p.polrelid) = 'true' THEN 'all' ELSE 'some' END
                FROM pg_policy p WHERE p.polrelid = c.oid ORDER BY 1),
-       has_table_privilege($2, c.oid, 'SELECT, INSERT, UPDATE, DELETE')
+       (SELECT bool_and(has_table_privilege(role, c.oid, act))
+          FROM unnest(ARRAY[$2, $3::text]) AS role, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS act)
   FROM pg_class c WHERE c.oid = ANY (SELECT to_regclass(name) FROM unnest($1::text[]) AS name) ORDER BY 1
 """
 ROLE = "SELECT rolsuper OR rolbypassrls, pg_has_role(session_user, oid, $2) FROM pg_roles WHERE rolname = $1"
@@ -45,7 +48,7 @@ class Fence(msgspec.Struct, frozen=True):
     sweep: str = "holdfast_sweep"
 
     def scope(self, tenants: Collection[str] | None, local: str = "LOCAL ") -> str:
-        """The commands that make a transaction (or with `local=""` a session) act for `tenants`; None: for every one."""
+        """The commands that make a transaction (or with `local=""` a session) act for `tenants`, or for every one."""
         if tenants is None:
             return f"SET {local}ROLE {self.sweep}"
         return f"SET {local}ROLE {self.app}; SET {local}holdfast.tenants = '{listed(tenants)}'"
@@ -60,7 +63,7 @@ class Fence(msgspec.Struct, frozen=True):
             schema = await db.fetchval("SELECT quote_ident(current_schema())")
             both = f"{self.app}, {self.sweep}"
             await db.execute(f"GRANT USAGE ON SCHEMA {schema} TO {both}; GRANT SELECT ON schema_migrations TO PUBLIC")
-            for table in erasure.keys():
+            for table in tables():
                 await db.execute(
                     f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
                     f"DROP POLICY IF EXISTS {TENANTS} ON {table}; DROP POLICY IF EXISTS {EVERY} ON {table};"
@@ -72,7 +75,7 @@ class Fence(msgspec.Struct, frozen=True):
     async def lower(self, db: Any) -> None:
         """Let the owner of the tables see their rows, for migrations that change rows; `raise_up` follows."""
         owned = "SELECT relname FROM pg_class WHERE oid = ANY (SELECT to_regclass(n) FROM unnest($1::text[]) AS n)"
-        for (table,) in await db.fetch(f"{owned} AND relforcerowsecurity", list(erasure.keys())):
+        for (table,) in await db.fetch(f"{owned} AND relforcerowsecurity", list(tables())):
             await db.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
 
     async def _make(self, db: Any, role: str) -> None:
@@ -107,14 +110,14 @@ class Fence(msgspec.Struct, frozen=True):
                 faults.append(f"who connects may not SET ROLE {role}")
         if await db.fetchval("SELECT pg_has_role($1, $2, 'MEMBER')", self.app, self.sweep):
             faults.append(f"the role {self.app} is a member of {self.sweep}")
-        wanted = sorted([f"{EVERY} to {self.sweep}", f"{TENANTS} to {self.app}"])
-        found = await db.fetch(STATE, list(erasure.keys()), self.app)
+        wanted = sorted([f"{EVERY} to {self.sweep} sees all", f"{TENANTS} to {self.app} sees some"])
+        found = await db.fetch(STATE, list(tables()), self.app, self.sweep)
         for table, forced, owned, policies, granted in found:
             if owned:
                 faults.append(f"the role {self.app} owns the table {table}")
             if not forced or policies != wanted or not granted:
                 faults.append(f"the table {table} is open")
-        if len(found) < len(erasure.keys()):
+        if len(found) < len(tables()):
             faults.append("tables are missing")
         return faults
 
@@ -130,4 +133,5 @@ def listed(tenants: Collection[str]) -> str:
     for tenant in tenants:
         if not SAFE.fullmatch(tenant):
             raise ValueError(f"{tenant!r} is no tenant's id")
-    return f",{','.join(sorted(tenants))}," if tenants else ""
+    quoted = [f'"{tenant}"' for tenant in sorted(tenants)]
+    return "{" + ",".join(quoted) + "}"

@@ -79,7 +79,8 @@ class StateBackend(Protocol):
 
     async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
         """Run `work` in one transaction, commit, return its result. `work` may be run again after a lost race, so
-        it awaits nothing but its `Tx` and has no effect outside it. Rows of others than `tenants` are not there for it."""
+        it awaits nothing but its `Tx` and has no effect outside it. Rows of others than `tenants` are not there for
+        it."""
 
     async def read(self, work: Work[T], *, tenants: Tenants = EVERY, scan: bool = False) -> T:
         """Run a reader. By default each statement sees the latest commit and must be bounded (a point or a page);

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import math
 import sqlite3
 import tempfile
 import time
@@ -83,15 +84,24 @@ class SqliteTx:
         self.channels[channel] = self.channels.get(channel, 0) + 1
 
 
+class Scanner:
+    """A connection in aiosqlite's thread that gives a statement up at `ends` (monotonic seconds)."""
+
+    def __init__(self, db: aiosqlite.Connection) -> None:
+        self.db, self.ends = db, math.inf
+
+    def late(self) -> bool:
+        """Whether to give up; SQLite asks every `LOOK_EVERY` steps."""
+        return time.monotonic() > self.ends
+
+
 class ScanTx(SqliteTx):
-    """A reader in aiosqlite's thread: for scans, exports and filters that may take long, but no statement longer than
+    """A reader in a thread of its own: for scans, exports and filters that may take long, but no statement longer than
     `seconds`."""
 
-    def __init__(
-        self, db: aiosqlite.Connection, statements: dict[str, Statement], now: int, seconds: float | None
-    ) -> None:
+    def __init__(self, scanner: Scanner, statements: dict[str, Statement], now: int, seconds: float | None) -> None:
         super().__init__(cast("sqlite3.Connection", None), statements, now)
-        self._scan, self._seconds = db, seconds
+        self._scanner, self._seconds = scanner, math.inf if seconds is None else seconds
 
     async def one(self, statement: str, /, **params: Any) -> Row | None:
         rows = await self.all(statement, **params)
@@ -105,10 +115,12 @@ class ScanTx(SqliteTx):
             found, params = found.filtered(where[0]), params | dict(where[1])
         if rows is not None:
             raise TypeError("a scan takes parameters, not rows")
-        if self._seconds is not None:
-            ends = time.monotonic() + self._seconds
-            await self._scan.set_progress_handler(lambda: time.monotonic() > ends, LOOK_EVERY)
-        return cast("list[Row]", list(await self._scan.execute_fetchall(found.sql, found.values(params))))
+        scanner = self._scanner
+        scanner.ends = time.monotonic() + self._seconds
+        try:
+            return cast("list[Row]", list(await scanner.db.execute_fetchall(found.sql, found.values(params))))
+        finally:
+            scanner.ends = math.inf
 
 
 class SqliteBackend:
@@ -126,7 +138,8 @@ class SqliteBackend:
         for pragma in (*PRAGMAS, f"synchronous={synchronous}"):
             self._db.execute(f"PRAGMA {pragma}")
         self._reader: sqlite3.Connection | None = None
-        self._scanners: list[aiosqlite.Connection] = []
+        self._scanners: list[Scanner] = []
+        self._idle: list[Scanner] = []
         self._turn, self._scan_turn = asyncio.Lock(), asyncio.Semaphore(self.scan_lanes)
         self._committer = ThreadPoolExecutor(1, "holdfast-commit")
         self._heard: list[Heard] = []
@@ -165,10 +178,10 @@ class SqliteBackend:
             return drive(cast("Coroutine[Any, Any, T]", work(cast("Tx", tx))))
 
     async def _snapshot(self, work: Work[T]) -> T:
-        scanner = self._scanners.pop() if self._scanners else await self._new_scanner()
+        scanner = self._idle.pop() if self._idle else await self._new_scanner()
         try:
             try:
-                await scanner.execute("BEGIN")
+                await scanner.db.execute("BEGIN")
                 tx = ScanTx(scanner, self._statements, self._clock(), self.scan_seconds)
                 return await work(cast("Tx", tx))
             finally:
@@ -176,16 +189,19 @@ class SqliteBackend:
         except SAID as error:
             raise self._store_error(error) from error
 
-    async def _new_scanner(self) -> aiosqlite.Connection:
-        return await aiosqlite.connect(self._read_only(), uri=True, isolation_level=None)
+    async def _new_scanner(self) -> Scanner:
+        scanner = Scanner(await aiosqlite.connect(self._read_only(), uri=True, isolation_level=None))
+        self._scanners.append(scanner)
+        await scanner.db.set_progress_handler(scanner.late, LOOK_EVERY)
+        return scanner
 
-    async def _end_snapshot(self, scanner: aiosqlite.Connection) -> None:
+    async def _end_snapshot(self, scanner: Scanner) -> None:
         """Close the reader's transaction, if its `BEGIN` came to pass before the caller went away."""
         try:
             with contextlib.suppress(sqlite3.OperationalError):
-                await scanner.execute("ROLLBACK")
+                await scanner.db.execute("ROLLBACK")
         finally:
-            self._scanners.append(scanner)
+            self._idle.append(scanner)
 
     def _read_only(self) -> str:
         return f"{self.path.absolute().as_uri()}?mode=ro"
@@ -245,7 +261,7 @@ class SqliteBackend:
     async def close(self) -> None:
         async with self._turn:
             for scanner in self._scanners:
-                await scanner.close()
+                await scanner.db.close()
             if self._reader is not None:
                 self._reader.close()
             self._committer.shutdown(wait=True)

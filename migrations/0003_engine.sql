@@ -1,19 +1,22 @@
 -- The durable engine: executions that workflow code drives (runs), what that code asked for (steps), what rings at a time.
 
 -- One row an execution that a workflow drives, beside its head. task_id is its one open workflow task, if there is one;
--- woken_at is the sequence of the last event that the workflow must see.
+-- woken_at is the sequence of the last event that the workflow must see, seen of
+-- the last one that it had seen when it last submitted. first_id and place find the runs of a chain in order.
 CREATE TABLE runs (
   tenant_id TEXT NOT NULL,
   id TEXT NOT NULL,
   task_id TEXT,
   woken_at BIGINT NOT NULL,
   submits BIGINT NOT NULL,
+  seen BIGINT NOT NULL,
   open_steps BIGINT NOT NULL,
   alarms BIGINT NOT NULL,
   cancel_requested_at BIGINT,
   first_id TEXT NOT NULL,
   previous_id TEXT,
   next_id TEXT,
+  place BIGINT NOT NULL,
   attempt BIGINT NOT NULL,
   parent_seq BIGINT,
   close_policy TEXT,
@@ -25,7 +28,7 @@ CREATE TABLE runs (
 WITH (fillfactor = 50)
 -- @end
 ;
-CREATE INDEX runs_of_chain ON runs (tenant_id, first_id, id);
+CREATE INDEX runs_of_chain ON runs (tenant_id, first_id, place, id);
 
 -- What a workflow asked for, by its own counter: activities, timers, children, side effects, signals to others.
 CREATE TABLE steps (

@@ -16,7 +16,18 @@ from service.kernel.working_set import Listener, Schema
 
 GROUND = ("tenants", "tokens", "definitions")
 SPINE = ("executions", "history", "work", "transitions", "alarms", "runs")
-GUESTS = ("timers", "signals", "operations", "audit", "portability", "http.pages")
+GUESTS = (
+    "activities",
+    "timers",
+    "signals",
+    "schedules",
+    "children",
+    "chains",
+    "operations",
+    "audit",
+    "portability",
+    "http.pages",
+)
 NAMES = (*GROUND, *SPINE, *GUESTS)
 
 

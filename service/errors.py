@@ -52,6 +52,7 @@ CODES: dict[str, tuple[int, str]] = {
     "lease/stale": (409, "The lease is no longer yours"),
     "lease/not-held": (409, "The item is not leased"),
     "lease/settled": (409, "The item was settled otherwise"),
+    "schedule/conflict": (409, "The schedule exists with other arguments"),
     "signal/conflict": (409, "The signal came before with other contents"),
     "workflow/nondeterminism": (409, "The workflow asks for something else than before"),
     "work/conflict": (409, "The work item exists with other contents"),

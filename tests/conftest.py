@@ -113,7 +113,7 @@ class Service:
         self._clients: list[httpx.AsyncClient] = []
 
     def client(self, token: str | None) -> httpx.AsyncClient:
-        """An HTTP client that sends `token`. Its requests have one id, so that answers can be compared byte for byte."""
+        """An HTTP client that sends `token`. Its requests have one id: answers can be compared byte for byte."""
         headers = {"x-request-id": "test"} | ({} if token is None else {"authorization": f"Bearer {token}"})
         transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)  # type: ignore[arg-type]
         client = httpx.AsyncClient(transport=transport, base_url="http://holdfast", headers=headers)

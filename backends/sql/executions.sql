@@ -6,7 +6,7 @@ SELECT e.tenant_id, e.id, e.namespace, e.workflow_id, e.version, e.status, e.que
        e.digest, e.created_at, e.started_at, e.updated_at, e.completed_at
   FROM rows r
   LEFT JOIN work_items w ON w.tenant_id = r.tenant_id AND w.id = r.item_id
-  JOIN executions e ON e.tenant_id = r.tenant_id AND e.id = COALESCE(r.id, w.execution_id)
+  JOIN executions e ON e.tenant_id = r.tenant_id AND e.id = CASE WHEN r.id IS NULL THEN w.execution_id ELSE r.id END
  ORDER BY e.tenant_id, e.id FOR UPDATE OF e;
 
 -- name: insert_executions

@@ -1,31 +1,31 @@
 -- name: load_runs
 -- Runs by the execution, or by one of its items, locked. The execution's own row is locked before.
 WITH rows(tenant_id TEXT, id TEXT, item_id TEXT) AS (:rows)
-SELECT u.tenant_id, u.id, u.task_id, u.woken_at, u.submits, u.open_steps, u.alarms, u.cancel_requested_at, u.first_id,
-       u.previous_id, u.next_id, u.attempt, u.parent_seq, u.close_policy, u.options, u.memo
+SELECT u.tenant_id, u.id, u.task_id, u.woken_at, u.submits, u.seen, u.open_steps, u.alarms, u.cancel_requested_at,
+       u.first_id, u.previous_id, u.next_id, u.place, u.attempt, u.parent_seq, u.close_policy, u.options, u.memo
   FROM rows r
   LEFT JOIN work_items w ON w.tenant_id = r.tenant_id AND w.id = r.item_id
-  JOIN runs u ON u.tenant_id = r.tenant_id AND u.id = COALESCE(r.id, w.execution_id)
+  JOIN runs u ON u.tenant_id = r.tenant_id AND u.id = CASE WHEN r.id IS NULL THEN w.execution_id ELSE r.id END
  ORDER BY u.tenant_id, u.id FOR UPDATE OF u;
 
 -- name: insert_runs
 -- New runs, under the locks of their executions.
-WITH rows(tenant_id TEXT, id TEXT, task_id TEXT, woken_at BIGINT, submits BIGINT, open_steps BIGINT, alarms BIGINT,
-          cancel_requested_at BIGINT, first_id TEXT, previous_id TEXT, next_id TEXT, attempt BIGINT, parent_seq BIGINT,
-          close_policy TEXT, options BYTEA, memo BYTEA) AS (:rows)
-INSERT INTO runs (tenant_id, id, task_id, woken_at, submits, open_steps, alarms, cancel_requested_at, first_id, previous_id,
-                  next_id, attempt, parent_seq, close_policy, options, memo)
-SELECT tenant_id, id, task_id, woken_at, submits, open_steps, alarms, cancel_requested_at, first_id, previous_id, next_id,
-       attempt, parent_seq, close_policy, options, memo
+WITH rows(tenant_id TEXT, id TEXT, task_id TEXT, woken_at BIGINT, submits BIGINT, seen BIGINT, open_steps BIGINT,
+          alarms BIGINT, cancel_requested_at BIGINT, first_id TEXT, previous_id TEXT, next_id TEXT, place BIGINT,
+          attempt BIGINT, parent_seq BIGINT, close_policy TEXT, options BYTEA, memo BYTEA) AS (:rows)
+INSERT INTO runs (tenant_id, id, task_id, woken_at, submits, seen, open_steps, alarms, cancel_requested_at, first_id,
+                  previous_id, next_id, place, attempt, parent_seq, close_policy, options, memo)
+SELECT tenant_id, id, task_id, woken_at, submits, seen, open_steps, alarms, cancel_requested_at, first_id, previous_id,
+       next_id, place, attempt, parent_seq, close_policy, options, memo
   FROM rows;
 
 -- name: update_runs
 -- Runs moved on, under the locks of their executions.
-WITH rows(tenant_id TEXT, id TEXT, task_id TEXT, woken_at BIGINT, submits BIGINT, open_steps BIGINT, alarms BIGINT,
-          cancel_requested_at BIGINT, next_id TEXT, memo BYTEA, was_submits BIGINT) AS (:rows)
+WITH rows(tenant_id TEXT, id TEXT, task_id TEXT, woken_at BIGINT, submits BIGINT, seen BIGINT, open_steps BIGINT,
+          alarms BIGINT, cancel_requested_at BIGINT, next_id TEXT, memo BYTEA, was_submits BIGINT) AS (:rows)
 UPDATE runs
-   SET task_id = rows.task_id, woken_at = rows.woken_at, submits = rows.submits, open_steps = rows.open_steps,
-       alarms = rows.alarms, cancel_requested_at = rows.cancel_requested_at, next_id = rows.next_id, memo = rows.memo
+   SET task_id = rows.task_id, woken_at = rows.woken_at, submits = rows.submits, seen = rows.seen,
+       open_steps = rows.open_steps, alarms = rows.alarms, cancel_requested_at = rows.cancel_requested_at, next_id = rows.next_id, memo = rows.memo
   FROM rows
  WHERE runs.tenant_id = rows.tenant_id AND runs.id = rows.id AND runs.submits = rows.was_submits;
 

@@ -57,7 +57,8 @@ async def lines(call: Call, manifest: Manifest) -> AsyncIterator[bytes]:
         async def read(tx: Tx, after: int = at) -> list[AuditEntry]:
             return await page_of(tx, tenant_id, after)
 
-        page = [one for one in await call.services.backend.read(read, tenants=call.who.reach) if one.sequence <= manifest.through.sequence]
+        found = await call.services.backend.read(read, tenants=call.who.reach)
+        page = [one for one in found if one.sequence <= manifest.through.sequence]
         if not page or page[0].sequence != at + 1:
             raise StateError("not-found", f"The line {at + 1} of the audit log is gone; export again.")
         at = page[-1].sequence

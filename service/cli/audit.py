@@ -73,9 +73,9 @@ async def of_store(found: Settings, tenant: str | None) -> "list[tuple[str, Chai
     try:
         await backend.check()
         if tenant is None:
-            return [(named(name), chain) for name, chain in await backend.read(all_followed, tenants=EVERY, scan=True)]
+            return [(named(name), chain) for name, chain in await backend.read(all_followed, tenants=None, scan=True)]
         name = "" if tenant == "system" else tenant
-        chain = await backend.read(lambda tx: followed(tx, name), tenants=EVERY, scan=True)
+        chain = await backend.read(lambda tx: followed(tx, name), tenants=None, scan=True)
         if not chain.sequence and not chain.fault:
             raise Refused(f"there is no audit log of a tenant {tenant!r} here; `holdfast tenant list` names them", 2)
         return [(named(name), chain)]

@@ -9,7 +9,7 @@ from service.cli.refused import Refused
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from backends.protocol import EVERY, Row, StateBackend, Tx
+    from backends.protocol import Row, StateBackend, Tx
 
 DAY_MS = 86_400_000
 SOON_DAYS = 30
@@ -98,7 +98,7 @@ async def asked(backend: "StateBackend", statement: str) -> "list[Row]":
     async def read(tx: "Tx") -> "list[Row]":
         return await tx.all(statement)
 
-    return await backend.read(read, tenants=EVERY, scan=True)
+    return await backend.read(read, tenants=None, scan=True)
 
 
 # ── the engines ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -181,7 +181,7 @@ async def audit_of(backend: "StateBackend") -> list[Finding]:
     """Every chain, the system's too, from the beginning of its kept part to its head, in one snapshot."""
     from service.kernel.chain import all_followed, named
 
-    chains = await backend.read(all_followed, tenants=EVERY, scan=True)
+    chains = await backend.read(all_followed, tenants=None, scan=True)
     broken = [f"the chain {named(name)} {chain.fault}" for name, chain in chains if chain.fault is not None]
     if not broken:
         return [Finding("ok", "audit log", f"{len(chains)} chain(s) verify")]
@@ -195,7 +195,7 @@ async def logs_of(backend: "StateBackend") -> list[Finding]:
     async def read(tx: "Tx") -> "list[tuple[str, list[Row]]]":
         return [(what, await tx.all(name, limit=PAGE)) for name, what in LOGS.items()]
 
-    found = [(what, rows) for what, rows in await backend.read(read, tenants=EVERY, scan=True) if rows]
+    found = [(what, rows) for what, rows in await backend.read(read, tenants=None, scan=True) if rows]
     if not found:
         return [Finding("ok", "logs", "executions, logs and items agree")]
     todo = "the store mixes two moments, or was changed by hand; restore a backup"
@@ -219,7 +219,7 @@ async def tokens_of(backend: "StateBackend") -> list[Finding]:
     async def read(tx: "Tx") -> "Row | None":
         return await tx.one("count_tokens", now=backend.now(), before=backend.now() + SOON_DAYS * DAY_MS)
 
-    never, soon, admins = await backend.read(read, tenants=EVERY, scan=True) or (0, 0, 0)
+    never, soon, admins = await backend.read(read, tenants=None, scan=True) or (0, 0, 0)
     return [
         counted(never, "tokens without an end", "rotate them to tokens that expire"),
         counted(soon, f"tokens that end within {SOON_DAYS} days", "rotate those that are still needed"),

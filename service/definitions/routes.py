@@ -263,5 +263,6 @@ ENDPOINTS = [
         reply=Validity,
         body=dict[str, Any],
         writes=False,
+        errors=("definition/invalid",),
     ),
 ]

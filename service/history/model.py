@@ -19,6 +19,13 @@ OURS = frozenset(
         "snapshot": "written",
         "work": "enqueued claimed renewed completed failed retry_scheduled lease_expired dead_lettered requeued "
         "cancelled released",
+        "activity": "scheduled started completed failed timed_out cancelled",
+        "timer": "scheduled fired cancelled",
+        "signal": "received sent failed",
+        "child": "started completed failed cancelled terminated timed_out",
+        "side_effect": "recorded",
+        "memo": "set",
+        "workflow": "cancel_requested continued_as_new retry_scheduled reset",
     }.items()
     for name in names.split()
 )

@@ -106,6 +106,7 @@ REMEDIES: dict[str, str] = {
     "lease/settled": (
         "The item was settled already, by a request that said something else. See `outcome`; do not try again."
     ),
+    "schedule/conflict": "The id names another schedule. Choose another id, or change that one by PATCH.",
     "signal/conflict": "The `signal_id` names a signal with other contents; a new signal needs a new id.",
     "workflow/nondeterminism": (
         "The workflow's code changed while this run was under way, or it is not deterministic: time, chance and I/O "

@@ -27,7 +27,7 @@ from service.kernel.view import Missing, RowKey, View
 from service.kernel.working_set import Schema, WorkingSet
 
 log = structlog.get_logger()
-ROUNDS = 16
+ROUNDS = 1_000
 CONFLICTS = 5
 Outcome = Any
 """A reply, or the `StateError` that refused."""
@@ -123,9 +123,10 @@ class Kernel:
 
     async def execute(self, batch: Sequence[Request]) -> list[Outcome]:
         """Run a batch in one transaction; halve it when the store objects."""
+        tenants = kept_at([request.who for request in batch])
         for attempt in range(CONFLICTS):
             try:
-                return await self.backend.write(lambda tx: self._transaction(tx, batch), tenants=kept_at([one.who for one in batch]))
+                return await self.backend.write(lambda tx: self._transaction(tx, batch), tenants=tenants)
             except Conflict as error:
                 if len(batch) > 1:
                     return await self._halves(batch)

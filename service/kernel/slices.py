@@ -81,7 +81,7 @@ class SharedRates:
 
     async def _refill(self, name: str, own: Slice) -> None:
         try:
-            poured: Poured = await self.backend.write(taking(name, own.rate, own.size), tenants=[SYSTEM])
+            poured: Poured = await self.backend.write(taking(name, own.rate, own.size), tenants=[name])
         finally:
             own.fetching = None
         now = self.backend.now()

@@ -138,6 +138,18 @@ class View:
         if self.added.pop(at, None) is None:
             self.removed.add(at)
 
+    def attempt(self, part: Callable[[], R]) -> R | StateError:
+        """Decide a part that may be refused without refusing the whole: then what it did is dropped."""
+        before = dict(self.put_), dict(self.added), set(self.removed)
+        events, wakes, depth = len(self.events), len(self.wakes), self._depth
+        try:
+            return part()
+        except StateError as refusal:
+            self.put_, self.added, self.removed = before
+            del self.events[events:], self.wakes[wakes:]
+            self._depth = depth
+            return refusal
+
     def appended(self, tenant_id: str, execution_id: str) -> list[NewEvent]:
         """The events that this batch has appended to an execution's log so far."""
         both = (*self._set.events, *self.events)

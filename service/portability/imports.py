@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from backends.errors import Conflict
-from backends.protocol import EVERY, StateBackend, Tx
+from backends.protocol import Row, StateBackend, Tx
 from service.errors import StateError, invalid, not_found
 from service.kernel.jobs import Job
 from service.kernel.principal import SYSTEM
@@ -51,6 +51,7 @@ async def write_part(backend: StateBackend, import_id: str, part: ImportPart) ->
     if columns is None:
         raise invalid([("/table", f"there is no table {part.table!r} that travels")])
     rows, lines = await asyncio.to_thread(rows_of, columns, part)
+    tenant_id = await tenant_of(backend, import_id)
 
     async def work(tx: Tx) -> ShownImport:
         job, detail = await held(tx, import_id)
@@ -63,10 +64,23 @@ async def write_part(backend: StateBackend, import_id: str, part: ImportPart) ->
         return show(await moved_on(tx, job, detail, part, lines))
 
     try:
-        return await backend.write(work, tenants=EVERY)
+        return await backend.write(work, tenants=[SYSTEM, tenant_id])
     except Conflict:
         said = "a row is there already, or belongs to one that is not, or holds what its column does not take"
         raise unfit([("/rows", said)]) from None
+
+
+async def tenant_of(backend: StateBackend, import_id: str) -> str:
+    """Whose rows an import brings; 404 for what is no import."""
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one("read_job", tenant_id=SYSTEM, id=import_id)
+
+    row = await backend.read(read, tenants=[SYSTEM])
+    job = None if row is None else Job(*row)
+    if job is None or job.kind != IMPORT_JOB:
+        raise not_found("import", import_id)
+    return msgspec.json.decode(job.detail, type=Importing).tenant_id
 
 
 def rows_of(columns: tuple[Column, ...], part: ImportPart) -> tuple[list[tuple[Any, ...]], list[bytes]]:

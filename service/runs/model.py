@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from service.executions.model import Attributes, Execution
+from service.executions.model import Attributes, Execution, StartExecution
 from service.kernel.command import PATH
 from service.kernel.ids import Id, Name
 from service.kernel.raw import ABSENT
@@ -24,8 +24,9 @@ class Run(msgspec.Struct, frozen=True):
     """What an execution has beyond its head when workflow code drives it.
 
     `task_id` is its open workflow task; `woken_at` the sequence of the last event that the workflow must see; `submits`
-    counts the tasks that were settled; `open_steps` and `alarms` count what must be closed when it ends. `first_id`,
-    `previous_id` and `next_id` link the runs of a chain; `options` is what the start said for later runs (JSON).
+    counts the tasks that were settled, and `seen` is how far the last of them had seen the log; `open_steps` and
+    `alarms` count what must be closed when it ends. `first_id`, `previous_id` and `next_id` link the runs of a chain,
+    `place` is its place there, from 1; `options` is what the start said for later runs (JSON).
     """
 
     tenant_id: str
@@ -33,12 +34,14 @@ class Run(msgspec.Struct, frozen=True):
     task_id: str | None
     woken_at: int
     submits: int
+    seen: int
     open_steps: int
     alarms: int
     cancel_requested_at: int | None
     first_id: str
     previous_id: str | None
     next_id: str | None
+    place: int
     attempt: int
     parent_seq: int | None
     close_policy: str | None
@@ -68,7 +71,7 @@ class Step(msgspec.Struct, frozen=True):
     ended_at: int | None
 
 
-class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
     """What a workflow asks for in a submission. Every command of every capability extends it.
 
     A command with a counter `seq` names the `kind` of step that it makes.
@@ -80,6 +83,10 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
         """The rows that the command needs beyond the run: those of all commands are loaded together."""
         if self.kind:
             yield Step, (tenant_id, execution_id, self.kind, self.seq)  # type: ignore[attr-defined]
+
+    def shelves(self) -> Iterable[tuple[str, str]]:
+        """The shelves that it puts something on, as (task queue, what is required): loaded with the rows above."""
+        return ()
 
 
 class CompleteWorkflow(Command, frozen=True):
@@ -188,6 +195,42 @@ class TerminateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     execution_id: str = PATH
 
 
+class Link(msgspec.Struct, frozen=True):
+    """What ties a run that the service starts to others: its place in a chain, or its parent's step; `expires_at` ends
+    the chain, and `delay_ms` puts the first task off."""
+
+    first_id: str | None = None
+    previous_id: str | None = None
+    place: int = 1
+    attempt: int = 1
+    parent_seq: int | None = None
+    close_policy: str | None = None
+    expires_at: int | None = None
+    delay_ms: int = 0
+
+
+class StartLinked(StartExecution, frozen=True):
+    """A start that the service itself makes: of a child, or of the next run of a chain."""
+
+    link: Link = Link()
+
+
+class Failing(msgspec.Struct, frozen=True):
+    """Fact: a workflow fails by its own command; it is moved to `failed` afterwards, unless a listener ended it."""
+
+    execution: Execution
+    command: FailWorkflow
+    error: bytes
+
+
+class Continued(msgspec.Struct, frozen=True):
+    """Fact: a run has ended and goes on in another, which was just started."""
+
+    tenant_id: str
+    execution_id: str
+    next_id: str
+
+
 class CancelRequested(msgspec.Struct, frozen=True):
     """Fact: a run was asked to stop; whatever is pending for it is withdrawn."""
 
@@ -197,7 +240,7 @@ class CancelRequested(msgspec.Struct, frozen=True):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """Fact: a run has ended, and this step of it was open."""
+    """Fact: a run has ended, and these steps of it were open; told once, with all of them."""
 
     execution: Execution
-    step: Step
+    steps: list[Step]

@@ -40,12 +40,15 @@ from service.runs.model import (
     Closed,
     Command,
     CompleteWorkflow,
+    Failing,
     FailWorkflow,
+    Link,
     Ordered,
     RecordSideEffect,
     RecordSnapshot,
     Run,
     SetMemo,
+    StartLinked,
     Step,
     SubmitCommands,
     Submitted,
@@ -53,7 +56,7 @@ from service.runs.model import (
     UpsertSearchAttributes,
 )
 from service.work import rules as work
-from service.work.model import Retry, Task, WorkItem, WorkSettled
+from service.work.model import Retry, Shelf, Task, WorkItem, WorkSettled
 
 FOREVER = 2**31 - 1
 AT_ONCE = Retry(backoff="fixed", initial_delay_ms=0, jitter=False)
@@ -79,27 +82,17 @@ def begin(view: View, fact: ExecutionStarted) -> None:
     execution, said = fact.execution, fact.command
     if execution.segment == 0:
         return
+    link = said.link if isinstance(said, StartLinked) else Link()
     options = Options(
         said.execution_timeout_ms, said.run_timeout_ms, said.task_timeout_ms, said.workflow_retry,
         said.workflow_max_attempts,
-        None if said.execution_timeout_ms is None else view.now + said.execution_timeout_ms,
+        link.expires_at or (said.execution_timeout_ms and view.now + said.execution_timeout_ms),
     )  # fmt: skip
     refuse_past(view, "payload_bytes", len(said.memo))
-    add_run(view, execution, options, memo=stored(said.memo))
+    add_run(view, execution, options, link, memo=stored(said.memo))
 
 
-def add_run(
-    view: View,
-    execution: Execution,
-    options: Options,
-    *,
-    memo: bytes | None = None,
-    first_id: str | None = None,
-    previous_id: str | None = None,
-    attempt: int = 1,
-    parent_seq: int | None = None,
-    close_policy: str | None = None,
-) -> Run:
+def add_run(view: View, execution: Execution, options: Options, link: Link, *, memo: bytes | None = None) -> Run:
     """The run of an execution that was just added, its timeouts set and its first task made."""
     view.add(
         Run(
@@ -108,15 +101,17 @@ def add_run(
             task_id=None,
             woken_at=0,
             submits=0,
+            seen=0,
             open_steps=0,
             alarms=0,
             cancel_requested_at=None,
-            first_id=first_id or execution.id,
-            previous_id=previous_id,
+            first_id=link.first_id or execution.id,
+            previous_id=link.previous_id,
             next_id=None,
-            attempt=attempt,
-            parent_seq=parent_seq,
-            close_policy=close_policy,
+            place=link.place,
+            attempt=link.attempt,
+            parent_seq=link.parent_seq,
+            close_policy=link.close_policy,
             options=encoded(options),
             memo=memo,
         )
@@ -124,8 +119,9 @@ def add_run(
     if options.expires_at is not None:
         arm(view, execution.tenant_id, execution.id, EXECUTION_TIMEOUT, options.expires_at, new=True)
     if options.run_timeout_ms is not None:
-        arm(view, execution.tenant_id, execution.id, RUN_TIMEOUT, view.now + options.run_timeout_ms, new=True)
-    wake(view, execution.tenant_id, execution.id)
+        until = view.now + link.delay_ms + options.run_timeout_ms
+        arm(view, execution.tenant_id, execution.id, RUN_TIMEOUT, until, new=True)
+    wake(view, execution.tenant_id, execution.id, link.delay_ms)
     return need_run(view, execution.tenant_id, execution.id)
 
 
@@ -137,12 +133,13 @@ def need_run(view: View, tenant_id: str, execution_id: str) -> Run:
     return found
 
 
-def wake(view: View, tenant_id: str, execution_id: str) -> None:
-    """The workflow must see the log as far as it goes now: by the task that is open, or by one that is made for it."""
+def wake(view: View, tenant_id: str, execution_id: str, delay_ms: int = 0) -> None:
+    """The workflow must see the log as far as it goes now: by the task that is open, or by one that is made for it,
+    which is handed out after `delay_ms`."""
     run, execution = need_run(view, tenant_id, execution_id), head(view, tenant_id, execution_id)
     if execution.status in ENDED:
         return
-    task_id = run.task_id or new_task(view, execution)
+    task_id = run.task_id or new_task(view, execution, delay_ms)
     view.put(msgspec.structs.replace(run, task_id=task_id, woken_at=head(view, tenant_id, execution_id).sequence))
 
 
@@ -154,16 +151,23 @@ def head(view: View, tenant_id: str, execution_id: str) -> Execution:
     return found
 
 
-def new_task(view: View, execution: Execution) -> str:
+def new_task(view: View, execution: Execution, delay_ms: int = 0) -> str:
     """A workflow task on the run's queue, for workers that know its type; it is handed out until it is settled."""
+    queue, requires = task_shelf(execution)
     asked = Task(
-        queue=shelf(execution.namespace, execution.queue or "default"),
+        queue=queue,
         drives="decision",
-        required_capabilities=[f"workflow:{execution.workflow_id}"],
+        delay_ms=delay_ms,
+        required_capabilities=[requires],
         max_attempts=FOREVER,
         retry=AT_ONCE,
     )
     return work.place(view, asked, execution).id
+
+
+def task_shelf(execution: Execution) -> tuple[str, str]:
+    """The shelf of a run's workflow tasks: its queue, and what a worker must be able to run."""
+    return shelf(execution.namespace, execution.queue or "default"), f"workflow:{execution.workflow_id}"
 
 
 def shelf(namespace: str, queue: str) -> str:
@@ -214,11 +218,12 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
     if item.drives != "decision" or item.execution_id is None:
         raise not_found("workflow task", item.id)
     tenant, execution_id = item.tenant_id, item.execution_id
-    seen(executions.need_open(view, execution_id), command.history_sequence)
+    execution = executions.need_open(view, execution_id)
+    seen(execution, command.history_sequence)
     run = need_run(view, tenant, execution_id)
-    view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + 1))
+    view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + 1, seen=command.history_sequence))
     work.finish(view, item, "completed", said)
-    view.expect(*(wanted for one in command.commands for wanted in one.wants(tenant, execution_id)))
+    view.expect(*(wanted for one in command.commands for wanted in needs(one, execution)))
     for one in command.commands:
         order(view, tenant, execution_id, one)
     run = need_run(view, tenant, execution_id)
@@ -229,6 +234,13 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
     item = work.need(view, command.id)
     view.put(msgspec.structs.replace(item, settle_digest=said, settle_reply=encoded(reply)))
     return reply
+
+
+def needs(command: Command, execution: Execution) -> Iterable[Wanted]:
+    """The rows that a command needs, its shelves among them."""
+    yield from command.wants(execution.tenant_id, execution.id)
+    for queue, requires in command.shelves():
+        yield Shelf, (execution.tenant_id, shelf(execution.namespace, queue), requires)
 
 
 def seen(execution: Execution, history_sequence: int) -> None:
@@ -305,7 +317,11 @@ def _complete(view: View, execution: Execution, command: CompleteWorkflow) -> No
 
 
 def _fail(view: View, execution: Execution, command: FailWorkflow) -> None:
-    executions.move(view, execution, "failed", None, encoded(work.shown_error(command.error)))
+    error = encoded(work.shown_error(command.error))
+    view.tell(Failing(execution, command, error))
+    execution = head(view, execution.tenant_id, execution.id)
+    if execution.status not in ENDED:
+        executions.move(view, execution, "failed", None, error)
 
 
 def _cancel(view: View, execution: Execution, _command: CancelWorkflow) -> None:
@@ -433,15 +449,16 @@ def terminate(view: View, command: TerminateRun) -> Changed:
 
 
 def close(view: View, fact: ExecutionFinished) -> None:
-    """When a run ends, its alarms and open steps end with it; each step's capability is told."""
+    """When a run ends, its alarms and open steps end with it; the steps' capabilities are told."""
     execution = fact.execution
     if execution.segment == 0:
         return
     run = need_run(view, execution.tenant_id, execution.id)
     if run.open_steps:
-        for step in view.group(Step, OPEN_STEPS, execution.tenant_id, execution.id):
+        steps = view.group(Step, OPEN_STEPS, execution.tenant_id, execution.id)
+        for step in steps:
             view.put(msgspec.structs.replace(step, status="closed", ended_at=view.now))
-            view.tell(Closed(execution, step))
+        view.tell(Closed(execution, steps))
     if run.alarms:
         disarm_all(view, execution.tenant_id, execution.id)
     run = need_run(view, execution.tenant_id, execution.id)

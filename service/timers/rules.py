@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from service.alarms.model import Rang
+from service.alarms.model import OF_OWNER, Rang
 from service.errors import invalid
 from service.executions import rules as executions
 from service.executions.model import Execution
@@ -100,9 +100,11 @@ def withdraw(view: View, fact: CancelRequested) -> None:
     """A run that was asked to stop waits for no timer."""
     if not need_run(view, fact.tenant_id, fact.execution_id).open_steps:
         return
-    for step in view.group(Step, OPEN_STEPS, fact.tenant_id, fact.execution_id):
-        if step.kind == KIND:
-            cancel(view, step)
+    steps = [step for step in view.group(Step, OPEN_STEPS, fact.tenant_id, fact.execution_id) if step.kind == KIND]
+    if steps:
+        view.expect((OF_OWNER, (fact.tenant_id, fact.execution_id)))
+    for step in steps:
+        cancel(view, step)
 
 
 RULES = [Rule(NewTimer, set_timer, timer_keys)]

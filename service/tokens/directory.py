@@ -30,7 +30,7 @@ from service.kernel.gcra import Rate, rate_of
 from service.kernel.principal import SYSTEM, Principal, Standing, internal
 from service.kernel.rate import Limiter
 from service.kernel.run import Kernel, refuse_if_out
-from service.kernel.standing import NOBODY, standings_of
+from service.kernel.standing import NOBODY, kept_at, standings_of
 from service.tokens.model import DAY_MS, NoteSupport, Token, UpgradeVerifier, UseToken
 from service.tokens.secret import Presented, parse
 from service.tokens.sources import Sources

@@ -32,7 +32,8 @@ class Uses:
         if len(self._noted) >= NOTED_MAX:
             self._noted.clear()
         self._noted[who.token_id] = now
-        self._used[who.token_tenant, who.token_id] = now
+        if len(self._used) < NOTED_MAX:
+            self._used[who.token_tenant, who.token_id] = now
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._later())
 

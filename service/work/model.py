@@ -367,3 +367,21 @@ class WorkSettled(msgspec.Struct, frozen=True):
     outcome: str
     result: bytes | None
     error: bytes | None
+
+
+class TasksLeased(msgspec.Struct, frozen=True):
+    """Fact: these tasks were handed to a worker, all by one claim."""
+
+    items: list[WorkItem]
+
+
+class LeasesExpired(msgspec.Struct, frozen=True):
+    """Fact: these leases may have run out and are about to be judged; whoever hears it says which rows it will need."""
+
+    items: list[WorkItem]
+
+
+class TaskPutBack(msgspec.Struct, frozen=True):
+    """Fact: a task is on its shelf again, for another attempt at its `ready_at`."""
+
+    item: WorkItem

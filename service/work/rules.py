@@ -35,6 +35,7 @@ from service.work.model import (
     Enqueued,
     EnqueueWork,
     FailWork,
+    LeasesExpired,
     PauseQueue,
     PromoteDue,
     Queue,
@@ -53,6 +54,8 @@ from service.work.model import (
     Shelf,
     StartRedrive,
     Task,
+    TaskPutBack,
+    TasksLeased,
     WorkError,
     WorkItem,
     WorkSettled,
@@ -62,6 +65,12 @@ DEFAULT_RETRY = Retry()
 MAX_ATTEMPTS = 3
 SHELF_MAX = 1_024  # it is part of an index's key, which Postgres bounds
 FULL_WAIT_MS = 5_000
+ENDS = {
+    "completed": ("work.completed", "completed", "completed"),
+    "dead": ("work.dead_lettered", "failed", "dead_lettered"),
+    "cancelled": ("work.cancelled", "cancelled", "cancelled"),
+}
+"""How an item ends: the event, the outcome as the fact tells it, the outcome as the caller is told."""
 
 
 def there_is(view: View, item: WorkItem) -> None:
@@ -244,7 +253,11 @@ def shown_status(status: str) -> str:
 
 def claim(view: View, command: ClaimWork) -> Claims:
     """Lease what the database chose: each delivery counts an attempt and raises the epoch by one."""
-    return Claims([lease(view, item, command) for item in view.pick(WorkItem) if item.status in ("ready", "delayed")])
+    ready = [item for item in view.pick(WorkItem) if item.status in ("ready", "delayed")]
+    found = Claims([lease(view, item, command) for item in ready])
+    if tasks := [item for item in ready if item.drives in TASKS]:
+        view.tell(TasksLeased(tasks))
+    return found
 
 
 def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
@@ -458,34 +471,36 @@ def answer(view: View, item: WorkItem, outcome: str, said: str, ready_at: int | 
 def finish(
     view: View, item: WorkItem, status: str, said: str, *, result: bytes | None = None, error: bytes | None = None
 ) -> Settled:
-    """End an item: `completed` or `dead`; then whatever it drives is settled with it."""
+    """End an item: `completed`, `dead` or `cancelled`; then whatever it drives is settled with it."""
     item = msgspec.structs.replace(
         item, status=status, result=result, expires_at=None, settled_at=view.now, cancel_requested_at=None
     )
     view.put(item)
-    kind, outcome = ("work.completed", "completed") if status == "completed" else ("work.dead_lettered", "failed")
+    kind, outcome, told_as = ENDS[status]
     body = SettledBody(item.attempt, shown(result) or msgspec.UNSET, shown(error) or msgspec.UNSET)
     note(view, item, kind, body, -1)
     if item.concurrency_key is not None:
         there_is(view, item)
     view.tell(WorkSettled(item, outcome, result, error))
-    return answer(view, item, "completed" if status == "completed" else "dead_lettered", said)
+    return answer(view, item, told_as, said)
 
 
 def failed(
     view: View, item: WorkItem, error: WorkError, retryable: bool, said: str, kind: str = "work.failed"
 ) -> Settled:
-    """One failed attempt: its error kept, then a retry with backoff or the end. The one rule for fail and reclaim."""
+    """One failed attempt: its error kept, then a retry with backoff or the end. The one rule for fail and reclaim. What
+    was asked to stop is not tried again: it has stopped."""
     retry = msgspec.json.decode(item.retry, type=Retry) if item.retry else DEFAULT_RETRY
     raw = encoded(shown_error(error))
     item = msgspec.structs.replace(item, errors=with_error(view, item, error), error_type=error.type)
-    if retryable and error.type not in retry.non_retryable and item.attempt < item.max_attempts:
+    retryable = retryable and error.type not in retry.non_retryable and item.cancel_requested_at is None
+    if retryable and item.attempt < item.max_attempts:
         ready_at = view.now + backoff(retry, item.attempt, view.chance)
         if kind != "work.failed":
             note(view, item, kind, SettledBody(item.attempt))
         return again(view, item, ready_at, "retry_scheduled", "work.retry_scheduled", said, raw)
     note(view, item, kind, SettledBody(item.attempt, error=msgspec.Raw(raw)))
-    return finish(view, item, "dead", said, error=raw)
+    return finish(view, item, "dead" if item.cancel_requested_at is None else "cancelled", said, error=raw)
 
 
 def again(
@@ -506,6 +521,8 @@ def again(
     note(view, item, kind, SettledBody(item.attempt, error=shown(error) or msgspec.UNSET, ready_at=ready_at))
     if item.status == "ready" or item.concurrency_key is not None:
         there_is(view, item)
+    if item.drives in TASKS:
+        view.tell(TaskPutBack(item))
     return answer(view, item, outcome, said, ready_at)
 
 
@@ -583,6 +600,7 @@ def reclaim(view: View, _command: ReclaimLeases) -> Reclaimed:
     """Take back every chosen lease that has still run out: an attempt that failed with `lease_expired`."""
     retryable: list[ReclaimedItem] = []
     exhausted: list[ReclaimedItem] = []
+    view.tell(LeasesExpired(view.pick(WorkItem)))
     for chosen in view.pick(WorkItem):
         item = view.get(WorkItem, chosen.tenant_id, chosen.id) or chosen  # one before it may have ended its execution
         if item.status != "leased" or (item.expires_at or 0) > view.now:
@@ -640,7 +658,8 @@ def requeue(view: View, command: RequeueDead) -> Settled:
 
 
 def refuse_reviving(view: View, item: WorkItem) -> None:
-    """409 for a dead letter that nothing can come of: its execution has ended, or an open item has its dedup key."""
+    """409 for a dead letter that nothing can come of: its execution has ended, its workflow has seen it fail, or an
+    open item has its dedup key."""
     execution = execution_of(view, item)
     if execution is not None and execution.status in ENDED:
         raise StateError(
@@ -648,6 +667,13 @@ def refuse_reviving(view: View, item: WorkItem) -> None:
             f"The item belongs to an execution that is {execution.status}; start a new execution instead.",
             current_status=execution.status,
             outcome=execution.status,
+        )
+    if item.drives in TASKS:
+        raise StateError(
+            "work/conflict",
+            f"The item is a task of a workflow, which was told that it failed; it must be asked for again by the "
+            f"workflow of the execution {item.execution_id!r}.",
+            current_status=item.status,
         )
     if item.dedup_key is not None and (open_items := view.group(WorkItem, BY_DEDUP, item.tenant_id, item.dedup_key)):
         raise StateError(

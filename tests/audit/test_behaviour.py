@@ -362,7 +362,7 @@ async def test_an_export_is_cut_off_when_its_lines_go_meanwhile(own: Api, monkey
     backend = own.service.services.backend
     read, asked = backend.read, []
 
-    async def trimming(work: Any, *, scan: bool = False) -> Any:
+    async def trimming(work: Any, **how: Any) -> Any:
         asked.append(work)
         if len(asked) == 4:  # the caller's standing, both ends, the first page; then
 
@@ -371,7 +371,7 @@ async def test_an_export_is_cut_off_when_its_lines_go_meanwhile(own: Api, monkey
 
             await backend.write(let_go)
             await backend.write(let_go)
-        return await read(work, scan=scan)
+        return await read(work, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(backend, "read", trimming)

@@ -16,7 +16,7 @@ from tests.conftest import new_database
 @pytest.fixture
 async def fresh(fresh_url: str) -> AsyncIterator[StateBackend]:
     """An empty store."""
-    backend = await connect(fresh_url, connections=4)
+    backend = await connect(fresh_url, connections=4, roles=None)  # whose statements may forge the ledger
     yield backend
     await backend.close()
 

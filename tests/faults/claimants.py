@@ -8,6 +8,7 @@ the store to say, and for `histories` to judge.
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -22,13 +23,17 @@ HANDED_BACK, LEFT = 0.05, 0.1
 """The part of deliveries that is failed or released, and of last deliveries that is left to lapse."""
 
 
-class Job:
-    """Items to be completed, each in its `rounds`-th delivery or later; the clock of the store as last seen."""
+def wall() -> int:
+    """The clock of this machine, milliseconds: that of a store on it."""
+    return time.time_ns() // 1_000_000
 
-    def __init__(self, ids: list[str], rounds: int, lease_ms: int = LEASE_MS) -> None:
-        self.ids, self.rounds, self.lease_ms, self.open = ids, rounds, lease_ms, len(ids)
+
+class Job:
+    """Items to be completed, each in its `rounds`-th delivery or later, by the store's clock."""
+
+    def __init__(self, ids: list[str], rounds: int, lease_ms: int = LEASE_MS, clock: Callable[[], int] = wall) -> None:
+        self.ids, self.rounds, self.lease_ms, self.clock, self.open = ids, rounds, lease_ms, clock, len(ids)
         self.history = History()
-        self.now = 0
 
 
 class Claimant:
@@ -63,19 +68,16 @@ class Claimant:
         body = {"worker_id": self.name, "queues": ["q"], "max_items": most, "lease_ms": lease_ms, "wait_ms": WAIT_MS}
         asked = time.monotonic()
         items = (await self.ok("/v1/work-items:claim", body))["items"]
-        span = asked, time.monotonic()
-        told = [
-            Delivery(one["id"], one["epoch"], self.name, *span, one["expires_at"] - lease_ms, one["expires_at"])
-            for one in items
-        ]
+        when = asked, time.monotonic(), self.job.clock()
+        told = [Delivery(one["id"], one["epoch"], self.name, *when, one["expires_at"]) for one in items]
         self.job.history.deliveries += told
-        self.job.now = max([self.job.now, *(one.at for one in told)])
         return told
 
     async def speak_late(self) -> None:
         """Of leases that have run out: complete the last ones, renew half of the others."""
-        due = [one for one in self.lapsed if one.until + LATE_MS <= self.job.now]
-        self.lapsed = [one for one in self.lapsed if one.until + LATE_MS > self.job.now]
+        past = self.job.clock() - LATE_MS
+        due = [one for one in self.lapsed if one.until <= past]
+        self.lapsed = [one for one in self.lapsed if one.until > past]
         await self.say("complete", [one for one in due if self.is_last(one)])
         await self.say("renew", [one for one in due if not self.is_last(one) and self.chance.random() < 0.5])
 

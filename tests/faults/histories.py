@@ -1,7 +1,9 @@
 """What workers were given and what they did with it, and the proof that no item had two holders at once.
 
 Two clocks: `asked` and `answered` are read beside the worker (`time.monotonic`, the same in every process of a
-machine); `at` and `until` are the store's own, milliseconds. What the store did for a request, it did between the two.
+machine), and what the store did for a request it did between them. `until` is the end of a lease by the store's clock,
+milliseconds; `at` is that clock when the worker was told, read beside it. (The store's own time of a delivery is that
+of its transaction's beginning: on Postgres it may lie a little before the commit of what it found, and proves nothing.)
 """
 
 from collections import defaultdict
@@ -11,7 +13,7 @@ from typing import NamedTuple
 
 
 class Delivery(NamedTuple):
-    """An item was given to a worker under an epoch, from `at` until `until`."""
+    """A worker was told, `at`, that it holds an item under an epoch, `until`."""
 
     item: str
     epoch: int

@@ -48,17 +48,12 @@ def toil(api: Api, name: str, queue: str) -> None:
     while True:
         asked = time.monotonic()
         items = api.claim(name, queue, 5)
-        span = [asked, time.monotonic()]
-        say({"deliveries": [[one["id"], one["epoch"], name, *span, *lease(one)] for one in items]})
+        when = [asked, time.monotonic(), time.time_ns() // 1_000_000]
+        say({"deliveries": [[one["id"], one["epoch"], name, *when, one["expires_at"]] for one in items]})
         for one in items:
             asked = time.monotonic()
             status, _ = api.post(f"/v1/work-items/{one['id']}/complete", {"epoch": one["epoch"], "result": name})
             say({"word": [one["id"], one["epoch"], name, "complete", asked, time.monotonic(), status == 200]})
-
-
-def lease(item: Any) -> tuple[int, int]:
-    """From when until when the item was given."""
-    return item["expires_at"] - LEASE_MS, item["expires_at"]
 
 
 def hold(api: Api, name: str, queue: str) -> None:

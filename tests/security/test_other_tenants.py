@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service import capabilities
+from tests.activities.hands import claimed
 from tests.runs.engine import started, tasks
 
 Two = tuple[Any, Any, dict[str, str]]
@@ -46,8 +47,26 @@ NAMED: dict[str, tuple[str, Any]] = {
     "listSnapshots": ("execution", None),
     "verifySnapshots": ("execution", None),
     "transition": ("execution", CHANGES),
+    "scheduleActivity": ("run", {"seq": 1, "name": "theirs", "task_queue": "theirs"}),
+    "getActivity": ("activity", None),
+    "completeActivity": ("activity", {"epoch": 1}),
+    "failActivity": ("activity", {"epoch": 1, "error": ERROR}),
+    "heartbeatActivity": ("activity", {"epoch": 1}),
     "scheduleTimer": ("run", {"seq": 1, "duration_ms": 1}),
     "sendSignal": ("run", {"payload": "theirs"}),
+    "startChild": ("run", {"child": {"type": "StartChildWorkflow", "seq": 1, "workflow_type": "theirs"}}),
+    "listChildren": ("run", None),
+    "continueExecution": ("run", {}),
+    "resetExecution": ("run", {"to_sequence": 1}),
+    "listChain": ("run", None),
+    "getSchedule": ("schedule", None),
+    "nextTimes": ("schedule", None),
+    "changeSchedule": ("schedule", {"overlap": "allow_all"}),
+    "deleteSchedule": ("schedule", None),
+    "pauseSchedule": ("schedule", {"note": "theirs"}),
+    "resumeSchedule": ("schedule", {}),
+    "triggerSchedule": ("schedule", {}),
+    "backfillSchedule": ("schedule", {"from": 0, "to": 1}),
     "cancelExecution": ("execution", {}),
     "terminateExecution": ("execution", {}),
     "submitCommands": ("task", {"epoch": 1, "history_sequence": 0}),
@@ -103,6 +122,15 @@ async def furnished(api: Any) -> dict[str, str]:
     await api.ok("POST", f"/v1/work-items/dead-{mark}/dead-letter", json={"error": ERROR})
     run = await started(api, execution_id=f"flow-{mark}")
     (task,) = await tasks(api)
+    asked = {"seq": 0, "name": "charge", "task_queue": f"pay-{mark}"}
+    await api.ok("POST", f"/v1/executions/{run}/activities", json=asked)
+    (activity,) = await claimed(api, queues=[f"pay-{mark}"])
+    schedule = {
+        "schedule_id": f"plan-{mark}",
+        "spec": {"cron": "0 3 * * *"},
+        "action": {"workflow_type": "night", "task_queue": "flows"},
+    }
+    await api.ok("POST", "/v1/schedules", json=schedule)
     token = (await api.ok("POST", "/v1/tokens", json={"name": "second", "role": "viewer"}))["token"]["id"]
     await api.ok("POST", "/v1/queues/paused/pause")
     gone = (await api.service.tenant()).tenant
@@ -110,13 +138,14 @@ async def furnished(api: Any) -> dict[str, str]:
     return {
         "tenant": mark, "token": token, "definition": f"wf-{mark}", "execution": execution, "leased": item,
         "dead": f"dead-{mark}", "open": f"open-{mark}", "job": job,
-        "run": run, "task": task["task_id"],
+        "run": run, "task": task["task_id"], "schedule": f"plan-{mark}", "activity": activity["id"],
     }  # fmt: skip
 
 
 async def picture(api: Any, ids: dict[str, str]) -> list[Any]:
     """Everything that A can see of itself."""
     paths = ["executions", "events", "work-items", "dead-letters", "queues", "tokens", "definitions", "audit"]
+    paths.append("schedules")
     seen = [await api.ok("GET", f"/v1/{path}") for path in paths]
     seen.append(await api.ok("GET", f"/v1/executions/{ids['execution']}"))
     seen.append(await api.ok("GET", f"/v1/executions/{ids['execution']}/snapshots"))

@@ -1,8 +1,11 @@
 """What administrators and tenants may rely on: made, changed, suspended, limited, deleted."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -317,6 +320,17 @@ OURS_ALONE = {"sweep_leases", "secrets"}
 MADE_UP = {"TEXT": "'x'", "INTEGER": "1", "BLOB": "'{}'"}
 
 
+@contextlib.asynccontextmanager
+async def at_large(service: Service) -> AsyncIterator[Any]:
+    """A connection to the service's Postgres that no fence holds back: what it does not see is not there."""
+    db = await asyncpg.connect(service.services.settings.database_url)
+    try:
+        assert await db.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+        yield db
+    finally:
+        await db.close()
+
+
 async def rows_of(service: Service, tenant: str) -> dict[str, int]:
     """How many rows a tenant has in each table that the store itself says has a tenant_id."""
     backend = service.services.backend
@@ -329,7 +343,7 @@ async def rows_of(service: Service, tenant: str) -> dict[str, int]:
             name: db.execute(f"SELECT count(*) FROM {name} WHERE tenant_id = ?", (tenant,)).fetchone()[0]
             for name in names
         }
-    async with backend._pool.acquire() as db:
+    async with at_large(service) as db:
         having = "column_name = 'tenant_id' AND table_schema = 'public'"
         tables = f"SELECT table_name FROM information_schema.columns WHERE {having}"
         names = [row[0] for row in await db.fetch(tables)]
@@ -351,6 +365,9 @@ async def fill(api: Api) -> None:
     await started(api, run_timeout_ms=3_600_000)
     [task] = await tasks(api)
     await submit(api, task, {"type": "RecordSideEffect", "seq": 1, "name": "n", "value": 1})
+    plan = {"schedule_id": "plan", "spec": {"cron": "0 3 * * *"}, "action": {"workflow_type": "o", "task_queue": "t"}}
+    await api.ok("POST", "/v1/schedules", json=plan)
+    await api.ok("POST", "/v1/schedules/plan/trigger")
     await api.service.services.backend.write(lambda tx: trim(tx, api.tenant, api.clock.now + 1))
     await SharedRates(api.service.services.backend).take(api.tenant, Rate(1, 1), api.clock.now)
     for table, count in (await rows_of(api.service, api.tenant)).items():
@@ -372,7 +389,7 @@ async def behind(service: Service, statement: str) -> None:
     if backend.name == "sqlite":
         backend._db.execute(statement)
     else:
-        async with backend._pool.acquire() as db:
+        async with at_large(service) as db:
             await db.execute(statement)
 
 

@@ -10,6 +10,7 @@ import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -359,7 +360,7 @@ async def test_a_connection_plans_anew_once_its_plans_are_a_second_old(monkeypat
     """A plan that was made while a table was empty must not serve it when it is not."""
     now = 100.0
     monkeypatch.setattr("backends.postgres.time.monotonic", lambda: now)
-    backend, one, other = PostgresBackend("", None, 1), Heard(1), Heard(2)
+    backend, one, other = PostgresBackend("", SimpleNamespace(get_max_size=lambda: 4), 1), Heard(1), Heard(2)
     for connection, at, told in ((one, 100.0, 1), (one, 100.5, 1), (other, 100.5, 1), (one, 101.0, 2), (one, 101.5, 2)):
         now = at
         await backend._plan_anew(connection)

@@ -111,3 +111,9 @@ async def test_an_execution_without_a_workflow_has_no_timers(api: Api) -> None:
     made = await api.start()
     body = {"seq": 1, "duration_ms": 1}
     await api.refused("POST", f"/v1/executions/{made['execution_id']}/timers", "not-found", json=body)
+
+
+async def test_a_request_to_cancel_disarms_however_many_are_pending(api: Api) -> None:
+    run = await waiting(api, *(timer(seq, duration_ms=10) for seq in range(50)))
+    await api.ok("POST", f"/v1/executions/{run}/cancel", json={})
+    assert (await kinds(api, run)).count("timer.cancelled") == 50

@@ -1,0 +1,207 @@
+"""Activities over HTTP."""
+
+from typing import Any
+
+import msgspec
+
+from backends.protocol import Row, Tx
+from service.activities.model import (
+    KIND,
+    ClaimActivities,
+    CompleteActivity,
+    FailActivity,
+    HeartbeatActivity,
+    NewActivity,
+    Scheduled,
+    name_of,
+)
+from service.activities.rules import as_work, status_of, task_queue
+from service.errors import not_found
+from service.http.endpoint import Call, Endpoint, command, decode
+from service.kernel.raw import shown
+from service.work.model import Claimed, Claims, Renewed, Settled
+from service.work.waiting import claimed
+
+CLAIM = msgspec.json.Decoder(ClaimActivities)
+
+
+class ClaimedActivity(msgspec.Struct, frozen=True):
+    """An attempt at an activity as its worker sees it; `details` are the last ones of the attempts before."""
+
+    id: str
+    execution_id: str
+    seq: int
+    name: str
+    task_queue: str
+    input: msgspec.Raw | None
+    attempt: int
+    max_attempts: int
+    epoch: int
+    expires_at: int
+    details: msgspec.Raw | None
+
+
+class ClaimedActivities(msgspec.Struct, frozen=True):
+    """What a claim of activities got, best first; empty when there is nothing."""
+
+    items: list[ClaimedActivity]
+
+
+class ShownActivity(msgspec.Struct, frozen=True):
+    """An activity with everything that is known of its attempts.
+
+    `status` is `ready` (perhaps for later, see `ready_at`) or `leased` while it is open, then `completed`, `failed`,
+    `timed_out`, `cancelled`, or `closed` when its run ended before it.
+    """
+
+    id: str
+    execution_id: str
+    seq: int
+    name: str
+    task_queue: str
+    status: str
+    ready_at: int
+    attempt: int
+    max_attempts: int
+    lease: dict[str, Any] | None
+    details: msgspec.Raw | None
+    errors: msgspec.Raw
+    input: msgspec.Raw | None
+    result: msgspec.Raw | None
+    cancel_requested: bool
+    created_at: int
+    settled_at: int | None
+
+
+async def claim(call: Call) -> Any:
+    """Claim activities of names that this worker can run."""
+    found = await claimed(call, as_work(decode(CLAIM, call.body)))
+    if not isinstance(found, Claims):  # the stored answer to a request that is repeated
+        return found
+    return ClaimedActivities([handed(item) for item in found.items if item.drives == KIND])
+
+
+def handed(item: Claimed) -> ClaimedActivity:
+    """A claimed item as an attempt at an activity."""
+    name, seq = name_of(item.node_id)
+    return ClaimedActivity(
+        item.id, item.execution_id or "", seq, name, task_queue(item.queue), item.payload, item.attempt,
+        item.max_attempts, item.epoch, item.expires_at, item.progress,
+    )  # fmt: skip
+
+
+async def get(call: Call) -> ShownActivity:
+    """One activity; a worker sees those of its queues."""
+    tenant = call.who.tenant_id
+
+    async def read(tx: Tx) -> tuple[Row | None, Row | None]:
+        item = await tx.one("read_activity", tenant_id=tenant, id=call.path["id"])
+        if item is None or item[4] != KIND:
+            return None, None
+        seq = name_of(item[2])[1]
+        return item, await tx.one("read_activity_step", tenant_id=tenant, execution_id=item[1], seq=seq)
+
+    item, step = await call.services.backend.read(read, tenants=call.who.reach)
+    if item is None or step is None or not call.who.may_use(item[3]):
+        raise not_found("activity", call.path["id"])
+    return show(item, step[0])
+
+
+def show(row: Row, status: str) -> ShownActivity:
+    """A stored row as it is answered."""
+    name, seq = name_of(row[2])
+    lease = {"worker_id": row[9], "epoch": row[10], "expires_at": row[11]} if row[5] == "leased" else None
+    return ShownActivity(
+        id=row[0],
+        execution_id=row[1],
+        seq=seq,
+        name=name,
+        task_queue=task_queue(row[3]),
+        status=status_of(status, row[5]),
+        ready_at=row[6],
+        attempt=row[7],
+        max_attempts=row[8],
+        lease=lease,
+        details=shown(row[12]),
+        errors=shown(row[13]) or msgspec.Raw(b"[]"),
+        input=shown(row[14]),
+        result=shown(row[15]),
+        cancel_requested=row[16] is not None,
+        created_at=row[17],
+        settled_at=row[18],
+    )
+
+
+LEASE_ERRORS = ("not-found", "lease/stale", "lease/not-held", "lease/settled")
+ENDPOINTS = [
+    Endpoint(
+        "POST",
+        "/v1/executions/{id}/activities",
+        "scheduleActivity",
+        "execution.write",
+        "Have an activity done for a run",
+        command(NewActivity, execution_id="id"),
+        reply=Scheduled,
+        body=NewActivity,
+        created=True,
+        errors=(
+            "not-found", "execution/terminal", "workflow/nondeterminism", "limit/payload-bytes",
+            "limit/events-per-execution",
+        ),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/activities:claim",
+        "claimActivities",
+        "work.claim",
+        "Claim activities that this worker can run",
+        claim,
+        reply=ClaimedActivities,
+        body=ClaimActivities,
+        errors=("auth/queue",),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/activities/{id}",
+        "getActivity",
+        "work.read",
+        "Read an activity and its attempts",
+        get,
+        reply=ShownActivity,
+        writes=False,
+        errors=("not-found",),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/activities/{id}/complete",
+        "completeActivity",
+        "work.claim",
+        "Settle an activity as done; its workflow is told",
+        command(CompleteActivity, id="id"),
+        reply=Settled,
+        body=CompleteActivity,
+        errors=(*LEASE_ERRORS, "limit/payload-bytes"),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/activities/{id}/fail",
+        "failActivity",
+        "work.claim",
+        "Settle an attempt as failed: tried again, or its workflow is told",
+        command(FailActivity, id="id"),
+        reply=Settled,
+        body=FailActivity,
+        errors=(*LEASE_ERRORS, "limit/payload-bytes"),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/activities/{id}/heartbeat",
+        "heartbeatActivity",
+        "work.claim",
+        "Give a sign of life, keep details, hear whether to stop",
+        command(HeartbeatActivity, id="id"),
+        reply=Renewed,
+        body=HeartbeatActivity,
+        errors=(*LEASE_ERRORS, "limit/payload-bytes"),
+    ),
+]  # fmt: skip

@@ -1,0 +1,397 @@
+"""How a run goes on in another: pure decisions over the rows of a batch."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from service.chains.model import RESET_MAX, ContinueAsNew, ContinueRun, Next, ResetRun, next_id
+from service.errors import StateError, invalid
+from service.executions import rules as executions
+from service.executions.model import ENDED, Attributed, Execution, State
+from service.history.fold import fold
+from service.history.model import LoggedEvent
+from service.history.rules import logged
+from service.kernel.command import Rule
+from service.kernel.events import append
+from service.kernel.json import fingerprint, merge_patch
+from service.kernel.principal import Principal, Standing
+from service.kernel.raw import ABSENT, encoded
+from service.kernel.tables import Wanted
+from service.kernel.view import View
+from service.runs.commands import ONE
+from service.runs.model import Continued, Failing, Link, Ordered, Run, StartLinked, Step
+from service.runs.rules import CancelBody, Options, head, need_run, request_cancel, wake
+from service.work.rules import DEFAULT_RETRY, MAX_ATTEMPTS, backoff
+
+# ── the next run ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def linked_start(view: View, execution: Execution, id: str, said: str, link: Link) -> StartLinked:
+    """A start that carries everything over but the input; `said` recognises it when it is asked for again."""
+    run = need_run(view, execution.tenant_id, execution.id)
+    options = msgspec.json.decode(run.options, type=Options)
+    kept = view.get(Attributed, execution.tenant_id, execution.id)
+    labels, attributes = (kept.labels, kept.attributes) if kept is not None else (None, None)
+    return StartLinked(
+        workflow_id=execution.workflow_id,
+        version=execution.version,
+        execution_id=id,
+        namespace=execution.namespace,
+        parent_id=execution.parent_id,
+        labels=msgspec.json.decode(labels or b"{}"),
+        attributes=msgspec.json.decode(attributes or b"{}"),
+        task_queue=execution.queue,
+        memo=msgspec.Raw(run.memo or b""),
+        execution_timeout_ms=options.execution_timeout_ms,
+        run_timeout_ms=options.run_timeout_ms,
+        task_timeout_ms=options.task_timeout_ms,
+        workflow_retry=options.retry,
+        workflow_max_attempts=options.max_attempts,
+        digest=said,
+        link=msgspec.structs.replace(
+            link,
+            first_id=run.first_id,
+            previous_id=run.id,
+            place=run.place + 1,
+            parent_seq=run.parent_seq,
+            close_policy=run.close_policy,
+            expires_at=options.expires_at,
+        ),
+    )
+
+
+def reserve(view: View, run: Run, id: str) -> None:
+    """Write down where the run goes on, before it ends: so that nobody is told of that end. 409 if the id is taken."""
+    if view.get(Execution, run.tenant_id, id) is not None:
+        raise StateError("execution/conflict", f"The next run's id {id!r} is another execution's.")
+    view.put(msgspec.structs.replace(run, next_id=id))
+
+
+def begin(view: View, execution: Execution, start: StartLinked, carried: Iterable[LoggedEvent]) -> None:
+    """The next run, with what the one before had not seen; whoever knows the one before is told."""
+    tenant, id = execution.tenant_id, start.execution_id or ""
+    executions.start(view, start)
+    view.tell(Continued(tenant, execution.id, id))
+    for event in carried:
+        hand_on(view, tenant, id, event)
+
+
+def hand_on(view: View, tenant_id: str, id: str, event: LoggedEvent) -> None:
+    """A signal, or a request to cancel, of the run before."""
+    execution = head(view, tenant_id, id)
+    if event.kind == "signal.received":
+        append(view, execution, event.kind, event.body)
+        wake(view, tenant_id, id)
+    elif event.kind == "workflow.cancel_requested":
+        request_cancel(view, execution, msgspec.json.decode(event.body or b"{}", type=CancelBody).reason)
+
+
+def unseen(view: View, execution: Execution, run: Run) -> list[LoggedEvent]:
+    """The signals and requests to cancel that the workflow had not seen when it last submitted."""
+    if run.woken_at <= run.seen:
+        return []
+    found = log_of(view, execution, run.seen + 1, execution.sequence)
+    return [event for event in found if event.kind in ("signal.received", "workflow.cancel_requested")]
+
+
+def log_of(view: View, execution: Execution, first: int, last: int) -> list[LoggedEvent]:
+    """The events `first` to `last` of a log, this batch's included; only these are read."""
+    tenant, id = execution.tenant_id, execution.id
+    fresh = {event.sequence: logged(event) for event in view.appended(tenant, id)}
+    wanted = range(first, last + 1)
+    view.expect(*((LoggedEvent, (tenant, id, sequence)) for sequence in wanted if sequence not in fresh))
+    found = (fresh.get(sequence) or view.get(LoggedEvent, tenant, id, sequence) for sequence in wanted)
+    return [event for event in found if event is not None]
+
+
+class ContinuedBody(msgspec.Struct, frozen=True):
+    """Body of `workflow.continued_as_new`."""
+
+    next_id: str
+    workflow_type: str
+
+
+class RetriedBody(msgspec.Struct, frozen=True):
+    """Body of `workflow.retry_scheduled`; `at` is when the next attempt's first task is handed out."""
+
+    next_id: str
+    attempt: int
+    at: int
+
+
+class StartedWith(msgspec.Struct, frozen=True):
+    """The part of `execution.started` that another attempt needs."""
+
+    input: msgspec.Raw = ABSENT
+
+
+# ── continue ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ordered(view: View, fact: Ordered) -> None:
+    """A workflow goes on in a new run."""
+    go_on(view, head(view, fact.tenant_id, fact.execution_id), fact.command)
+
+
+def continue_keys(command: ContinueRun, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The execution, its run, what is carried over, whatever has the next run's id."""
+    yield Execution, (who.tenant_id, command.execution_id)
+    yield Run, (who.tenant_id, command.execution_id)
+    yield from ContinueAsNew().wants(who.tenant_id, command.execution_id)
+
+
+def continue_run(view: View, command: ContinueRun) -> Next:
+    """A run continued from outside: the same as the workflow's command; the same again answers the same."""
+    execution = executions.need(view, command.execution_id)
+    run = need_run(view, execution.tenant_id, execution.id)
+    said = ContinueAsNew(command.input, command.workflow_type, command.task_queue)
+    if execution.status in ENDED:
+        if run.next_id is None or head(view, run.tenant_id, run.next_id).digest != digest_of(said):
+            raise executions.ended(execution)
+        return Next(execution.id, run.next_id, False)
+    go_on(view, execution, said)
+    return Next(execution.id, next_id(execution.id))
+
+
+def digest_of(command: ContinueAsNew) -> str:
+    """What a command to continue says."""
+    return fingerprint("continue", encoded(command))
+
+
+def go_on(view: View, execution: Execution, command: ContinueAsNew) -> None:
+    """Close the run as completed, its successor named in its log, and begin the successor."""
+    tenant, id = execution.tenant_id, next_id(execution.id)
+    run = need_run(view, tenant, execution.id)
+    carried = unseen(view, execution, run)
+    start = msgspec.structs.replace(linked_start(view, execution, id, digest_of(command), Link()), input=command.input)
+    if command.task_queue is not None:
+        start = msgspec.structs.replace(start, task_queue=command.task_queue)
+    if command.workflow_type not in (None, execution.workflow_id):
+        start = msgspec.structs.replace(start, workflow_id=command.workflow_type, version=None)
+    reserve(view, run, id)
+    body = encoded(ContinuedBody(id, start.workflow))
+    execution = append(view, execution, "workflow.continued_as_new", body, closing=True)
+    begin(view, executions.move(view, execution, "completed"), start, carried)
+
+
+# ── try again ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def failing(view: View, fact: Failing) -> None:
+    """A workflow that fails and may be tried again: the run fails, and another attempt begins after the backoff."""
+    execution = fact.execution
+    run = need_run(view, execution.tenant_id, execution.id)
+    options = msgspec.json.decode(run.options, type=Options)
+    delay = delay_before_next(view, run, options, fact)
+    if delay is None:
+        return
+    tenant, id = execution.tenant_id, next_id(execution.id)
+    view.expect((Attributed, (tenant, execution.id)), (Execution, (tenant, id)), (Run, (tenant, id)))
+    (first,) = log_of(view, execution, 1, 1)
+    carried = unseen(view, execution, run)
+    link = Link(attempt=run.attempt + 1, delay_ms=delay)
+    start = linked_start(view, execution, id, fingerprint("retry", execution.id), link)
+    start = msgspec.structs.replace(start, input=msgspec.json.decode(first.body or b"{}", type=StartedWith).input)
+    reserve(view, run, id)
+    body = encoded(RetriedBody(id, link.attempt, view.now + delay))
+    execution = append(view, execution, "workflow.retry_scheduled", body, closing=True)
+    begin(view, executions.move(view, execution, "failed", None, fact.error), start, carried)
+
+
+def delay_before_next(view: View, run: Run, options: Options, fact: Failing) -> int | None:
+    """Milliseconds until the next attempt, or None if there is none: not asked for, used up, stopped, or too late."""
+    if (options.retry is None and options.max_attempts is None) or not fact.command.retryable:
+        return None
+    retry = options.retry or DEFAULT_RETRY
+    used_up = run.attempt >= (options.max_attempts or MAX_ATTEMPTS)
+    if used_up or run.cancel_requested_at is not None or fact.command.error.type in retry.non_retryable:
+        return None
+    delay = backoff(retry, run.attempt, view.chance)
+    late = options.expires_at is not None and view.now + delay >= options.expires_at
+    return None if late else delay
+
+
+# ── reset ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+BEGINS = {"activity.scheduled": "activity", "timer.scheduled": "timer", "child.started": "child"}
+"""The events that begin a step which takes time, and its kind."""
+ENDS = frozenset(
+    f"{kind}.{end}"
+    for kind, ends in {
+        "activity": "completed failed timed_out cancelled",
+        "timer": "fired cancelled",
+        "child": "completed failed cancelled terminated timed_out",
+        "side_effect": "recorded",
+        "signal": "sent failed",
+    }.items()
+    for end in ends.split()
+)
+"""The events that end a step; the kind is the first word."""
+LEFT_OUT = ("workflow.", "snapshot.", "work.", "execution.")
+"""Families of events that say how the old run was driven, not what the workflow knows."""
+
+
+class ResetBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of `workflow.reset`, in the log of the run that was reset."""
+
+    next_id: str
+    to_sequence: int
+    reason: str | None = None
+
+
+class Began(msgspec.Struct, frozen=True):
+    """The part of `execution.started` that a reset needs."""
+
+    input: msgspec.Raw = ABSENT
+    state: msgspec.Raw = ABSENT
+    labels: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
+
+
+class Prefix(msgspec.Struct, frozen=True):
+    """The log up to the point of a reset: which steps had ended by then, which were pending."""
+
+    events: Sequence[LoggedEvent]
+    ended: frozenset[tuple[str, int]]
+    pending: frozenset[tuple[str, int]]
+
+
+class StepBody(msgspec.Struct, frozen=True):
+    """The part of a step's events that names it."""
+
+    seq: int
+
+
+def reset_keys(command: ResetRun, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The execution, its run, what is carried over, whatever has the new run's id."""
+    yield Execution, (who.tenant_id, command.execution_id)
+    yield Run, (who.tenant_id, command.execution_id)
+    yield Attributed, (who.tenant_id, command.execution_id)
+    yield Execution, (who.tenant_id, reset_id(command))
+
+
+def reset_id(command: ResetRun) -> str:
+    """The id of the run that a reset begins."""
+    return fingerprint(command.execution_id, "reset", command.to_sequence, command.reason)
+
+
+def reset(view: View, command: ResetRun) -> Next:
+    """A new run from a prefix of the log; the old one, if it is open, is terminated. The same again is a no-op."""
+    execution = executions.need(view, command.execution_id)
+    run, id = need_run(view, execution.tenant_id, execution.id), reset_id(command)
+    if run.next_id == id:
+        return Next(execution.id, id, False)
+    refuse(execution, run, command)
+    log = log_of(view, execution, 1, execution.sequence)
+    prefix, later = prefix_of(log[: command.to_sequence]), log[command.to_sequence :]
+    steps = steps_of(view, execution, prefix)
+    start = start_of(view, execution, run, id, prefix)
+    reserve(view, run, id)
+    if execution.status not in ENDED:
+        body = encoded(ResetBody(id, command.to_sequence, command.reason))
+        execution = append(view, execution, "workflow.reset", body, closing=True)
+        execution = executions.move(view, execution, "terminated", None, None, command.reason)
+    begin(view, execution, start, ())
+    replay(view, execution.tenant_id, id, prefix, steps)
+    for event in later:
+        if event.kind == "signal.received":
+            append(view, head(view, execution.tenant_id, id), event.kind, event.body)
+    wake(view, execution.tenant_id, id)
+    return Next(execution.id, id)
+
+
+def refuse(execution: Execution, run: Run, command: ResetRun) -> None:
+    """422 for a point that is not in the log, or a log too long; 409 for a run that goes on in another."""
+    if command.to_sequence > execution.sequence:
+        raise invalid([("/to_sequence", f"the log ends at {execution.sequence}")])
+    if execution.sequence > RESET_MAX:
+        raise invalid([("/to_sequence", f"a log of more than {RESET_MAX} events cannot be reset")])
+    if run.next_id is not None:
+        raise StateError(
+            "execution/conflict",
+            f"The run goes on in {run.next_id!r} already; reset the last run of the chain.",
+            current_status=execution.status,
+            next_id=run.next_id,
+        )
+
+
+def prefix_of(events: Sequence[LoggedEvent]) -> Prefix:
+    """What a log says of the workflow's steps."""
+    began: set[tuple[str, int]] = set()
+    ended: set[tuple[str, int]] = set()
+    for event in events:
+        if event.kind in BEGINS or event.kind in ENDS:
+            step = (event.kind.partition(".")[0], msgspec.json.decode(event.body or b"", type=StepBody).seq)
+            (began if event.kind in BEGINS else ended).add(step)
+    return Prefix(events, frozenset(ended), frozenset(began - ended))
+
+
+def steps_of(view: View, execution: Execution, prefix: Prefix) -> dict[tuple[str, int], Step]:
+    """The steps of a prefix, by kind and counter."""
+    keys = sorted(prefix.ended | prefix.pending)
+    view.expect(*((Step, (execution.tenant_id, execution.id, *key)) for key in keys))
+    found = {key: view.get(Step, execution.tenant_id, execution.id, *key) for key in keys}
+    return {key: step for key, step in found.items() if step is not None}
+
+
+def start_of(view: View, execution: Execution, run: Run, id: str, prefix: Prefix) -> Any:
+    """The start of the new run: the input of the old one, and labels and attributes as they were at the point."""
+    began = msgspec.json.decode(prefix.events[0].body or b"{}", type=Began)
+    labels, attributes, memo = began.labels, began.attributes, run.memo
+    for event in prefix.events:
+        if event.kind == "attributes.set":
+            patch = msgspec.json.decode(event.body or b"{}", type=Began)
+            labels, attributes = merge_patch(labels, patch.labels), merge_patch(attributes, patch.attributes)
+        elif event.kind == "memo.set":
+            memo = event.body
+    return msgspec.structs.replace(
+        linked_start(view, execution, id, fingerprint("reset", id), Link(attempt=run.attempt)),
+        input=began.input,
+        state=began.state,
+        labels=labels,
+        attributes=attributes,
+        memo=msgspec.Raw(memo or b""),
+    )
+
+
+def replay(view: View, tenant_id: str, id: str, prefix: Prefix, steps: dict[tuple[str, int], Step]) -> None:
+    """The prefix in the new log: what has ended is copied, what was pending is asked for anew, after it."""
+    for event in prefix.events:
+        if not event.kind.startswith(LEFT_OUT) and not begins_pending(event, prefix):
+            append(view, head(view, tenant_id, id), event.kind, event.body, node_id=event.node_id)
+    keep_state(view, tenant_id, id, prefix)
+    for key, step in steps.items():
+        if key in prefix.ended:
+            view.add(msgspec.structs.replace(step, execution_id=id))
+    for key, step in steps.items():
+        if key in prefix.pending:
+            asked = ONE.decode(step.said)
+            view.tell(Ordered(tenant_id, id, asked), of=type(asked))
+
+
+def begins_pending(event: LoggedEvent, prefix: Prefix) -> bool:
+    """Whether the event begins a step that was pending at the point."""
+    kind = BEGINS.get(event.kind)
+    return kind is not None and (kind, msgspec.json.decode(event.body or b"", type=StepBody).seq) in prefix.pending
+
+
+def keep_state(view: View, tenant_id: str, id: str, prefix: Prefix) -> None:
+    """The state as the prefix adds up to it, if it writes any."""
+    if not any(event.kind.startswith("state.") for event in prefix.events):
+        return
+    new = State(tenant_id, id, encoded(fold(prefix.events).state), head(view, tenant_id, id).sequence)
+    if prefix_has_state(prefix):
+        view.put(new)
+    else:
+        view.add(new)
+
+
+def prefix_has_state(prefix: Prefix) -> bool:
+    """Whether the start itself wrote a state."""
+    return bool(msgspec.json.decode(prefix.events[0].body or b"{}", type=Began).state)
+
+
+RULES = [Rule(ContinueRun, continue_run, continue_keys), Rule(ResetRun, reset, reset_keys)]
+LISTENERS = [(ContinueAsNew, ordered), (Failing, failing)]

@@ -1,0 +1,91 @@
+"""Activities that are taken back: what waits is withdrawn, what is under way is told and ends in its own time."""
+
+from typing import Any
+
+import pytest
+
+from tests.activities.hands import activity, claimed, kinds, shown, tell, waiting
+from tests.conftest import Api, Clock
+from tests.runs.engine import reclaim, ring, started, submit, tasks
+
+
+def cancel(seq: int = 1) -> dict[str, Any]:
+    """A command that takes an activity back."""
+    return {"type": "CancelActivity", "seq": seq}
+
+
+async def ordering(api: Api, run: str, *made: dict[str, Any]) -> Any:
+    """The workflow of a waiting run is woken and asks for these."""
+    await api.ok("POST", f"/v1/executions/{run}/signals/go", json={})
+    (task,) = await tasks(api)
+    return await submit(api, task, *made)
+
+
+async def test_an_activity_that_waits_is_withdrawn_and_its_workflow_sees_it(api: Api, clock: Clock) -> None:
+    run = await waiting(api, activity(1, schedule_to_start_ms=1_000), activity(2))
+    told = await ordering(api, run, cancel(1), cancel(1), cancel(9))
+    assert told["task_id"] is not None
+    assert (await kinds(api, run))[-1] == "activity.cancelled"
+    (item,) = await claimed(api)
+    assert item["seq"] == 2
+    clock.advance(1_000)
+    await ring(api)
+    assert (await kinds(api, run)).count("activity.cancelled") == 1
+    assert "activity.timed_out" not in await kinds(api, run)
+
+
+async def test_an_activity_asked_for_and_taken_back_at_once_is_never_handed_out(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    await submit(api, task, activity(), cancel())
+    assert await claimed(api) == []
+    assert await kinds(api, run) == ["activity.scheduled", "activity.cancelled"]
+
+
+async def test_fifty_activities_are_taken_back_in_one_submission(api: Api) -> None:
+    run = await waiting(api, *(activity(seq) for seq in range(50)))
+    await ordering(api, run, *(cancel(seq) for seq in range(50)))
+    assert (await kinds(api, run)).count("activity.cancelled") == 50
+    assert await claimed(api) == []
+
+
+async def test_an_activity_under_way_is_told_at_its_heartbeat_and_may_still_succeed(api: Api) -> None:
+    run = await waiting(api, activity())
+    (item,) = await claimed(api)
+    await ordering(api, run, cancel())
+    assert "activity.cancelled" not in await kinds(api, run)
+    assert (await tell(api, item, "heartbeat"))["cancel_requested"] is True
+    assert (await shown(api, item))["cancel_requested"] is True
+    await tell(api, item, "complete", result=1)
+    assert (await kinds(api, run))[-1] == "activity.completed"
+
+
+@pytest.mark.parametrize("how", ["fail", "lease", "deadline"])
+async def test_an_activity_that_was_told_to_stop_is_not_tried_again(how: str, api: Api, clock: Clock) -> None:
+    run = await waiting(api, activity(start_to_close_ms=10_000))
+    (item,) = await claimed(api, lease_ms=5_000 if how == "lease" else 60_000)
+    await ordering(api, run, cancel())
+    if how == "fail":
+        told = await tell(api, item, "fail", error={"type": "stopped"})
+        assert (told["outcome"], told["status"]) == ("cancelled", "cancelled")
+        assert await tell(api, item, "fail", error={"type": "stopped"}) == told
+    clock.advance(10_000)
+    await reclaim(api)
+    await ring(api)
+    assert (await kinds(api, run)).count("activity.cancelled") == 1
+    assert (await kinds(api, run))[-1] == "activity.cancelled"
+    assert (await shown(api, item))["status"] == "cancelled"
+    assert await claimed(api) == []
+    assert (await api.ok("GET", "/v1/dead-letters"))["items"] == []
+
+
+async def test_a_run_that_is_asked_to_stop_asks_its_activities(api: Api) -> None:
+    run = await waiting(api, *(activity(seq) for seq in range(30)))
+    (item,) = await claimed(api, max_items=1)
+    await api.ok("POST", f"/v1/executions/{run}/cancel", json={})
+    assert (await kinds(api, run)).count("activity.cancelled") == 29
+    assert await claimed(api) == []
+    assert (await tell(api, item, "heartbeat"))["cancel_requested"] is True
+    (task,) = await tasks(api)
+    assert (await submit(api, task, {"type": "CancelWorkflow"}))["status"] == "cancelled"
+    assert (await shown(api, item))["status"] == "closed"

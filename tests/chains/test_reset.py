@@ -1,0 +1,103 @@
+"""Reset: a new run knows what the old one knew at that point, asks anew for what was pending, and is linked to it."""
+
+from typing import Any
+
+from tests.chains.test_behaviour import chain, kinds
+from tests.conftest import Api, Clock
+from tests.runs.engine import ring, started, submit, tasks
+
+
+def effect(seq: int, value: Any) -> dict[str, Any]:
+    """A command that keeps a value."""
+    return {"type": "RecordSideEffect", "seq": seq, "name": "uuid", "value": value}
+
+
+def timer(seq: int, ms: int) -> dict[str, Any]:
+    """A command that sets a timer."""
+    return {"type": "ScheduleTimer", "seq": seq, "duration_ms": ms}
+
+
+async def worked(api: Api, clock: Clock) -> str:
+    """A run with a side effect (2), a fired timer (3, 5), a pending one (4), a signal (6), an effect (7)."""
+    run = await started(api, input=1, memo="m", attributes={"customer": "c"}, state={"n": 0})
+    (task,) = await tasks(api)
+    await submit(api, task, effect(1, "a"), timer(1, 10), timer(2, 1_000))
+    clock.advance(10)
+    await ring(api)
+    await api.ok("POST", f"/v1/executions/{run}/signals/go")
+    (task,) = await tasks(api)
+    await submit(api, task, effect(2, "b"))
+    assert await kinds(api, run) == [
+        "side_effect.recorded", "timer.scheduled", "timer.scheduled", "timer.fired", "signal.received",
+        "side_effect.recorded",
+    ]  # fmt: skip
+    return run
+
+
+async def test_a_reset_run_has_the_prefix_and_asks_anew_for_what_was_pending(api: Api, clock: Clock) -> None:
+    run = await worked(api, clock)
+    said = {"to_sequence": 5, "reason": "bad release"}
+    made = await api.ok("POST", f"/v1/executions/{run}/reset", json=said)
+    assert [(one["status"], one["next_id"]) for one in await chain(api, run)] == [
+        ("terminated", made["next_id"]), ("running", None),
+    ]  # fmt: skip
+    assert (await kinds(api, run))[-2:] == ["workflow.reset", "execution.terminated"]
+    (task,) = await tasks(api)
+    assert task["execution_id"] == made["next_id"]
+    assert [(event["kind"], event["body"].get("seq")) for event in task["history"]] == [
+        ("execution.started", None), ("side_effect.recorded", 1), ("timer.scheduled", 1), ("timer.fired", 1),
+        ("timer.scheduled", 2), ("signal.received", None),
+    ]  # fmt: skip
+    assert (task["memo"], task["history"][0]["body"]["input"]) == ("m", 1)
+    told = await submit(api, task, effect(1, "a"), timer(1, 10), timer(2, 1_000), effect(2, "c"))
+    assert told["sequence"] == 7
+    clock.advance(999)
+    await ring(api)
+    assert (await kinds(api, made["next_id"])).count("timer.fired") == 1
+    clock.advance(1)
+    await ring(api)
+    assert (await kinds(api, made["next_id"])).count("timer.fired") == 2
+
+
+async def test_the_same_reset_again_is_the_same_and_another_is_refused(api: Api, clock: Clock) -> None:
+    run = await worked(api, clock)
+    path = f"/v1/executions/{run}/reset"
+    made = await api.ok("POST", path, json={"to_sequence": 2})
+    assert await api.ok("POST", path, json={"to_sequence": 2}) == made | {"created": False}
+    said = await api.refused("POST", path, "execution/conflict", json={"to_sequence": 3})
+    assert said["next_id"] == made["next_id"]
+
+
+async def test_a_run_that_has_ended_is_reset_too(api: Api, clock: Clock) -> None:
+    run = await worked(api, clock)
+    await api.ok("POST", f"/v1/executions/{run}/state:append", json={"path": "/list", "value": 1})
+    await api.ok("PATCH", f"/v1/executions/{run}/attributes", json={"attributes": {"customer": "d", "more": 1}})
+    await api.ok("POST", f"/v1/executions/{run}/terminate", json={})
+    made = await api.ok("POST", f"/v1/executions/{run}/reset", json={"to_sequence": 10})
+    found = await api.ok("GET", f"/v1/executions/{made['next_id']}")
+    assert (found["status"], found["state"]) == ("running", {"n": 0, "list": [1]})
+    assert found["attributes"] == {"customer": "d", "more": 1}
+    await api.ok("PUT", f"/v1/executions/{made['next_id']}/snapshots/{found['sequence']}")
+    assert (await api.ok("GET", f"/v1/executions/{made['next_id']}/snapshots:latest"))["fold"]["state"] == found[
+        "state"
+    ]
+
+
+async def test_a_child_that_is_reset_stays_its_parents(api: Api) -> None:
+    parent = await started(api)
+    (task,) = await tasks(api)
+    await submit(api, task, {"type": "StartChildWorkflow", "seq": 1, "workflow_type": "part", "execution_id": "kid"})
+    await api.ok("POST", "/v1/executions/kid/reset", json={"to_sequence": 1})
+    assert await kinds(api, parent) == ["child.started"]
+    (task,) = await tasks(api, "part")
+    await submit(api, task, {"type": "CompleteWorkflow"})
+    assert await kinds(api, parent) == ["child.started", "child.completed"]
+
+
+async def test_a_point_outside_the_log_is_refused(api: Api) -> None:
+    run = await started(api)
+    await api.refused("POST", f"/v1/executions/{run}/reset", "request/invalid", json={"to_sequence": 2})
+    await api.refused("POST", f"/v1/executions/{run}/reset", "request/invalid", json={"to_sequence": 0})
+    made = await api.start()
+    path = f"/v1/executions/{made['execution_id']}/reset"
+    await api.refused("POST", path, "not-found", json={"to_sequence": 1})

@@ -1,0 +1,173 @@
+"""A tenant that floods keeps nobody else waiting: whose turn it is, not how long it takes."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from service.errors import StateError
+from service.kernel.command import Request
+from service.kernel.principal import internal
+from service.kernel.run import Kernel
+from service.kernel.turns import Turns
+from service.kernel.wake import Wakes
+from service.work.model import EnqueueWork
+from tests.conftest import Api, Service
+
+
+def idle_kernel(**bounds: int) -> Kernel:
+    """A kernel that begins nothing by itself."""
+    nothing: Any = SimpleNamespace(lanes=0)
+    return Kernel(nothing, nothing, {}, **bounds)
+
+
+def submit(kernel: Kernel, tenant: str, count: int = 1) -> None:
+    """Let that many commands of a tenant wait."""
+    for _ in range(count):
+        kernel.submit(Request(internal(tenant), None))
+
+
+def batch(kernel: Kernel) -> list[str]:
+    """Whose commands the next batch takes, in order."""
+    return [request.who.tenant_id for request, _ in kernel._next_batch()]
+
+
+async def test_whoever_comes_behind_a_flood_is_in_the_next_batch() -> None:
+    kernel = idle_kernel(batch_max=64)
+    submit(kernel, "flood", 4_000)
+    for n in range(20):
+        submit(kernel, f"quiet{n}")
+    assert batch(kernel).count("flood") == 64 - 20
+    assert batch(kernel) == ["flood"] * 64
+
+
+async def test_of_more_tenants_than_a_batch_holds_each_has_its_turn_once_a_round() -> None:
+    kernel = idle_kernel(batch_max=4)
+    for name in ("a", "b", "c", "d", "e", "f"):
+        submit(kernel, name, 10)
+    assert [batch(kernel) for _ in range(3)] == [list("abcd"), list("efab"), list("cdef")]
+
+
+async def test_a_flood_fills_half_of_the_room_and_the_next_tenant_finds_some() -> None:
+    kernel = idle_kernel(waiting_max=100)
+    submit(kernel, "flood", 50)
+    with pytest.raises(StateError) as refused:
+        submit(kernel, "flood")
+    assert (refused.value.code, refused.value.facts["retry_after"]) == ("server/busy", 1)
+    submit(kernel, "second", 25)
+    with pytest.raises(StateError):
+        submit(kernel, "second")
+    for n in range(10):
+        submit(kernel, f"quiet{n}")
+
+
+async def test_what_waits_never_grows_past_the_bound_and_its_room_comes_back() -> None:
+    kernel = idle_kernel(waiting_max=20, batch_max=20)
+    for n in range(40):
+        try:
+            submit(kernel, f"t{n}", 2)
+        except StateError:
+            continue
+    assert kernel._count == sum(map(len, kernel._waiting.values())) <= 20
+    while kernel._count:
+        batch(kernel)
+    assert not kernel._waiting, "no tenant is remembered for having waited once"
+    submit(kernel, "t0", 10)
+
+
+async def test_a_request_behind_a_flood_is_answered_before_most_of_it(service: Service, api: Api, other: Api) -> None:
+    kernel, done = service.services.kernel, []
+
+    def enqueue(one: Api) -> "asyncio.Future[Any]":
+        future = kernel.submit(Request(internal(one.tenant), EnqueueWork(queue="q")))
+        future.add_done_callback(lambda _: done.append(one.tenant))
+        return future
+
+    flood = [enqueue(api) for _ in range(2_000)]
+    await enqueue(other)
+    assert done.count(api.tenant) < 1_000
+    await asyncio.gather(*flood)
+
+
+async def test_slow_reads_of_one_tenant_leave_lanes_for_others() -> None:
+    turns, order = Turns(4), []
+
+    async def read(name: str, until: asyncio.Event) -> None:
+        async with turns.of(name):
+            order.append(name)
+            await until.wait()
+
+    end, at_once = asyncio.Event(), asyncio.Event()
+    at_once.set()
+    slow = [asyncio.create_task(read("slow", end)) for _ in range(20)]
+    await asyncio.sleep(0)
+    await asyncio.gather(*(read(f"quiet{n}", at_once) for n in range(8)))
+    assert order.count("slow") == 2, "half of the lanes, whatever waits"
+    end.set()
+    await asyncio.gather(*slow)
+    assert order.count("slow") == 20
+    assert (turns._lanes, turns._waiting, turns._lines, +turns._busy) == (4, 0, {}, {})
+
+
+async def test_lines_are_served_in_turn_and_one_who_left_is_passed_over() -> None:
+    turns, order, gates = Turns(2), [], {}
+
+    async def read(name: str) -> None:
+        async with turns.of(name[0]):
+            order.append(name)
+            await gates.setdefault(name, asyncio.Event()).wait()
+
+    tasks = {name: asyncio.create_task(read(name)) for name in ("a1", "b1", "a2", "a3", "a4", "b2", "c1")}
+    await asyncio.sleep(0)
+    tasks["a2"].cancel()
+    await asyncio.gather(tasks["a2"], return_exceptions=True)
+    for name in ("a1", "b1", "a3", "b2", "c1", "a4"):
+        gates.setdefault(name, asyncio.Event()).set()
+        await tasks[name]
+    assert order == ["a1", "b1", "a3", "b2", "c1", "a4"]
+    assert (turns._lanes, turns._waiting, turns._lines) == (2, 0, {})
+
+
+async def test_reads_that_wait_are_bounded_and_a_tenant_takes_half_of_the_places() -> None:
+    turns, end = Turns(2, waiting=10), asyncio.Event()
+
+    async def read(name: str) -> None:
+        async with turns.of(name):
+            await end.wait()
+
+    flood = [asyncio.create_task(read("flood")) for _ in range(20)]
+    await asyncio.sleep(0)
+    refused = [task.exception() for task in flood if task.done()]
+    assert len(refused) == 20 - 1 - 5
+    assert {type(error) for error in refused} == {StateError}
+    quiet = asyncio.create_task(read("quiet"))
+    await asyncio.sleep(0)
+    assert not quiet.done()
+    end.set()
+    await asyncio.gather(quiet, *(task for task in flood if not task.done()))
+
+
+async def test_waiters_of_one_tenant_leave_places_for_others() -> None:
+    wakes = Wakes(most=10)
+    parked = [wakes.park("work/flood", lambda _: True).__enter__() for _ in range(5)]
+    with pytest.raises(StateError) as refused:
+        wakes.park("work/flood", lambda _: True)
+    assert (refused.value.code, refused.value.facts["retry_after"]) == ("server/busy", 5)
+    with wakes.park("work/quiet", lambda _: True), wakes.park("tail/flood", lambda _: True):
+        pass
+    for place in parked:
+        place.__exit__()
+    assert wakes._count == 0
+
+
+async def test_a_long_poll_beyond_the_places_is_told_to_wait_elsewhere(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.service.services.wakes, "_most", 0)
+    asked = {"worker_id": "w", "queues": ["q"], "wait_ms": 60_000}
+    problem = await api.refused("POST", "/v1/work-items:claim", "server/busy", json=asked)
+    assert (problem["status"], problem["retry_after"]) == (503, 5)
+    run = (await api.start())["execution_id"]
+    await api.refused("GET", f"/v1/executions/{run}/events:tail", "server/busy")
+    assert await api.claim("q") == [], "who does not wait needs no place"
