@@ -10,10 +10,13 @@ so a statement is carried out as if it were not there. Tables are those of the m
 later is fenced by the next `migrate`.
 """
 
+import asyncio
+import random
 import re
 from collections.abc import Collection
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from backends.erasure import keys as tables
@@ -27,6 +30,14 @@ TENANTS, EVERY = "holdfast_tenants", "holdfast_every"
 """The policies of the app role and of the sweep role."""
 SET_OPTION = 160_000
 """Since this version a membership says by itself whether `SET ROLE` may use it."""
+FENCE_LOCK = 7_406_712_002
+RACES = 8
+LOST_RACE = (
+    asyncpg.InternalServerError,  # "tuple concurrently updated": what Postgres says of two grants of one role at once
+    asyncpg.UniqueViolationError,
+    asyncpg.DuplicateObjectError,
+    asyncpg.DeadlockDetectedError,
+)
 LEAVE = "RESET ROLE"
 """Back to who logged in."""
 STATE = """
@@ -54,10 +65,26 @@ class Fence(msgspec.Struct, frozen=True):
         return f"SET {local}ROLE {self.app}; SET {local}holdfast.tenants = '{listed(tenants)}'"
 
     async def raise_up(self, db: Any) -> None:
-        """Make the roles, the policies and the grants that are missing; as the owner of the tables."""
-        if not await self.faults(db):
-            return
+        """Make the roles, the policies and the grants that are missing; as the owner of the tables.
+
+        Roles belong to the whole server: migrators of other databases may be making the same ones, so a lost race is
+        run again.
+        """
+        for attempt in range(RACES):
+            try:
+                if await self.faults(db):
+                    await self._raise(db)
+                return
+            except LOST_RACE:
+                if attempt == RACES - 1:
+                    raise
+                await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
+
+    async def _raise(self, db: Any) -> None:
         async with db.transaction():
+            await db.execute("SELECT pg_advisory_xact_lock($1)", FENCE_LOCK)
+            if not await self.faults(db):
+                return  # another migrator of this database has been faster
             for role in (self.app, self.sweep):
                 await self._make(db, role)
             schema = await db.fetchval("SELECT quote_ident(current_schema())")

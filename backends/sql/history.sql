@@ -14,7 +14,17 @@ SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.wor
  ORDER BY v.tenant_id, v.execution_id, v.sequence;
 
 -- name: events_since_snapshots
--- The events after the newest snapshot: what a fold at the end of the log needs. Where a log is read from stands apart,
+-- The events after the newest snapshot: what a fold at the end of the log needs.
+WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
+SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id
+  FROM rows r
+  JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id
+   AND v.sequence > (SELECT COALESCE(MAX(s.sequence), 0) FROM snapshots s
+                      WHERE s.tenant_id = r.tenant_id AND s.execution_id = r.execution_id)
+ ORDER BY v.tenant_id, v.execution_id, v.sequence;
+
+-- name: events_since_snapshots @postgres
+-- The same. Where a log is read from stands apart,
 -- because row level security lets no sub-query bound the walk of an index.
 WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows),
 folded(tenant_id, execution_id, sequence) AS MATERIALIZED

@@ -12,6 +12,7 @@ from service.executions.model import ENDED, Attributed, Execution, State
 from service.history.fold import fold
 from service.history.model import LoggedEvent
 from service.history.rules import logged
+from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.events import append
 from service.kernel.json import fingerprint, merge_patch
@@ -265,11 +266,12 @@ class StepBody(msgspec.Struct, frozen=True):
 
 
 def reset_keys(command: ResetRun, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The execution, its run, what is carried over, whatever has the new run's id."""
+    """The execution, its run, what is carried over, whatever has the new run's id; what an operator does is audited."""
     yield Execution, (who.tenant_id, command.execution_id)
     yield Run, (who.tenant_id, command.execution_id)
     yield Attributed, (who.tenant_id, command.execution_id)
     yield Execution, (who.tenant_id, reset_id(command))
+    yield from audit_keys(who.tenant_id)
 
 
 def reset_id(command: ResetRun) -> str:
@@ -284,6 +286,7 @@ def reset(view: View, command: ResetRun) -> Next:
     if run.next_id == id:
         return Next(execution.id, id, False)
     refuse(execution, run, command)
+    audit(view, "execution.reset", execution.id, {"to_sequence": command.to_sequence, "reason": command.reason})
     log = log_of(view, execution, 1, execution.sequence)
     prefix, later = prefix_of(log[: command.to_sequence]), log[command.to_sequence :]
     steps = steps_of(view, execution, prefix)

@@ -51,7 +51,7 @@ class ClaimedTasks(msgspec.Struct, frozen=True):
     items: list[ClaimedTask]
 
 
-class Submission(msgspec.Struct, frozen=True):
+class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a workflow asks for, having seen the log up to `history_sequence`."""
 
     epoch: int

@@ -104,6 +104,7 @@ class World:
     def __init__(self, service: Any, api: Any) -> None:
         self.service, self.api, self.owner, self.admin = service, api, api.owner_token, service.admin
         self.ids = {"executions": "run", "work-items": "held", "dead-letters": "dead", "tenants": api.tenant}
+        self.ids["schedules"] = "nightly"
         self.made: list[str] = []
         self.ids |= {"definitions": "wf", "queues": "q", "jobs": "none", "problems": "not-found", "pages": "none"}
 
@@ -112,7 +113,9 @@ class World:
         ok = self.api.ok
         await ok("PUT", "/v1/definitions/wf/1?validate=false", json={"steps": []})
         await ok("PUT", "/v1/definitions/unused/1?validate=false", json={"steps": []})
-        await self.api.start(execution_id="run", state={"list": [1], "text": "x"})
+        await self.api.start(execution_id="run", task_queue="flows", state={"list": [1], "text": "x"})
+        schedule = {"spec": {"every_ms": 86_400_000}, "action": {"workflow_type": "wf", "task_queue": "flows"}}
+        await ok("POST", "/v1/schedules", json={"schedule_id": "nightly"} | schedule)
         await ok("PUT", "/v1/executions/run/snapshots/1")
         await self.work("run", "held", "dead")
         minted = await ok("POST", "/v1/tokens", json={"name": "second", "role": "viewer"})

@@ -21,7 +21,9 @@ BATCHES = [name for name in WITH_BODY if str(OPERATIONS[name].body).startswith("
 WITH_PATH = [name for name, endpoint in OPERATIONS.items() if "{" in endpoint.path]
 PRIVATE = [name for name, endpoint in OPERATIONS.items() if endpoint.permit != PUBLIC]
 LISTS = [name for name, endpoint in OPERATIONS.items() if any(query.name == "limit" for query in endpoint.query)]
-BODY_OPTIONAL = {"rotateToken", "pauseQueue", "resumeQueue"}
+BODY_OPTIONAL = {
+    "rotateToken", "pauseQueue", "resumeQueue", "sendSignal", "pauseSchedule", "resumeSchedule", "triggerSchedule",
+}  # fmt: skip
 MIB = 1_048_576
 
 # Not JSON, or no JSON that can be kept: refused whatever the operation expects, at any depth and inside opaque parts.

@@ -321,6 +321,9 @@ LISTS = {
     "listDeadLetters": "/v1/dead-letters",
     "listQueues": "/v1/queues",
     "listAudit": "/v1/audit",
+    "listSchedules": "/v1/schedules",
+    "listChain": None,  # as the snapshots
+    "listChildren": None,
     "listTenants": None,  # the administrator's
 }
 
@@ -375,6 +378,8 @@ async def test_a_cursor_of_another_tenant_is_refused(path: str, service: Any) ->
             await api.ok("POST", "/v1/work-items", json={"id": f"i{number}", "queue": f"q{number}"})
             await api.ok("POST", f"/v1/work-items/i{number}/dead-letter", json={"error": ERROR})
             await api.ok("POST", "/v1/tokens", json={"name": "x", "role": "viewer"})
+            schedule = {"spec": {"every_ms": 60_000}, "action": {"workflow_type": "w", "task_queue": "q"}}
+            await api.ok("POST", "/v1/schedules", json={"schedule_id": f"s{number}"} | schedule)
     cursor = (await a.ok("GET", f"{path}?limit=1"))["next_cursor"]
     assert (await a.ok("GET", f"{path}?limit=1&cursor={cursor}"))["items"]
     await b.refused("GET", f"{path}?limit=1&cursor={cursor}", "request/cursor")

@@ -317,7 +317,8 @@ async def test_usage_counts_what_limits_count(api: Api) -> None:
 
 OURS_ALONE = {"sweep_leases", "secrets"}
 """Tables in which no tenant but the system has rows."""
-MADE_UP = {"TEXT": "'x'", "INTEGER": "1", "BLOB": "'{}'"}
+MADE_UP = {"TEXT": "'x'", "INTEGER": "1", "BLOB": "{}"}
+EMPTY_JSON = {"sqlite": "X'7B7D'", "postgres": "'\\x7b7d'"}
 
 
 @contextlib.asynccontextmanager
@@ -378,7 +379,8 @@ async def fill(api: Api) -> None:
 async def make_up(service: Service, table: str, tenant: str) -> None:
     """Put a row into a table that nothing above has written to, behind the service's back: none is forgotten."""
     known = house.store().execute(f"PRAGMA table_info({table})")
-    values = {name: MADE_UP[kind] for _, name, kind, needed, *_ in known if needed and name != "tenant_id"}
+    blob = EMPTY_JSON[service.services.backend.name]
+    values = {name: MADE_UP[kind].format(blob) for _, name, kind, needed, *_ in known if needed and name != "tenant_id"}
     columns = ", ".join(["tenant_id", *values])
     await behind(service, f"INSERT INTO {table} ({columns}) VALUES ({', '.join([repr(tenant), *values.values()])})")
 
