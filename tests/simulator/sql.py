@@ -24,6 +24,8 @@ LookUp = Callable[[int, Any], Iterable[Row]]
 """The rows of `LOOKUPS[number]` with some values."""
 LOOKUPS: list[tuple[str, tuple[str, ...]]] = []
 """Table and columns of every look-up that a statement makes."""
+SHARED = frozenset({"events_since_snapshots"})
+"""Statements whose text for Postgres only says the same in a way that suits its planner: the shared one is compiled."""
 STRENGTH = {"FOR UPDATE": 3, "FOR KEY SHARE": 1}
 
 
@@ -65,7 +67,7 @@ def table_columns(table: str) -> dict[str, int]:
 def plans(name: str, where: str = "1 = 1") -> tuple[Plan, ...]:
     """The compiled statement `name`: one plan, or one for each part of a union."""
     said = texts()[name]
-    return compiled(name, said.get("postgres") or said[""], where)
+    return compiled(name, said[""] if name in SHARED else said.get("postgres") or said[""], where)
 
 
 def compiled(name: str, text: str, where: str = "1 = 1") -> tuple[Plan, ...]:

@@ -38,7 +38,9 @@ CHOOSING = (
     "insert_events", "load_standings", "ready_on_shelf", "shelves_of_queues", "shelves_of_tenant", "expired_leases",
     "due_items", "take_sweep", "due_jobs", "dead_letters_to_redrive", "read_execution", "read_events", "read_usage",
 )  # fmt: skip
-NAMES = sorted(set(of_tables()))
+NOT_COMPILED = frozenset({"delete_schedule_runs", "runs_of_schedules_by_page"})
+"""Arithmetic, and a guard beside a key: the double does not know them, and no client of the simulator has schedules."""
+NAMES = sorted(set(of_tables()) - NOT_COMPILED)
 
 
 @pytest.fixture(scope="module")
