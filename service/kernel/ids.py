@@ -31,13 +31,16 @@ class Last:
 def uuid7(now: int) -> str:
     """A UUIDv7 of the millisecond `now`: 48 bits of time, a count of 12 bits, 62 random ones.
 
-    The count keeps the ids of one process in the order in which they were made, up to 4,096 a millisecond. An id is a
-    name, not a secret, so the bits come from a generator seeded by the system, not from the system each time.
+    The count keeps the ids of one process in the order in which they were made. Past 4,096 in a millisecond, or when
+    the clock was set back, they go on from the last one's time. An id is a name, not a secret, so the bits come from a
+    generator seeded by the system, not from the system each time.
     """
     if now > Last.now:
         Last.now, Last.count = now, 0
     elif Last.count < COUNT_MAX:
         Last.count += 1
-    value = (now & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | Last.count << 64 | 0b10 << 62 | generator.getrandbits(62)
+    else:
+        Last.now, Last.count = Last.now + 1, 0
+    value = (Last.now & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | Last.count << 64 | 0b10 << 62 | generator.getrandbits(62)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -408,7 +408,7 @@ def test_a_large_graph_is_judged_in_a_moment(make: Callable[[], dict[str, Any]],
     document = make()
     begun = time.process_time()
     assert len(problems(document, "w", "1")) == count
-    assert time.process_time() - begun < 1.5
+    assert time.process_time() - begun < 15  # linear is about a second; what grows with the square takes minutes
 
 
 def test_a_deep_value_anywhere_is_only_named() -> None:

@@ -2,7 +2,16 @@
 
 import uuid
 
-from service.kernel.ids import uuid7
+import pytest
+
+from service.kernel.ids import Last, uuid7
+
+
+@pytest.fixture(autouse=True)
+def first_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no id had been made yet, whatever other tests did before."""
+    monkeypatch.setattr(Last, "now", 0)
+    monkeypatch.setattr(Last, "count", 0)
 
 
 def test_an_id_is_a_uuid_of_version_7_that_tells_its_millisecond() -> None:
@@ -19,4 +28,9 @@ def test_ids_of_one_millisecond_sort_as_they_were_made() -> None:
 
 def test_ids_of_a_later_millisecond_sort_later() -> None:
     made = [uuid7(1_795_000_200_000 + n // 3) for n in range(300)]
+    assert made == sorted(made)
+
+
+def test_ids_past_what_a_millisecond_holds_and_after_a_clock_was_set_back_still_sort() -> None:
+    made = [uuid7(1_795_000_300_000) for _ in range(10_000)] + [uuid7(1_795_000_200_000) for _ in range(10_000)]
     assert made == sorted(made)
