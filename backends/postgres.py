@@ -399,6 +399,8 @@ async def connect(
         )  # fmt: skip
     except (*LOST, asyncpg.PostgresError) as error:
         raise Unavailable("Postgres cannot be reached; check the address, the database and the password") from error
+    except ValueError:  # its text holds parts of the URL
+        raise Unavailable("the URL of Postgres cannot be read; check its host, port and options") from None
     backend = PostgresBackend(url, pool, lanes, clock, fence, plain)
     await backend.start()
     return backend

@@ -22,18 +22,20 @@ async def due(backend: StateBackend) -> list[Row]:
 
 
 async def ring_due(backend: StateBackend, kernel: Kernel) -> int:
-    """Ring what is due, until nothing is; how many rang. One that cannot ring does not keep others waiting."""
-    rang = 0
+    """Ring what is due, until nothing of a page rings; how many rang. One that cannot ring holds up no other, and the
+    first such error is raised at the end."""
+    rang, errors = 0, list[BaseException]()
     while page := await due(backend):
         told = await asyncio.gather(
             *(kernel.run(internal(row[0]), RingAlarm(row[1], row[2])) for row in page), return_exceptions=True
         )
-        errors = [one for one in told if isinstance(one, BaseException)]
-        rang += sum(one is True for one in told)
-        if errors:
-            raise errors[0]
-        if len(page) < PAGE:
+        errors += [one for one in told if isinstance(one, BaseException)]
+        now = sum(one is True for one in told)
+        rang += now
+        if now == 0 or len(page) < PAGE:
             break
+    if errors:
+        raise errors[0]
     return rang
 
 

@@ -82,6 +82,7 @@ def begin(view: View, fact: ExecutionStarted) -> None:
     execution, said = fact.execution, fact.command
     if execution.segment == 0:
         return
+    work.refuse_queue(view.who, task_shelf(execution)[0])
     link = said.link if isinstance(said, StartLinked) else Link()
     options = Options(
         said.execution_timeout_ms, said.run_timeout_ms, said.task_timeout_ms, said.workflow_retry,

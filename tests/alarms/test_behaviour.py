@@ -1,12 +1,15 @@
 """Alarms: each rings once, in the order of their times, and not once it was moved or taken away."""
 
 import msgspec
+import pytest
 
 from backends.statements import load
 from service import capabilities
 from service.alarms import rules as alarms
+from service.alarms import sweeps
 from service.alarms.model import Alarm, Rang, RingAlarm
 from service.alarms.sweeps import ring_due
+from service.errors import StateError
 from service.kernel.command import Rule
 from service.kernel.principal import internal
 from service.kernel.run import Kernel
@@ -46,6 +49,8 @@ class Bells:
     def rang(self, view: View, fact: Rang) -> None:
         """Listen, for this test's tenant only."""
         if fact.alarm.tenant_id == self.api.tenant:
+            if fact.alarm.name == "broken":
+                raise StateError("server/error", "This one cannot ring.")
             self.heard.append(fact.alarm.name)
             if (name := self.silences.get(fact.alarm.name)) is not None:
                 alarms.disarm(view, fact.alarm.tenant_id, fact.alarm.owner_id, name)
@@ -104,6 +109,18 @@ async def test_one_alarm_may_silence_another_that_is_due(api: Api, clock: Clock)
     bells.silences["first"] = "second"
     assert await bells.ring() == ["first"]
     assert await bells.ring() == []
+
+
+async def test_an_alarm_that_cannot_ring_holds_up_no_other(
+    api: Api, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "PAGE", 2)
+    bells = Bells(api)
+    await bells.arrange(times={"broken": clock.now - 9} | {f"a{n}": clock.now - 5 + n for n in range(5)})
+    with pytest.raises(StateError):
+        await bells.ring()
+    assert bells.heard == [f"a{n}" for n in range(5)]
+    await bells.arrange(away=["broken"])
 
 
 def test_the_kind_of_an_alarm_is_the_first_part_of_its_name() -> None:

@@ -36,6 +36,12 @@ def test_a_postgres_that_is_away(holdfast: Command) -> None:
     assert "hunter2" not in done.stderr
 
 
+def test_a_postgres_whose_url_cannot_be_read(holdfast: Command) -> None:
+    done = holdfast("migrate", "--database-url", "postgresql://me:hunter2@127.0.0.1:not-a-port/db")
+    said_in_one_line(done, "the URL of Postgres cannot be read; check its host, port")
+    assert "hunter2" not in done.stderr
+
+
 def test_a_schema_that_is_newer(holdfast: Command, tmp_path: Path) -> None:
     assert holdfast("migrate").returncode == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "holdfast.db")) as store:
