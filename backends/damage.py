@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple
 
 from backends.errors import Corrupt
 
-SECONDS = 1.0
+SECONDS = 0.3
 """How long a start looks at the pages; `holdfast doctor` looks at all of them."""
 HEADER, FRAME = struct.Struct(">8I"), struct.Struct(">6I")
 MAGIC = (0x377F0682, 0x377F0683)

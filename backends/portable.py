@@ -18,6 +18,8 @@ STAYS = {
     "secrets": "the service's own",
     "sweep_leases": "the service's own",
     "rates": "how fast a tenant asks here, just now",
+    "workers": "who works for it here, just now; they register where it arrives",
+    "worker_queues": "as above",
 }
 """Tables with a tenant_id that do not travel, and why."""
 OWN = {"events": frozenset({"position", "commit_id"})}

@@ -21,6 +21,8 @@ CHANNEL = "holdfast"
 HELLO_SECONDS = 2.0
 AGAIN_SECONDS = 0.5
 PEER_SECONDS = 7.0
+FAREWELL_SECONDS = 1.0
+"""What is still to be told when the store is closed is told within this time, or not at all."""
 PAYLOAD_BYTES = 7000
 EVERYTHING = "*"
 NOTHING: tuple[float, frozenset[str]] = (0.0, frozenset())
@@ -42,6 +44,7 @@ class Listener:
         self._outgoing: Counter[str] = Counter()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     def start(self) -> None:
         """Begin to listen; safe to call again."""
@@ -63,17 +66,21 @@ class Listener:
         self._wanted = topics
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        """Tell what the last commits woke, and end."""
+        if self._task is None:
+            return
+        self._closing = True
+        self._news.set()
+        await asyncio.wait([self._task], timeout=FAREWELL_SECONDS)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
     def _hear(self, channel: str, count: int) -> None:
         for heard in self.heard:
             heard(channel, count)
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 await self._session()
             except LOST:
@@ -89,9 +96,10 @@ class Listener:
             await self._hello(db)
             self.healthy = True
             self._hear("*", 1)  # whatever was missed while away: everybody looks again
-            while True:
+            while not self._closing:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), HELLO_SECONDS)
+                    async with asyncio.timeout(HELLO_SECONDS):  # wait_for may swallow a cancellation (Python 3.11)
+                        await self._news.wait()
                 await self._send(db)
         finally:
             db.terminate()

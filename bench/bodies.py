@@ -11,6 +11,8 @@ EVENT = {"node": "charge", "took_ms": 1834, "detail": "z" * 80}
 EXECUTIONS = "/v1/executions"
 ITEMS = "/v1/work-items"
 CLAIM = "/v1/work-items:claim"
+TASKS, CLAIM_TASK = "/v1/workflow-tasks", "/v1/workflow-tasks:claim"
+ACTIVITIES, CLAIM_ACTIVITY = "/v1/activities", "/v1/activities:claim"
 
 
 def start(queue: str = QUEUE) -> dict[str, Any]:
@@ -59,3 +61,36 @@ def end(item_id: str, epoch: int) -> dict[str, Any]:
         {"type": "set_status", "status": "completed", "result": RESULT},
     ]
     return {"lease": {"work_item_id": item_id, "epoch": epoch}, "changes": changes}
+
+
+def run(queue: str = QUEUE) -> dict[str, Any]:
+    """An execution that workflow code drives."""
+    return {"workflow_type": "order", "task_queue": queue, "input": INPUT}
+
+
+def claim_task(queue: str = QUEUE, most: int = 1, **more: Any) -> dict[str, Any]:
+    """A claim of up to `most` workflow tasks."""
+    return {"worker_id": "w1", "queues": [queue], "types": ["order"], "max_items": most, "lease_ms": LEASE_MS} | more
+
+
+def claim_activity(queue: str = QUEUE) -> dict[str, Any]:
+    """A claim of an activity."""
+    return {"worker_id": "w1", "queues": [queue], "activities": ["charge"], "lease_ms": LEASE_MS}
+
+
+def commands(epoch: int, seen: int, *made: dict[str, Any]) -> dict[str, Any]:
+    """A submission that has seen so much of the log."""
+    return {"epoch": epoch, "history_sequence": seen, "commands": list(made)}
+
+
+def activity(queue: str = QUEUE) -> dict[str, Any]:
+    """The command that has an activity done."""
+    return {"type": "ScheduleActivity", "seq": 1, "name": "charge", "task_queue": queue, "input": INPUT}
+
+
+DONE = {"type": "CompleteWorkflow", "result": RESULT}
+
+
+def timer(seq: int, fire_at: int) -> dict[str, Any]:
+    """The command that sets a timer; milliseconds since the epoch."""
+    return {"type": "ScheduleTimer", "seq": seq, "fire_at": fire_at}

@@ -35,15 +35,16 @@ class Goal(msgspec.Struct, frozen=True):
 class Case(msgspec.Struct, frozen=True):
     """One kind of request. `make(target, n)` gives at least `n` requests, having stocked what they use up.
 
-    `per` is the number of commands a request holds; `again` lets the requests be sent over and over; `expect` is what
-    every answer must hold (that text, that many times), where the client looks into answers. `then(target)` is what
-    follows each answer; it counts as a request, so `per` is then what the two hold on average.
+    `per` is the number of commands a request holds, or the part of one that it is; `again` lets the requests be sent
+    over and over; `expect` is what every answer must hold (that text, that many times), where the client looks into
+    answers. `then(target)` is what follows each answer; it counts as a request, so `per` is then what the two hold on
+    average.
     """
 
     name: str
     make: Make
     goal: Goal = Goal()
-    per: int = 1
+    per: float = 1
     connections: int | None = None
     again: bool = False
     expect: tuple[bytes, int] | None = None
@@ -144,9 +145,53 @@ def completing(target: Target) -> Follow:
     return Follow(make, DONE)
 
 
+def workflow_task(target: Target, count: int) -> list[bytes]:
+    """In turn a claim of a workflow task, from a queue that holds one for each, and the commands of one that was
+    claimed before: an activity."""
+    half = math.ceil(count / 2)
+    claim = target.post(bodies.CLAIM_TASK, bodies.claim_task(stock.runs(target, half)))
+    made = [stock.submission(target, task, bodies.activity()) for task in stock.tasks(target, half)[:half]]
+    return [request for submit in made for request in (claim, submit)]
+
+
+SPARE = 200
+STEPS = 7
+
+
+def workflow_one(target: Target, _count: int) -> list[bytes]:
+    """Starts of workflows of one activity; what follows a start is as much work as one workflow is. Some were started
+    before, so that there is always something to claim."""
+    stock.runs(target, SPARE, bodies.QUEUE)
+    return [target.post(bodies.EXECUTIONS, bodies.run())]
+
+
+def working(target: Target) -> Follow:
+    """After a start: a task and its commands, an activity and its completion, a task and its commands. Whoever's they
+    are: what a task asks for is told by its history."""
+    claim = target.post(bodies.CLAIM_TASK, bodies.claim_task())
+    claim_activity = target.post(bodies.CLAIM_ACTIVITY, bodies.claim_activity())
+    activities = msgspec.json.Decoder(stock.Claims)
+
+    def decide(body: bytes) -> bytes:
+        (task,) = stock.TASKS.decode(body).items
+        done = any(event.kind == "activity.completed" for event in task.history)
+        return stock.submission(target, task, bodies.DONE if done else bodies.activity())
+
+    def complete(body: bytes) -> bytes:
+        (item,) = activities.decode(body).items
+        return target.post(f"{bodies.ACTIVITIES}/{item.id}/complete", bodies.complete(item.epoch))
+
+    def task(then: Follow | None) -> Follow:
+        return Follow(lambda _: claim, CLAIMED, Follow(decide, SUBMITTED, then))
+
+    done = Follow(lambda _: claim_activity, CLAIMED, Follow(complete, SETTLED, task(None)))
+    return task(done)
+
+
 P99, WIDE_P99 = 18.0, 60.0
 DONE, SETTLED = (b'{"ok":', MANY), (b'"outcome":"completed"', 1)
 FLOOR_CASE = Case("floor", floor, Goal(rate=15_000, p99=P99), again=True, expect=(ANSWERED.encode(), 2))
+SUBMITTED, OF_RUN = (b'"task_id":', 1), (b'"execution_id":', 1)
 STARTED, CLAIMED, MANY_CLAIMED = (b'"created":true', 1), (b'"epoch":', 1), (b'"epoch":', MANY)
 CASES = [
     FLOOR_CASE,
@@ -162,9 +207,12 @@ CASES = [
     Case("complete-50", complete_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=DONE),
     Case("transition-50", transition_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=DONE),
     Case("drain", drain, Goal(1.4, 40_000), MANY // 2, BATCH_CONNECTIONS, expect=MANY_CLAIMED, then=completing),
+    Case("workflow-task", workflow_task, Goal(0.45, p99=P99), expect=OF_RUN),
+    Case("workflow-one", workflow_one, Goal(rate=1_000), 1 / STEPS, 32, True, STARTED, working),
     Case("start-wide", start, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, again=True, expect=STARTED),
     Case("claim-wide", claim, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=CLAIMED),
     Case("complete-wide", complete, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=SETTLED),
     Case("transition-wide", transition, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=SETTLED),
 ]
-"""`-alone` has one connection, `-wide` 256; batches and the drain have eight, which is 400 commands under way."""
+"""`-alone` has one connection, `-wide` 256; batches and the drain have eight, which is 400 commands under way; a
+workflow is counted once for its seven requests."""

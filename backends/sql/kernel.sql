@@ -34,6 +34,8 @@ SELECT r.tenant_id, r.name,
                WHERE w.tenant_id = r.tenant_id AND w.queue > '' AND w.status = 'delayed')
          WHEN 'tokens' THEN
            (SELECT count(*) FROM tokens k WHERE k.tenant_id = r.tenant_id AND k.revoked_at IS NULL)
+         WHEN 'namespaces' THEN
+           (SELECT count(*) FROM namespaces n WHERE n.tenant_id = r.tenant_id AND n.status = 'active')
          ELSE 0
        END
   FROM rows r
@@ -66,12 +68,6 @@ SELECT value FROM secrets WHERE tenant_id = :tenant_id AND name = :name;
 -- name: insert_secret
 -- The first process to ask makes it.
 INSERT INTO secrets (tenant_id, name, value) VALUES (:tenant_id, :name, :value) ON CONFLICT DO NOTHING;
-
--- name: take_sweep
--- Hold a sweep for a while: mine already, or free. One row, so one process.
-INSERT INTO sweep_leases (tenant_id, name, holder, expires_at) VALUES (:tenant_id, :name, :holder, :expires_at)
-    ON CONFLICT (tenant_id, name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
- WHERE sweep_leases.holder = excluded.holder OR sweep_leases.expires_at <= :now;
 
 -- name: make_rate
 -- A bucket for a tenant that has none yet, empty since ever.

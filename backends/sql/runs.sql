@@ -63,10 +63,21 @@ UPDATE steps SET status = rows.status, ref = rows.ref, detail = rows.detail, end
  WHERE steps.tenant_id = rows.tenant_id AND steps.execution_id = rows.execution_id AND steps.kind = rows.kind
    AND steps.seq = rows.seq AND steps.status = rows.was_status;
 
--- name: read_task_head
--- What a claimed workflow task shows of its execution.
-SELECT e.id, e.workflow_id, e.namespace, e.queue, e.status, e.sequence, e.started_at, u.cancel_requested_at, u.attempt,
+-- name: read_task_heads
+-- What claimed workflow tasks show of their executions.
+WITH rows(tenant_id TEXT, id TEXT) AS (:rows)
+SELECT e.tenant_id, e.id, e.workflow_id, e.namespace, e.queue, e.status, e.sequence, u.cancel_requested_at, u.attempt,
        u.first_id, u.previous_id, u.memo
-  FROM executions e
+  FROM rows r
+  JOIN executions e ON e.tenant_id = r.tenant_id AND e.id = r.id
   JOIN runs u ON u.tenant_id = e.tenant_id AND u.id = e.id
- WHERE e.tenant_id = :tenant_id AND e.id = :execution_id;
+ ORDER BY e.tenant_id, e.id;
+
+-- name: read_task_events
+-- Parts of their logs: after what a worker has seen, up to what the answer has room for.
+WITH rows(tenant_id TEXT, execution_id TEXT, seen BIGINT, until BIGINT) AS (:rows)
+SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.at, v.actor, v.node_id, v.work_item_id, v.causation_id
+  FROM rows r
+  JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id
+   AND v.sequence > r.seen AND v.sequence <= r.until
+ ORDER BY v.tenant_id, v.execution_id, v.sequence;

@@ -45,7 +45,7 @@ DELETE FROM schedules
 -- Occurrences by the execution. Not locked: an update is held to what was read.
 WITH rows(tenant_id TEXT, schedule_id TEXT, execution_id TEXT) AS (:rows)
 SELECT o.tenant_id, o.schedule_id, o.execution_id, o.number, o.nominal_at, o.status, o.started_at, o.ended_at,
-       o.followed, o.dropped
+       o.followed, o.dropped, o.latest_id
   FROM rows r
   JOIN schedule_runs o
     ON o.tenant_id = r.tenant_id AND o.schedule_id = r.schedule_id AND o.execution_id = r.execution_id
@@ -55,7 +55,7 @@ SELECT o.tenant_id, o.schedule_id, o.execution_id, o.number, o.nominal_at, o.sta
 -- What a schedule has started and has not ended, and what waits for that.
 WITH rows(tenant_id TEXT, schedule_id TEXT) AS (:rows)
 SELECT o.tenant_id, o.schedule_id, o.execution_id, o.number, o.nominal_at, o.status, o.started_at, o.ended_at,
-       o.followed, o.dropped
+       o.followed, o.dropped, o.latest_id
   FROM rows r
   JOIN schedule_runs o ON o.tenant_id = r.tenant_id AND o.schedule_id = r.schedule_id AND o.ended_at IS NULL
  ORDER BY o.tenant_id, o.schedule_id, o.execution_id;
@@ -64,7 +64,7 @@ SELECT o.tenant_id, o.schedule_id, o.execution_id, o.number, o.nominal_at, o.sta
 -- Twenty occurrences of a schedule, by their numbers.
 WITH rows(tenant_id TEXT, schedule_id TEXT, page BIGINT) AS (:rows)
 SELECT o.tenant_id, o.schedule_id, o.execution_id, o.number, o.nominal_at, o.status, o.started_at, o.ended_at,
-       o.followed, o.dropped
+       o.followed, o.dropped, o.latest_id
   FROM rows r
   JOIN schedule_runs o ON o.tenant_id = r.tenant_id AND o.schedule_id = r.schedule_id AND o.number >= r.page * 20
        AND o.number < r.page * 20 + 20
@@ -74,7 +74,7 @@ SELECT o.tenant_id, o.schedule_id, o.execution_id, o.number, o.nominal_at, o.sta
 -- Every occurrence of a schedule that is still written down.
 WITH rows(tenant_id TEXT, schedule_id TEXT) AS (:rows)
 SELECT o.tenant_id, o.schedule_id, o.execution_id, o.number, o.nominal_at, o.status, o.started_at, o.ended_at,
-       o.followed, o.dropped
+       o.followed, o.dropped, o.latest_id
   FROM rows r
   JOIN schedule_runs o ON o.tenant_id = r.tenant_id AND o.schedule_id = r.schedule_id
  ORDER BY o.tenant_id, o.schedule_id, o.execution_id;
@@ -82,24 +82,26 @@ SELECT o.tenant_id, o.schedule_id, o.execution_id, o.number, o.nominal_at, o.sta
 -- name: insert_schedule_runs
 -- New occurrences; one that is there already is refused here.
 WITH rows(tenant_id TEXT, schedule_id TEXT, execution_id TEXT, number BIGINT, nominal_at BIGINT, status TEXT,
-          started_at BIGINT, ended_at BIGINT, followed BIGINT, dropped BIGINT) AS (:rows)
+          started_at BIGINT, ended_at BIGINT, followed BIGINT, dropped BIGINT, latest_id TEXT) AS (:rows)
 INSERT INTO schedule_runs (tenant_id, schedule_id, execution_id, number, nominal_at, status, started_at, ended_at,
-                           followed, dropped)
-SELECT tenant_id, schedule_id, execution_id, number, nominal_at, status, started_at, ended_at, followed, dropped
+                           followed, dropped, latest_id)
+SELECT tenant_id, schedule_id, execution_id, number, nominal_at, status, started_at, ended_at, followed, dropped,
+       latest_id
   FROM rows;
 
 -- name: update_schedule_runs
 -- Occurrences moved on, from what was read of them.
 WITH rows(tenant_id TEXT, schedule_id TEXT, execution_id TEXT, number BIGINT, status TEXT, started_at BIGINT,
-          ended_at BIGINT, followed BIGINT, dropped BIGINT, was_status TEXT, was_followed BIGINT, was_dropped BIGINT)
-          AS (:rows)
+          ended_at BIGINT, followed BIGINT, dropped BIGINT, latest_id TEXT, was_status TEXT, was_followed BIGINT,
+          was_dropped BIGINT, was_latest_id TEXT) AS (:rows)
 UPDATE schedule_runs
    SET number = rows.number, status = rows.status, started_at = rows.started_at, ended_at = rows.ended_at,
-       followed = rows.followed, dropped = rows.dropped
+       followed = rows.followed, dropped = rows.dropped, latest_id = rows.latest_id
   FROM rows
  WHERE schedule_runs.tenant_id = rows.tenant_id AND schedule_runs.schedule_id = rows.schedule_id
    AND schedule_runs.execution_id = rows.execution_id AND schedule_runs.status = rows.was_status
-   AND schedule_runs.followed = rows.was_followed AND schedule_runs.dropped = rows.was_dropped;
+   AND schedule_runs.followed = rows.was_followed AND schedule_runs.dropped = rows.was_dropped
+   AND schedule_runs.latest_id = rows.was_latest_id;
 
 -- name: delete_schedule_runs
 -- Occurrences that are forgotten. One that is gone already, or has moved on, makes the batch try again.
@@ -117,7 +119,8 @@ SELECT s.id, s.namespace, s.spec, s.workflow_type, s.task_queue, s.input, s.attr
 
 -- name: read_schedule_runs
 -- The last occurrences of a schedule, the newest first.
-SELECT o.execution_id, o.nominal_at, o.status, o.started_at, o.ended_at
+SELECT o.execution_id, o.nominal_at, o.status, o.started_at, o.ended_at,
+       CASE o.latest_id WHEN '' THEN o.execution_id ELSE o.latest_id END
   FROM schedule_runs o
  WHERE o.tenant_id = :tenant_id AND o.schedule_id = :id
  ORDER BY o.number DESC

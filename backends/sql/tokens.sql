@@ -7,6 +7,15 @@ SELECT k.tenant_id, k.id, k.name, k.role, k.queues, k.verifier, k.reject_tag, k.
   JOIN tokens k ON k.tenant_id = r.tenant_id AND k.id = r.id
  ORDER BY k.tenant_id, k.id FOR UPDATE OF k;
 
+-- name: tokens_minted_by
+-- The tokens that tokens of the same tenant minted, whether or not they still work, locked.
+WITH rows(tenant_id TEXT, created_by TEXT) AS (:rows)
+SELECT k.tenant_id, k.id, k.name, k.role, k.queues, k.verifier, k.reject_tag, k.created_at, k.created_by,
+       k.expires_at, k.last_used_at, k.revoked_at, k.revoked_by, k.replaces, k.replaced_by
+  FROM rows r
+  JOIN tokens k ON k.tenant_id = r.tenant_id AND k.created_by = r.created_by
+ ORDER BY k.tenant_id, k.id FOR UPDATE OF k;
+
 -- name: insert_tokens
 -- A new token. Its public id is unique over all tenants: a request finds its tenant by it.
 WITH rows(tenant_id TEXT, id TEXT, name TEXT, role TEXT, queues TEXT, verifier TEXT, reject_tag BYTEA, created_at

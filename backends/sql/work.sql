@@ -132,10 +132,12 @@ SELECT s.queue, s.requires
  ORDER BY s.queue, s.requires;
 
 -- name: queue_names
--- Every queue of a tenant that ever had an item or was paused, by name.
+-- Every queue of a tenant that ever had an item, was paused, or is served, by name.
 SELECT s.queue FROM shelves s WHERE s.tenant_id = :tenant_id
  UNION
 SELECT q.name FROM queues q WHERE q.tenant_id = :tenant_id
+ UNION
+SELECT v.queue FROM worker_queues v WHERE v.tenant_id = :tenant_id
  ORDER BY 1;
 
 -- name: load_shelves
@@ -179,18 +181,68 @@ UPDATE queues SET paused_at = rows.paused_at, note = rows.note
 SELECT w.tenant_id, w.id, w.execution_id,
        CASE WHEN w.drives = 'execution' AND w.attempt >= w.max_attempts THEN w.execution_id END
   FROM work_items w
- WHERE w.status = 'leased' AND w.expires_at <= :now
+ WHERE w.status = 'leased' AND w.tenant_id > '' AND w.expires_at <= :now
  ORDER BY w.expires_at, w.tenant_id, w.id
  LIMIT :limit;
+
+-- name: expired_leases_of_tenant
+-- The same of one tenant.
+SELECT w.tenant_id, w.id, w.execution_id,
+       CASE WHEN w.drives = 'execution' AND w.attempt >= w.max_attempts THEN w.execution_id END
+  FROM work_items w
+ WHERE w.tenant_id = :tenant_id AND w.status = 'leased' AND w.expires_at <= :now
+ ORDER BY w.expires_at, w.id
+ LIMIT :limit;
+
+-- name: tenants_with_expired_leases
+-- The next tenants that have leases, after one of them, and whether one ran out: one look at the index for each.
+WITH RECURSIVE line(tenant_id, place) AS (
+  SELECT min(w.tenant_id), 1 FROM work_items w WHERE w.tenant_id > :after AND w.status = 'leased'
+   UNION ALL
+  SELECT (SELECT min(w.tenant_id) FROM work_items w WHERE w.tenant_id > line.tenant_id AND w.status = 'leased'),
+         line.place + 1
+    FROM line
+   WHERE line.tenant_id IS NOT NULL AND line.place < :looks)
+SELECT line.tenant_id,
+       CASE WHEN EXISTS (SELECT 1 FROM work_items w
+                          WHERE w.tenant_id = line.tenant_id AND w.status = 'leased' AND w.expires_at <= :now)
+            THEN 1 ELSE 0 END
+  FROM line
+ WHERE line.tenant_id IS NOT NULL;
 
 -- name: due_items
 -- Items of any tenant whose time has come. Ids only, no lock. Not of a tenant that is being imported.
 SELECT w.tenant_id, w.id
   FROM work_items w
- WHERE w.status = 'delayed' AND w.ready_at <= :now
+ WHERE w.status = 'delayed' AND w.tenant_id > '' AND w.ready_at <= :now
    AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = w.tenant_id AND t.version = 0)
  ORDER BY w.ready_at, w.tenant_id, w.id
  LIMIT :limit;
+
+-- name: due_items_of_tenant
+-- The same of one tenant.
+SELECT w.tenant_id, w.id
+  FROM work_items w
+ WHERE w.tenant_id = :tenant_id AND w.status = 'delayed' AND w.ready_at <= :now
+   AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = :tenant_id AND t.version = 0)
+ ORDER BY w.ready_at, w.id
+ LIMIT :limit;
+
+-- name: tenants_with_due_items
+-- The next tenants that have delayed items, after one of them, and whether one is due: one look at the index for each.
+WITH RECURSIVE line(tenant_id, place) AS (
+  SELECT min(w.tenant_id), 1 FROM work_items w WHERE w.tenant_id > :after AND w.status = 'delayed'
+   UNION ALL
+  SELECT (SELECT min(w.tenant_id) FROM work_items w WHERE w.tenant_id > line.tenant_id AND w.status = 'delayed'),
+         line.place + 1
+    FROM line
+   WHERE line.tenant_id IS NOT NULL AND line.place < :looks)
+SELECT line.tenant_id,
+       CASE WHEN EXISTS (SELECT 1 FROM work_items w
+                          WHERE w.tenant_id = line.tenant_id AND w.status = 'delayed' AND w.ready_at <= :now)
+            THEN 1 ELSE 0 END
+  FROM line
+ WHERE line.tenant_id IS NOT NULL;
 
 -- name: read_work_item
 -- One item with everything that is known of it.
@@ -227,38 +279,57 @@ SELECT count(*)
  WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND {where};
 
 -- name: dead_letters_to_redrive
--- The next dead letters of a redrive: those that had died when it began, after a position.
-SELECT w.settled_at, w.id, w.dedup_key
+-- The next dead letters for a redrive to look at, of those that had died when it began, after a position; and of each
+-- whether it matches. The filter is no condition: however few match, so many are read.
+SELECT w.settled_at, w.id, w.dedup_key, CASE WHEN {where} THEN 1 ELSE 0 END
   FROM work_items w
  WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND (w.settled_at, w.id) > (:at, :after)
-   AND w.settled_at <= :until AND {where}
+   AND w.settled_at <= :until
  ORDER BY w.settled_at, w.id
  LIMIT :limit;
 
 -- name: list_queues
--- How each queue stands, by name: whatever is open or dead is counted once, each status over its own index.
-SELECT n.queue, COALESCE(max(c.ready), 0), COALESCE(max(c.leased), 0), COALESCE(max(c.later), 0), COALESCE(max(c.dead), 0),
-       max(c.oldest), max(n.paused_at), max(n.note)
+-- How each queue stands, by name. Each count is a walk of an index that ends at a bound: what is ready (with the time of
+-- the oldest, `count/time`, so that one walk tells both) or put off, queue by queue; what is leased or dead, once for all.
+SELECT n.queue,
+       (SELECT count(*) || '/' || min(some_of_them.ready_at)
+          FROM (SELECT w.ready_at FROM work_items w
+                 WHERE w.tenant_id = :tenant_id AND w.queue = n.queue AND w.status = 'ready' LIMIT :most) AS some_of_them),
+       COALESCE(l.held, 0),
+       (SELECT count(*)
+          FROM (SELECT 1 FROM work_items w
+                 WHERE w.tenant_id = :tenant_id AND w.queue = n.queue AND w.status = 'delayed' LIMIT :most) AS some_of_them),
+       COALESCE(d.buried, 0),
+       n.paused_at, n.note,
+       (SELECT count(*)
+          FROM worker_queues k
+          JOIN workers a ON a.tenant_id = k.tenant_id AND a.id = k.worker_id
+         WHERE k.tenant_id = :tenant_id AND k.queue = n.queue AND a.expires_at > :now)
   FROM (SELECT s.queue, q.paused_at, q.note
           FROM (SELECT h.tenant_id, h.queue FROM shelves h WHERE h.tenant_id = :tenant_id AND h.queue > :after
                  UNION
-                SELECT p.tenant_id, p.name FROM queues p WHERE p.tenant_id = :tenant_id AND p.name > :after) AS s
+                SELECT p.tenant_id, p.name FROM queues p WHERE p.tenant_id = :tenant_id AND p.name > :after
+                 UNION
+                SELECT v.tenant_id, v.queue FROM worker_queues v WHERE v.tenant_id = :tenant_id AND v.queue > :after) AS s
           LEFT JOIN queues q ON q.tenant_id = :tenant_id AND q.name = s.queue
          WHERE {where}
          ORDER BY s.queue
          LIMIT :limit) AS n
-  LEFT JOIN (
-       SELECT w.queue, count(*) AS ready, 0 AS leased, 0 AS later, 0 AS dead, min(w.ready_at) AS oldest
-         FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'ready' AND w.queue > :after GROUP BY w.queue
-        UNION ALL
-       SELECT w.queue, 0, count(*), 0, 0, NULL
-         FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'leased' AND w.queue > :after GROUP BY w.queue
-        UNION ALL
-       SELECT w.queue, 0, 0, count(*), 0, NULL
-         FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'delayed' AND w.queue > :after GROUP BY w.queue
-        UNION ALL
-       SELECT w.queue, 0, 0, 0, count(*), NULL
-         FROM work_items w WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND w.queue > :after GROUP BY w.queue
-       ) AS c ON c.queue = n.queue
- GROUP BY n.queue
+  LEFT JOIN (SELECT c.queue, count(*) AS held
+               FROM (SELECT w.queue FROM work_items w
+                      WHERE w.tenant_id = :tenant_id AND w.worker_id > '' AND w.status = 'leased' LIMIT :most_held) AS c
+              GROUP BY c.queue) AS l ON l.queue = n.queue
+  LEFT JOIN (SELECT c.queue, count(*) AS buried
+               FROM (SELECT w.queue FROM work_items w
+                      WHERE w.tenant_id = :tenant_id AND w.settled_at > 0 AND w.status = 'dead' LIMIT :most_held) AS c
+              GROUP BY c.queue) AS d ON d.queue = n.queue
  ORDER BY n.queue;
+
+-- name: count_leased_and_dead
+-- How much of a tenant's is leased, and how much is dead, counted up to a bound.
+SELECT (SELECT count(*)
+          FROM (SELECT 1 FROM work_items w
+                 WHERE w.tenant_id = :tenant_id AND w.worker_id > '' AND w.status = 'leased' LIMIT :most) AS held),
+       (SELECT count(*)
+          FROM (SELECT 1 FROM work_items w
+                 WHERE w.tenant_id = :tenant_id AND w.settled_at > 0 AND w.status = 'dead' LIMIT :most) AS buried);

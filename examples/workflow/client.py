@@ -1,4 +1,4 @@
-"""Holdfast over HTTP in sixty lines of the standard library: one connection kept open, every refusal an exception."""
+"""Holdfast over HTTP in seventy lines of the standard library: one connection kept open, every refusal an exception."""
 
 import http.client
 import json
@@ -70,13 +70,21 @@ class Client:
                 return items
 
     def _once(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        return self._hear(self._ask(method, path, body))
+
+    def _ask(self, method: str, path: str, body: Any) -> http.client.HTTPConnection:
+        """Send a request."""
         if self._open is None:
             parts = urlsplit(self.url)
             kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
             self._open = kind(parts.hostname or "", parts.port, timeout=30)
         headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json"}
         self._open.request(method, path, None if body is None else json.dumps(body), headers)
-        answer = self._open.getresponse()
+        return self._open
+
+    def _hear(self, asked: http.client.HTTPConnection) -> tuple[int, Any]:
+        """Read its answer."""
+        answer = asked.getresponse()
         return answer.status, json.loads(answer.read() or b"null")
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """A server of the example's own: `python -m service serve` on a free port, stopped at the end."""
 
+import argparse
 import contextlib
 import os
 import re
@@ -21,6 +22,16 @@ class Access(NamedTuple):
 
     url: str
     token: str
+
+
+@contextlib.contextmanager
+def access(options: argparse.Namespace) -> Iterator[Access]:
+    """The server that was named by `--url`, or one of our own."""
+    if options.url:
+        yield Access(options.url, options.token)
+    else:
+        with own_server(options.database_url, options.token) as found:
+            yield found
 
 
 @contextlib.contextmanager

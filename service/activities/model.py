@@ -1,7 +1,7 @@
 """Commands and replies of activities."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -121,6 +121,7 @@ COMMANDS = (ScheduleActivity, CancelActivity)
 class NewActivity(Asked, frozen=True):
     """An activity of a run, asked for from outside its workflow."""
 
+    kind: ClassVar[str] = KIND
     execution_id: str = PATH
 
 

@@ -20,7 +20,7 @@ from service.errors import not_found
 from service.http.endpoint import Call, Endpoint, command, decode
 from service.kernel.raw import shown
 from service.work.model import Claimed, Claims, Renewed, Settled
-from service.work.waiting import claimed
+from service.work.waiting import claimed_as
 
 CLAIM = msgspec.json.Decoder(ClaimActivities)
 
@@ -75,9 +75,11 @@ class ShownActivity(msgspec.Struct, frozen=True):
 
 async def claim(call: Call) -> Any:
     """Claim activities of names that this worker can run."""
-    found = await claimed(call, as_work(decode(CLAIM, call.body)))
-    if not isinstance(found, Claims):  # the stored answer to a request that is repeated
-        return found
+    return await claimed_as(call, as_work(decode(CLAIM, call.body)), handed_out)
+
+
+async def handed_out(found: Claims) -> ClaimedActivities:
+    """What a claim got, as attempts at activities."""
     return ClaimedActivities([handed(item) for item in found.items if item.drives == KIND])
 
 
@@ -145,7 +147,7 @@ ENDPOINTS = [
         body=NewActivity,
         created=True,
         errors=(
-            "not-found", "execution/terminal", "workflow/nondeterminism", "limit/payload-bytes",
+            "not-found", "auth/queue", "execution/terminal", "workflow/nondeterminism", "limit/payload-bytes",
             "limit/events-per-execution",
         ),
     ),

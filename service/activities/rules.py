@@ -24,7 +24,6 @@ from service.activities.model import (
 from service.alarms.model import OF_OWNER, Alarm, Rang
 from service.alarms.rules import set_alarm
 from service.errors import not_found
-from service.executions import rules as executions
 from service.executions.model import OF_ITEM, Execution
 from service.kernel.command import Rule
 from service.kernel.events import append
@@ -34,16 +33,19 @@ from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, shown
 from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.runs.model import OF_TASK, OPEN_STEPS, CancelRequested, Ordered, Run, Step
+from service.runs.model import OF_TASK, CancelRequested, Ordered, Run, Step
 from service.runs.rules import (
     add_step,
     arm,
+    asked_of,
     end_step,
     head,
-    need_run,
+    open_step,
+    open_steps,
+    refuse_queue,
     rung,
-    shelf,
     step_before,
+    step_keys,
     task_shelf,
     unarm,
     wake,
@@ -63,6 +65,7 @@ from service.work.model import (
     WorkError,
     WorkItem,
     WorkSettled,
+    shelf,
 )
 
 NEVER = 2**62
@@ -104,6 +107,7 @@ def schedule(view: View, execution: Execution, command: ScheduleActivity) -> tup
     before = step_before(view, execution, command)
     if before is not None:
         return before, False
+    refuse_queue(view, execution.namespace, command.task_queue)
     refuse_past(view, "payload_bytes", len(command.input))
     asked = Task(
         queue=shelf(execution.namespace, command.task_queue),
@@ -128,17 +132,9 @@ def schedule(view: View, execution: Execution, command: ScheduleActivity) -> tup
     return step, True
 
 
-def activity_keys(command: NewActivity, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The execution, its run, the step."""
-    yield Execution, (who.tenant_id, command.execution_id)
-    yield Run, (who.tenant_id, command.execution_id)
-    yield Step, (who.tenant_id, command.execution_id, KIND, command.seq)
-
-
 def add_activity(view: View, command: NewActivity) -> Scheduled:
     """An activity asked for from outside: the same as the workflow's command."""
-    execution = executions.need_open(view, command.execution_id)
-    need_run(view, execution.tenant_id, execution.id)
+    execution = asked_of(view, command.execution_id)
     asked = ScheduleActivity(**{name: getattr(command, name) for name in Asked.__struct_fields__})
     step, created = schedule(view, execution, asked)
     return Scheduled(step.ref or "", execution.id, step.seq, step.name, step.status, created)
@@ -161,11 +157,12 @@ def as_work(asked: ClaimActivities) -> ClaimWork:
     """A claim of activities as work knows it."""
     return ClaimWork(
         asked.worker_id,
-        [shelf(asked.namespace, queue) for queue in asked.queues],
+        asked.queues,
         asked.max_items,
         asked.lease_ms,
         [required(name) for name in asked.activities],
         asked.wait_ms,
+        asked.namespace,
     )
 
 
@@ -220,7 +217,7 @@ def begun(view: View, fact: TasksLeased) -> None:
         if alarm is not None:
             limits = beat(view, limits_of(alarm))
             limits = msgspec.structs.replace(limits, ends_at=view.now + limits.start_to_close_ms)
-            postpone(view, alarm, limits, view.get(WorkItem, item.tenant_id, item.id) or item)
+            postpone(view, alarm, limits, msgspec.structs.replace(item, status="leased"))
 
 
 def put_back(view: View, fact: TaskPutBack) -> None:
@@ -301,8 +298,8 @@ def settled(view: View, fact: WorkSettled) -> None:
     if item.drives != KIND:
         return
     view.expect(*rows_of(item))
-    step = view.get(Step, item.tenant_id, item.execution_id, KIND, name_of(item.node_id)[1])
-    if step is None or step.status != "open":
+    step = open_step(view, *owner(item), KIND, name_of(item.node_id)[1])
+    if step is None:
         return
     status = "timed_out" if fact.outcome == "failed" and item.error_type in TIMEOUTS else fact.outcome
     end(view, step, status, item.attempt, fact.result, fact.error)
@@ -329,9 +326,8 @@ def timed_out(view: View, fact: Rang) -> None:
     alarm = fact.alarm
     if alarm.kind != KIND or rung(view, alarm) is None:
         return
-    view.expect((Step, (alarm.tenant_id, alarm.owner_id, KIND, alarm.seq)))
-    step = view.get(Step, alarm.tenant_id, alarm.owner_id, KIND, alarm.seq)
-    if step is None or step.status != "open":
+    step = open_step(view, alarm.tenant_id, alarm.owner_id, KIND, alarm.seq)
+    if step is None:
         return
     item = view.get(WorkItem, step.tenant_id, step.ref)
     if item is None:
@@ -353,8 +349,8 @@ def timed_out(view: View, fact: Rang) -> None:
 def cancelled(view: View, fact: Ordered) -> None:
     """A workflow takes an activity back; one that has ended, or never was, is left alone."""
     command: CancelActivity = fact.command
-    step = view.get(Step, fact.tenant_id, fact.execution_id, KIND, command.seq)
-    if step is not None and step.status == "open":
+    step = open_step(view, fact.tenant_id, fact.execution_id, KIND, command.seq)
+    if step is not None:
         cancel(view, step)
 
 
@@ -373,9 +369,7 @@ def cancel(view: View, step: Step) -> None:
 def withdraw(view: View, fact: CancelRequested) -> None:
     """A run that was asked to stop waits for no activity."""
     tenant, id = fact.tenant_id, fact.execution_id
-    if not need_run(view, tenant, id).open_steps:
-        return
-    steps = [step for step in view.group(Step, OPEN_STEPS, tenant, id) if step.kind == KIND]
+    steps = open_steps(view, tenant, id, KIND)
     if steps:
         view.expect((OPEN_ITEMS, (tenant, id)), (OF_OWNER, (tenant, id)))
     for step in steps:
@@ -383,7 +377,7 @@ def withdraw(view: View, fact: CancelRequested) -> None:
 
 
 RULES = [
-    Rule(NewActivity, add_activity, activity_keys),
+    Rule(NewActivity, add_activity, step_keys),
     Rule(HeartbeatActivity, heartbeat, item_key),
     Rule(CompleteActivity, complete, by_item),
     Rule(FailActivity, fail, by_item),

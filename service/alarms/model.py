@@ -26,11 +26,11 @@ class Alarm(msgspec.Struct, frozen=True):
         return int(self.name.split(":")[1])
 
 
-class RingAlarm(msgspec.Struct, frozen=True):
-    """Ring an alarm, if it is still due."""
+class RingAlarms(msgspec.Struct, frozen=True):
+    """Ring alarms of one owner that are still due, in this order: those of a run are in its log as they were due."""
 
     owner_id: str
-    name: str
+    names: tuple[str, ...]
 
 
 class Rang(msgspec.Struct, frozen=True):

@@ -1,47 +1,90 @@
-"""The sweep that rings alarms: a page of what is due at a time, each alarm a command, which the kernel gathers."""
+"""The sweep that rings alarms: a page of what is due at a time, an owner's together and in the order of their times.
+
+The kernel gathers the owners' commands. Those of one owner never go side by side: its log says what was due first.
+"""
 
 import asyncio
+from functools import partial
 from typing import Any
 
+import structlog
+
 from backends.protocol import EVERY, Row, StateBackend, Tx
-from service.alarms.model import RingAlarm
-from service.kernel.principal import internal
+from service.alarms.model import RingAlarms
+from service.kernel.principal import SYSTEM, internal
+from service.kernel.rota import Line, Page, Took, in_turns
 from service.kernel.run import Kernel
 from service.kernel.sweeps import Sweep
 
-PAGE = 1_000
+log = structlog.get_logger()
+PAGE = 500
+TOGETHER = 100
+"""Alarms of one owner that ring in one commit."""
 
 
-async def due(backend: StateBackend) -> list[Row]:
-    """The alarms whose time has come, of all tenants, the most overdue first: tenant, owner, name."""
+async def due(backend: StateBackend, tenant_id: str, limit: int) -> list[Row]:
+    """The alarms whose time has come, of one tenant or (`SYSTEM`) of all, the most overdue first: tenant, owner,
+    name."""
 
     async def read(tx: Tx) -> list[Row]:
-        return await tx.all("due_alarms", now=tx.now, limit=PAGE)
+        if tenant_id == SYSTEM:
+            return await tx.all("due_alarms", now=tx.now, limit=limit)
+        return await tx.all("due_alarms_of_tenant", tenant_id=tenant_id, now=tx.now, limit=limit)
 
-    return await backend.read(read, tenants=EVERY)
+    return await backend.read(read, tenants=EVERY if tenant_id == SYSTEM else [tenant_id])
+
+
+async def take(backend: StateBackend, kernel: Kernel, tenant_id: str, limit: int) -> Took:
+    """Ring what has been due longest."""
+    rows, owners = await due(backend, tenant_id, limit), dict[tuple[str, str], list[str]]()
+    for tenant, owner, name in rows:
+        owners.setdefault((tenant, owner), []).append(name)
+    parts = await asyncio.gather(*(ring_of(kernel, *owner, names) for owner, names in owners.items()))
+    told = [one for part in parts for one in part]
+    errors = tuple(one for one in told if isinstance(one, Exception))
+    return Took(len(rows), sum(one is True for one in told), errors)
+
+
+async def ring_of(kernel: Kernel, tenant_id: str, owner_id: str, names: list[str]) -> list[bool | Exception]:
+    """Ring alarms of one owner, some at a commit; if a commit fails, each of these by itself."""
+    told: list[bool | Exception] = []
+    for some in (tuple(names[first : first + TOGETHER]) for first in range(0, len(names), TOGETHER)):
+        try:
+            told += await kernel.run(internal(tenant_id), RingAlarms(owner_id, some))
+        except Exception as error:
+            told += [error] if len(some) == 1 else [await ring_alone(kernel, tenant_id, owner_id, one) for one in some]
+    return told
+
+
+async def ring_alone(kernel: Kernel, tenant_id: str, owner_id: str, name: str) -> bool | Exception:
+    """Ring one alarm."""
+    (told,) = await ring_of(kernel, tenant_id, owner_id, [name])
+    return told
+
+
+async def ring_page(backend: StateBackend, kernel: Kernel, line: Line) -> Page:
+    """A page of due alarms, tenants in turn behind those that have been due longest."""
+    return await in_turns(backend, line, "tenants_with_due_alarms", partial(take, backend, kernel), PAGE)
 
 
 async def ring_due(backend: StateBackend, kernel: Kernel) -> int:
     """Ring what is due, until nothing of a page rings; how many rang. One that cannot ring holds up no other, and the
     first such error is raised at the end."""
-    rang, errors = 0, list[BaseException]()
-    while page := await due(backend):
-        told = await asyncio.gather(
-            *(kernel.run(internal(row[0]), RingAlarm(row[1], row[2])) for row in page), return_exceptions=True
-        )
-        errors += [one for one in told if isinstance(one, BaseException)]
-        now = sum(one is True for one in told)
-        rang += now
-        if now == 0 or len(page) < PAGE:
-            break
+    line, rang, errors, more = Line(), 0, list[BaseException](), True
+    while more:
+        done = await ring_page(backend, kernel, line)
+        rang, more, errors = rang + done.done, done.more, [*errors, *done.errors]
     if errors:
         raise errors[0]
     return rang
 
 
-async def ring(services: Any) -> None:
-    """Ring what is due."""
-    await ring_due(services.backend, services.kernel)
+async def ring(services: Any) -> bool:
+    """Ring a page of what is due."""
+    done = await ring_page(services.backend, services.kernel, services.lines.setdefault("alarms", Line()))
+    if done.errors:
+        log.warning("alarms could not ring and are tried again", count=len(done.errors), error=str(done.errors[0]))
+    return done.more
 
 
 SWEEPS = [Sweep("alarms.ring", 0, ring)]

@@ -13,8 +13,8 @@ retried is followed by another attempt, whose first task is put off by the backo
 
 Reset: a new run whose log is the prefix of another's up to `to_sequence`. Steps that had ended by then are copied, so
 that replay finds them; timers, activities and children that were pending then are asked for anew, after the prefix,
-their times counted from now. Signals that came later are carried over. A request to cancel, pauses, snapshots and work
-items of the prefix are not. The old run, if it is open, is terminated.
+their times counted from now. Signals that came later are carried over, and recognised by their ids as before. A
+request to cancel, pauses, snapshots and work items of the prefix are not. The old run, if it is open, is terminated.
 
 The id of a next run follows from the run before (and, for a reset, from what was asked), so a repeat is recognised.
 

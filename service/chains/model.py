@@ -25,6 +25,7 @@ def next_id(execution_id: str) -> str:
 class ContinueAsNew(Command, frozen=True):
     """End the run and go on in a new one with this input, perhaps as another workflow type or on another queue."""
 
+    starts = True
     input: msgspec.Raw = ABSENT
     workflow_type: Name | None = None
     task_queue: Name | None = None

@@ -7,8 +7,8 @@ from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, command
 from service.http.lists import Page, listed
 
 ERRORS = (
-    "not-found", "execution/terminal", "execution/conflict", "execution/transition", "limit/payload-bytes",
-    "limit/running-executions", "limit/events-per-execution",
+    "not-found", "auth/queue", "execution/terminal", "execution/conflict", "execution/transition",
+    "limit/payload-bytes", "limit/running-executions", "limit/events-per-execution",
 )  # fmt: skip
 
 

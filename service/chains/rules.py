@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from service.chains.model import RESET_MAX, ContinueAsNew, ContinueRun, Next, ResetRun, next_id
-from service.errors import StateError, invalid
+from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
 from service.executions.model import ENDED, Attributed, Execution, State
 from service.history.fold import fold
@@ -16,14 +16,17 @@ from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.events import append
 from service.kernel.json import fingerprint, merge_patch
+from service.kernel.limits import usage_keys
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import ABSENT, encoded
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.runs.commands import ONE
-from service.runs.model import Continued, Failing, Link, Ordered, Run, StartLinked, Step
-from service.runs.rules import CancelBody, Options, head, need_run, request_cancel, wake
+from service.runs.model import Continued, Failing, Link, Ordered, Run, SignalCarried, StartLinked, Step
+from service.runs.rules import CancelBody, Options, ended, head, need_run, refuse_queue, request_cancel, wake
 from service.work.rules import DEFAULT_RETRY, MAX_ATTEMPTS, backoff
+
+SIGNAL = "signal.received"
 
 # ── the next run ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -39,7 +42,7 @@ def linked_start(view: View, execution: Execution, id: str, said: str, link: Lin
         version=execution.version,
         execution_id=id,
         namespace=execution.namespace,
-        parent_id=execution.parent_id,
+        parent_id=parent_of(view, execution),
         labels=msgspec.json.decode(labels or b"{}"),
         attributes=msgspec.json.decode(attributes or b"{}"),
         task_queue=execution.queue,
@@ -62,6 +65,13 @@ def linked_start(view: View, execution: Execution, id: str, said: str, link: Lin
     )
 
 
+def parent_of(view: View, execution: Execution) -> str | None:
+    """The parent of a run's successor; None when it is gone, past its retention: nobody is left to be told."""
+    if execution.parent_id is None or view.get(Execution, execution.tenant_id, execution.parent_id) is None:
+        return None
+    return execution.parent_id
+
+
 def reserve(view: View, run: Run, id: str) -> None:
     """Write down where the run goes on, before it ends: so that nobody is told of that end. 409 if the id is taken."""
     if view.get(Execution, run.tenant_id, id) is not None:
@@ -81,11 +91,18 @@ def begin(view: View, execution: Execution, start: StartLinked, carried: Iterabl
 def hand_on(view: View, tenant_id: str, id: str, event: LoggedEvent) -> None:
     """A signal, or a request to cancel, of the run before."""
     execution = head(view, tenant_id, id)
-    if event.kind == "signal.received":
-        append(view, execution, event.kind, event.body)
+    if event.kind == SIGNAL:
+        carry(view, tenant_id, id, event)
         wake(view, tenant_id, id)
     elif event.kind == "workflow.cancel_requested":
         request_cancel(view, execution, msgspec.json.decode(event.body or b"{}", type=CancelBody).reason)
+
+
+def carry(view: View, tenant_id: str, id: str, event: LoggedEvent) -> None:
+    """An event of the run before in the log of the next one; of a signal, whoever knows signals is told."""
+    execution = append(view, head(view, tenant_id, id), event.kind, event.body, node_id=event.node_id)
+    if event.kind == SIGNAL:
+        view.tell(SignalCarried(execution, event.body))
 
 
 def unseen(view: View, execution: Execution, run: Run) -> list[LoggedEvent]:
@@ -93,7 +110,7 @@ def unseen(view: View, execution: Execution, run: Run) -> list[LoggedEvent]:
     if run.woken_at <= run.seen:
         return []
     found = log_of(view, execution, run.seen + 1, execution.sequence)
-    return [event for event in found if event.kind in ("signal.received", "workflow.cancel_requested")]
+    return [event for event in found if event.kind in (SIGNAL, "workflow.cancel_requested")]
 
 
 def log_of(view: View, execution: Execution, first: int, last: int) -> list[LoggedEvent]:
@@ -135,8 +152,9 @@ def ordered(view: View, fact: Ordered) -> None:
     go_on(view, head(view, fact.tenant_id, fact.execution_id), fact.command)
 
 
-def continue_keys(command: ContinueRun, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The execution, its run, what is carried over, whatever has the next run's id."""
+def continue_keys(command: ContinueRun, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The execution, its run, what is carried over, whatever has the next run's id; what limits executions."""
+    yield from usage_keys(who.tenant_id, standing, "running_executions")
     yield Execution, (who.tenant_id, command.execution_id)
     yield Run, (who.tenant_id, command.execution_id)
     yield from ContinueAsNew().wants(who.tenant_id, command.execution_id)
@@ -149,7 +167,7 @@ def continue_run(view: View, command: ContinueRun) -> Next:
     said = ContinueAsNew(command.input, command.workflow_type, command.task_queue)
     if execution.status in ENDED:
         if run.next_id is None or head(view, run.tenant_id, run.next_id).digest != digest_of(said):
-            raise executions.ended(execution)
+            raise ended(view, execution)
         return Next(execution.id, run.next_id, False)
     go_on(view, execution, said)
     return Next(execution.id, next_id(execution.id))
@@ -170,6 +188,7 @@ def go_on(view: View, execution: Execution, command: ContinueAsNew) -> None:
         start = msgspec.structs.replace(start, task_queue=command.task_queue)
     if command.workflow_type not in (None, execution.workflow_id):
         start = msgspec.structs.replace(start, workflow_id=command.workflow_type, version=None)
+    refuse_queue(view, start.namespace, start.task_queue or "default")
     reserve(view, run, id)
     body = encoded(ContinuedBody(id, start.workflow))
     execution = append(view, execution, "workflow.continued_as_new", body, closing=True)
@@ -265,8 +284,10 @@ class StepBody(msgspec.Struct, frozen=True):
     seq: int
 
 
-def reset_keys(command: ResetRun, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The execution, its run, what is carried over, whatever has the new run's id; what an operator does is audited."""
+def reset_keys(command: ResetRun, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The execution, its run, what is carried over, whatever has the new run's id; what limits executions; what an
+    operator does is audited."""
+    yield from usage_keys(who.tenant_id, standing, "running_executions")
     yield Execution, (who.tenant_id, command.execution_id)
     yield Run, (who.tenant_id, command.execution_id)
     yield Attributed, (who.tenant_id, command.execution_id)
@@ -286,8 +307,11 @@ def reset(view: View, command: ResetRun) -> Next:
     if run.next_id == id:
         return Next(execution.id, id, False)
     refuse(execution, run, command)
+    refuse_queue(view, execution.namespace, execution.queue or "default")
     audit(view, "execution.reset", execution.id, {"to_sequence": command.to_sequence, "reason": command.reason})
     log = log_of(view, execution, 1, execution.sequence)
+    if len(log) < execution.sequence:  # past its retention: it is being removed, a page at a time
+        raise not_found("execution", execution.id)
     prefix, later = prefix_of(log[: command.to_sequence]), log[command.to_sequence :]
     steps = steps_of(view, execution, prefix)
     start = start_of(view, execution, run, id, prefix)
@@ -299,8 +323,8 @@ def reset(view: View, command: ResetRun) -> Next:
     begin(view, execution, start, ())
     replay(view, execution.tenant_id, id, prefix, steps)
     for event in later:
-        if event.kind == "signal.received":
-            append(view, head(view, execution.tenant_id, id), event.kind, event.body)
+        if event.kind == SIGNAL:
+            carry(view, execution.tenant_id, id, event)
     wake(view, execution.tenant_id, id)
     return Next(execution.id, id)
 
@@ -363,7 +387,7 @@ def replay(view: View, tenant_id: str, id: str, prefix: Prefix, steps: dict[tupl
     """The prefix in the new log: what has ended is copied, what was pending is asked for anew, after it."""
     for event in prefix.events:
         if not event.kind.startswith(LEFT_OUT) and not begins_pending(event, prefix):
-            append(view, head(view, tenant_id, id), event.kind, event.body, node_id=event.node_id)
+            carry(view, tenant_id, id, event)
     keep_state(view, tenant_id, id, prefix)
     for key, step in steps.items():
         if key in prefix.ended:

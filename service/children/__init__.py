@@ -7,7 +7,8 @@ up to `AT_ONCE` open steps, and for children that have no open children themselv
 at once, and the next sweep ends them, one level of a tree after another.
 
 A parent that continues in a new run has ended: the next run knows nothing of its steps. Children that must live on
-are started with `abandon`.
+are started with `abandon`. Where a later run of the chain (continued, tried again, reset) starts a child under an id
+that a child of an earlier run has, and that one is over or is being ended, the new child gets an id of its own.
 
 Events, all in the parent's log: `child.started`, `child.completed`, `child.failed` (also when the id is taken by
 somebody else), `child.cancelled`, `child.terminated`, `child.timed_out`.

@@ -25,6 +25,7 @@ class StartChildWorkflow(Command, frozen=True):
     the parent's."""
 
     kind = "child"
+    starts = True
     seq: Seq
     workflow_type: Name
     execution_id: Id | None = None

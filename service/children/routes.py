@@ -34,7 +34,7 @@ ENDPOINTS = [
         body=StartChild,
         created=True,
         errors=(
-            "not-found", "execution/terminal", "workflow/nondeterminism", "limit/running-executions",
+            "not-found", "auth/queue", "execution/terminal", "workflow/nondeterminism", "limit/running-executions",
             "limit/payload-bytes", "limit/events-per-execution",
         ),
     ),

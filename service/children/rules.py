@@ -10,12 +10,27 @@ from service.executions import rules as executions
 from service.executions.model import ENDED, Execution, ExecutionFinished
 from service.kernel.command import Rule
 from service.kernel.events import append
+from service.kernel.json import fingerprint
+from service.kernel.limits import usage_keys
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, shown
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.runs.model import OPEN_STEPS, CancelRequested, Closed, Continued, Link, Ordered, Run, StartLinked, Step
-from service.runs.rules import add_step, arm, end_step, head, need_run, request_cancel, rung, step_before, wake
+from service.runs.rules import (
+    add_step,
+    arm,
+    asked_of,
+    end_step,
+    head,
+    need_run,
+    open_steps,
+    refuse_queue,
+    request_cancel,
+    rung,
+    step_before,
+    wake,
+)
 from service.work.model import OPEN_ITEMS
 from service.work.rules import KeptError
 
@@ -44,8 +59,9 @@ def ordered(view: View, fact: Ordered) -> None:
     begin(view, head(view, fact.tenant_id, fact.execution_id), fact.command)
 
 
-def child_keys(command: StartChild, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The parent, its run, the step, whatever has the child's id."""
+def child_keys(command: StartChild, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The parent, its run, the step, whatever has the child's id; what limits executions."""
+    yield from usage_keys(who.tenant_id, standing, "running_executions")
     yield Execution, (who.tenant_id, command.parent_id)
     yield Run, (who.tenant_id, command.parent_id)
     yield from command.child.wants(who.tenant_id, command.parent_id)
@@ -53,8 +69,7 @@ def child_keys(command: StartChild, who: Principal, _standing: Standing) -> Iter
 
 def start_child(view: View, command: StartChild) -> Child:
     """A child started from outside: the same as the workflow's command."""
-    execution = executions.need_open(view, command.parent_id)
-    need_run(view, execution.tenant_id, execution.id)
+    execution = asked_of(view, command.parent_id)
     step, created = begin(view, execution, command.child)
     return Child(step.seq, step.name, step.ref, step.status, created)
 
@@ -64,13 +79,38 @@ def begin(view: View, parent: Execution, command: StartChildWorkflow) -> tuple[S
     before = step_before(view, parent, command)
     if before is not None:
         return before, False
-    child_id = command.child_id(parent.id)
-    if view.get(Execution, parent.tenant_id, child_id) is not None:
-        return refused(view, parent, command, child_id), True
+    refuse_queue(view, parent.namespace, command.task_queue or parent.queue or "default")
+    child_id = id_for(view, parent, command)
+    if child_id is None:
+        return refused(view, parent, command, command.child_id(parent.id)), True
     step = add_step(view, parent, command, command.workflow_type, ref=child_id)
     append(view, parent, "child.started", encoded(ChildBody(command.seq, child_id, command.workflow_type)))
     executions.start(view, start_of(parent, command, child_id))
     return step, True
+
+
+def id_for(view: View, parent: Execution, command: StartChildWorkflow) -> str | None:
+    """The id of a new child; None if it is somebody else's. Where a child of an earlier run of the chain has it and is
+    over, or about to be, the new child has an id of its own: a run that is tried again or reset starts its children."""
+    chosen = command.child_id(parent.id)
+    taken = view.get(Execution, parent.tenant_id, chosen)
+    if taken is None:
+        return chosen
+    own = fingerprint(parent.id, "child", command.seq)
+    return own if left_behind(view, parent, taken) and view.get(Execution, parent.tenant_id, own) is None else None
+
+
+def left_behind(view: View, parent: Execution, taken: Execution) -> bool:
+    """Whether an execution is a child of an earlier run of the parent's chain, and does not live on."""
+    if taken.parent_id in (None, parent.id) or not taken.segment:
+        return False
+    view.expect((Run, (taken.tenant_id, taken.id)), (Run, (taken.tenant_id, taken.parent_id)))
+    child, before = (view.get(Run, taken.tenant_id, id) for id in (taken.id, taken.parent_id))
+    if child is None or child.parent_seq is None or before is None:
+        return False
+    if before.first_id != need_run(view, parent.tenant_id, parent.id).first_id:
+        return False
+    return child.close_policy != "abandon" or (taken.status in ENDED and child.next_id is None)
 
 
 def refused(view: View, parent: Execution, command: StartChildWorkflow, child_id: str) -> Step:
@@ -154,13 +194,7 @@ def closed(view: View, fact: Closed) -> None:
 def withdraw(view: View, fact: CancelRequested) -> None:
     """A parent was asked to stop: its children are dealt with as when it ends."""
     run = need_run(view, fact.tenant_id, fact.execution_id)
-    part_from(view, open_children(view, run), many=run.open_steps > AT_ONCE)
-
-
-def open_children(view: View, run: Run) -> list[Step]:
-    """The steps of a run's open children."""
-    steps = view.group(Step, OPEN_STEPS, run.tenant_id, run.id) if run.open_steps else []
-    return [step for step in steps if step.kind == KIND]
+    part_from(view, open_steps(view, run.tenant_id, run.id, KIND), many=run.open_steps > AT_ONCE)
 
 
 def part_from(view: View, steps: Sequence[Step], *, many: bool) -> None:
@@ -193,7 +227,7 @@ def part(view: View, child: Execution, *, many: bool) -> None:
     run = need_run(view, child.tenant_id, child.id)
     if child.status in ENDED or run.close_policy is None or run.close_policy == "abandon":
         return
-    if many or open_children(view, run):
+    if many or open_steps(view, run.tenant_id, run.id, KIND):
         arm(view, child.tenant_id, child.id, f"{ALARM}:{run.close_policy}", view.now)
     else:
         deal_with(view, child, run.close_policy)

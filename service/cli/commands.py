@@ -8,6 +8,7 @@ app = App(
     "holdfast", help="The state service: tenants, executions, events, leased work.", version=f"holdfast {__version__}"
 )
 app.command("service.cli.serve:serve", name="serve", help="Migrate and serve; a new store prints its first token.")
+app.command("service.cli.scheduler:scheduler", name="scheduler", help="Sweep a Postgres store, and serve nobody.")
 app.command("service.cli.store:migrate", name="migrate", help="Bring the schema of a store up to date.")
 app.command("service.cli.store:init", name="init", help="Migrate and mint the first token, without serving.")
 app.command("service.cli.store:backup", name="backup", help="Copy a SQLite store, served or not, to a new file.")

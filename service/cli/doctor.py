@@ -54,7 +54,7 @@ async def examined(found: Settings) -> list[Finding]:
         return [Finding("FAIL", "store", f"{what}; {todo}")]
     try:
         schema = await schema_of(backend)
-        examinations = ENGINES[backend.name] + (ROWS if schema.mark == "ok" else ())
+        examinations = ENGINES[backend.name] + (ROWS + SWEEPS[backend.name] if schema.mark == "ok" else ())
         return [schema, *[finding for examine in examinations for finding in await tried(examine, backend)]]
     finally:
         await backend.close()
@@ -229,6 +229,17 @@ async def tokens_of(backend: "StateBackend") -> list[Finding]:
     ]
 
 
+async def sweeps_of(backend: "StateBackend") -> list[Finding]:
+    """Whether somebody takes back leases and rings timers. A SQLite file is asked while nobody serves it."""
+    from service.kernel.lease import read
+
+    found, now = await read(backend), backend.now()
+    if found is not None and (found.expires_at or 0) > now:
+        return [Finding("ok", "sweeps", f"{found.holder} sweeps, epoch {found.epoch}")]
+    said = "nobody sweeps: leases are not taken back and timers do not ring; start `holdfast scheduler`, or "
+    return [Finding("warn", "sweeps", said + "`holdfast serve` with sweep = true")]
+
+
 def counted(count: int, what: str, todo: str) -> Finding:
     """A number that is best 0."""
     return Finding("warn", what, f"{count}; {todo}") if count else Finding("ok", what, "0")
@@ -237,6 +248,7 @@ def counted(count: int, what: str, todo: str) -> Finding:
 Examine = Callable[["StateBackend"], Awaitable[list[Finding]]]
 ENGINES: dict[str, tuple[Examine, ...]] = {"sqlite": (sqlite_of, file_of), "postgres": (postgres_of,)}
 ROWS: tuple[Examine, ...] = (audit_of, logs_of, tokens_of)
+SWEEPS: dict[str, tuple[Examine, ...]] = {"sqlite": (), "postgres": (sweeps_of,)}
 LOGS = {
     "list_broken_logs": "execution(s) whose log has a gap or ends elsewhere",
     "list_lost_logs": "execution(s) that are gone while their log is there",

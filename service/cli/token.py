@@ -75,9 +75,17 @@ def row(token: Any) -> tuple[object, ...]:
 
 
 @app.command
-def revoke(token_id: str, *, tenant: Tenant = None, server: Target = SERVER) -> None:
-    """End a token; the next request with it is refused."""
-    answer = server.ask("DELETE", f"/v1/tokens/{quote(token_id, safe='')}", tenant_id=tenant)
+def revoke(token_id: str, *, descendants: bool = False, tenant: Tenant = None, server: Target = SERVER) -> None:
+    """End a token; the next request with it is refused.
+
+    Parameters
+    ----------
+    descendants
+        End also the tokens of the same tenant that it minted, and those that these minted.
+    """
+    asked = "true" if descendants else None
+    path = f"/v1/tokens/{quote(token_id, safe='')}"
+    answer = server.ask("DELETE", path, tenant_id=tenant, descendants=asked)
     if server.json:
         print_json(answer)
     else:

@@ -37,6 +37,8 @@ OF_ITEM = "execution_of_item"
 """The execution that a work item belongs to, asked for by (tenant, item)."""
 FACETS = "facets_of_execution"
 """The labels and attributes of an execution, asked for by (tenant, execution)."""
+NAMESPACE = "namespace_by_name"
+"""A namespace other than `main`, asked for by (tenant, name): who enters one asks for it with everything else."""
 
 
 class Execution(msgspec.Struct, frozen=True):
@@ -212,6 +214,14 @@ class ExecutionStarted(msgspec.Struct, frozen=True):
 
     execution: Execution
     command: StartExecution
+
+
+class Entered(msgspec.Struct, frozen=True):
+    """Fact: something is made in a namespace other than `main`; `opens` says that it is an execution."""
+
+    tenant_id: str
+    namespace: str
+    opens: bool
 
 
 class ExecutionEnding(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import msgspec
 
 from backends.protocol import Row, Tx
 from service.errors import StateError, not_found
+from service.executions.facets import alone, among, has
 from service.executions.model import (
     STATUS,
     AppendState,
@@ -21,15 +22,12 @@ from service.executions.model import (
 from service.executions.prepare import prepared
 from service.http.batch import Batch, batch
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode
-from service.http.lists import Page, listed, where
+from service.http.lists import Page, listed, straight, where
+from service.kernel import filters
 from service.kernel.filters import Facet, Field, Vocabulary
 from service.kernel.json import check
 from service.kernel.raw import shown
 
-FACET = (
-    "EXISTS (SELECT 1 FROM facets f WHERE f.tenant_id = e.tenant_id AND f.execution_id = e.id"
-    " AND f.family = '{family}' AND f.name = {{name}} AND {{condition}})"
-)
 VOCABULARY = Vocabulary(
     fields=(
         Field("id", "e.id", "text"),
@@ -45,8 +43,8 @@ VOCABULARY = Vocabulary(
         Field("completed_at", "e.completed_at", "time"),
     ),
     facets=(
-        Facet("attr.", FACET.format(family="attr"), "f.text_value", "f.number_value"),
-        Facet("label.", FACET.format(family="label"), "f.text_value", "f.number_value"),
+        Facet("attr.", has("attr"), "f.text_value", "f.number_value", alone("attr")),
+        Facet("label.", has("label"), "f.text_value", "f.number_value", alone("label")),
     ),
 )
 FAR = 2**62
@@ -135,12 +133,13 @@ async def list_all(call: Call) -> Page:
     """Executions by age or by last change, filtered."""
     query = call.query
     names = ("status", "namespace", "workflow_id", "version", "parent_id")
-    condition = where(query["filter"], VOCABULARY, **{name: query[name] for name in names})
-    tenant = call.who.tenant_id
+    predicate = None if query["filter"] is None else filters.compile(query["filter"], VOCABULARY)
+    condition = where(predicate, VOCABULARY, **{name: query[name] for name in names})
+    tenant, find = call.who.tenant_id, straight if predicate is None else among(predicate.covers)
     if query["sort"] == "updated":
         return await listed(
             call, "list_executions_updated", (FAR, FAR), ("commit_id", "position"), in_list,
-            lambda row: (row[16], row[17]), where=condition, scan=True, tenant_id=tenant,
+            lambda row: (row[16], row[17]), where=condition, scan=True, find=find, tenant_id=tenant,
         )  # fmt: skip
     statement = "list_executions_oldest" if query["sort"] == "created_asc" else "list_executions"
     first = (0, "") if query["sort"] == "created_asc" else (FAR, "")
@@ -153,6 +152,7 @@ async def list_all(call: Call) -> Page:
         lambda row: (row[16], row[0]),
         where=condition,
         scan=True,
+        find=find,
         tenant_id=tenant,
     )
 
@@ -192,7 +192,16 @@ ENDPOINTS = [
         reply=Started,
         body=StartExecution,
         created=True,
-        errors=("execution/conflict", "not-found", "limit/running-executions", "limit/payload-bytes", "work/conflict"),
+        errors=(
+            "execution/conflict",
+            "not-found",
+            "namespace/unknown",
+            "namespace/deleting",
+            "auth/queue",
+            "limit/running-executions",
+            "limit/payload-bytes",
+            "work/conflict",
+        ),
     ),
     Endpoint(
         "POST",

@@ -10,10 +10,12 @@ from service.executions.model import (
     ENDED,
     EVENT_OF,
     FACETS,
+    NAMESPACE,
     STATUS,
     AppendState,
     Attributed,
     Changed,
+    Entered,
     Execution,
     ExecutionEnding,
     ExecutionFinished,
@@ -39,8 +41,8 @@ from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, shown, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.work.model import Enqueue, WorkSettled
-from service.work.rules import enqueue, enqueue_keys, refuse_queue
+from service.work.model import MAIN, Enqueue, WorkSettled
+from service.work.rules import enqueue, enqueue_keys, queue_of, refuse_queue
 
 EMPTY_STATE = b"{}"
 SNAPSHOT_EVENTS = 200
@@ -95,6 +97,7 @@ def start_keys(command: StartExecution, who: Principal, standing: Standing) -> I
     """The execution of that id, the definition, the shelf of the first item, what the limits count."""
     tenant = who.tenant_id
     yield from usage_keys(tenant, standing, "running_executions")
+    yield from namespace_keys(tenant, command.namespace)
     if command.execution_id is not None:
         yield Execution, (tenant, command.execution_id)
     if command.parent_id is not None:
@@ -105,19 +108,32 @@ def start_keys(command: StartExecution, who: Principal, standing: Standing) -> I
         yield from enqueue_keys(command.start, who, standing)
 
 
+def namespace_keys(tenant_id: str, namespace: str) -> Iterable[Wanted]:
+    """What must be loaded to make something in a namespace; nothing for `main`, which is always there."""
+    if namespace != MAIN:
+        yield NAMESPACE, (tenant_id, namespace)
+
+
+def enter(view: View, namespace: str, *, opens: bool = False) -> None:
+    """Refuse to make something in a namespace that is not there."""
+    if namespace != MAIN:
+        view.tell(Entered(view.tenant_id, namespace, opens))
+
+
 def start(view: View, command: StartExecution) -> Started:
     """Execution, `execution.started` and, if asked for, the first work item: one commit. The same again is a no-op."""
     if command.execution_id is not None:
         before = view.get(Execution, view.tenant_id, command.execution_id)
         if before is not None:
             return same_start(before, command)
+    enter(view, command.namespace, opens=True)
     definition = pinned(view, command)
     refuse_past(view, "payload_bytes", len(command.input))
     refuse_past(view, "state_bytes", len(command.state))
     use(view, "running_executions")
     attributes = {name: value for name, value in command.attributes.items() if value is not None}
-    if command.parent_id is not None:
-        need(view, command.parent_id)
+    if command.parent_id is not None and need(view, command.parent_id).namespace != command.namespace:
+        raise not_found("execution", command.parent_id)
     events, size, keep = snapshot_policy(definition)
     execution = NewExecution(
         tenant_id=view.tenant_id,
@@ -160,7 +176,7 @@ def start(view: View, command: StartExecution) -> Started:
 
 def enqueue_first(view: View, first: Enqueue, execution: Execution, item_id: str | None) -> None:
     """The first item, which `execution.started` has told of; no item of another's may stand for it."""
-    refuse_queue(view.who, first.queue)
+    refuse_queue(view.who, queue_of(first, execution))
     if not enqueue(view, first, execution, item_id).created:
         raise StateError(
             "work/conflict",

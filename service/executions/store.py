@@ -15,6 +15,7 @@ TABLES = [
         blank={"snapshot_sequence": 0, "completed_at": None, "result": None, "error": None},
         paths={OF_ITEM: lambda key: (key[0], None, key[1])},
         wide=1,
+        tallied=True,
     ),
     Table(Attributed, ("tenant_id", "id"), 21, "load_attributed", update="update_attributed"),
     Table(State, ("tenant_id", "execution_id"), 22, "load_states", "insert_states", "update_states"),

@@ -50,6 +50,8 @@ class Services(msgspec.Struct):
     settings: Any
     scans: Turns
     tokens: Any = None
+    lease: Any = None
+    lines: dict[str, Any] = {}
     draining: bool = False
     extra: dict[str, Any] = {}
 

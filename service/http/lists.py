@@ -1,6 +1,6 @@
 """Lists over HTTP: keyset pages, filters in the filter language, cursors sealed for tenant, list and filter."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +10,8 @@ from service.http.endpoint import Call
 from service.kernel import filters
 
 ALL: Where = ("(1 = 1)", {})
+Find = Callable[[Tx, str, Where, dict[str, Any]], Awaitable[list[Row]]]
+"""How to find the rows of a statement for a filter and parameters."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -19,11 +21,16 @@ class Page(msgspec.Struct, frozen=True):
     next_cursor: str | None
 
 
-def where(text: str | None, vocabulary: filters.Vocabulary, **fields: Any) -> Where:
+async def straight(tx: Tx, statement: str, where: Where, values: dict[str, Any]) -> list[Row]:
+    """The rows as the statement finds them."""
+    return await tx.all(statement, where=where, **values)
+
+
+def where(text: filters.Predicate | str | None, vocabulary: filters.Vocabulary, **fields: Any) -> Where:
     """A filter and simple `field=value` parameters as one predicate."""
     sql, params = ALL
     if text is not None:
-        predicate = filters.compile(text, vocabulary)
+        predicate = filters.compile(text, vocabulary) if isinstance(text, str) else text
         sql, params = predicate.sql, dict(predicate.params)
     by_name = {field.name: field for field in vocabulary.fields}
     for name, value in fields.items():
@@ -44,6 +51,7 @@ async def listed(
     *,
     where: Where = ALL,
     scan: bool = False,
+    find: Find = straight,
     **params: Any,
 ) -> Page:
     """One page of `statement`: `names` are its position parameters, `first` their values before the first row."""
@@ -58,7 +66,7 @@ async def listed(
     values = {**params, **dict(zip(names, at, strict=True)), "limit": limit + 1}
 
     async def read(tx: Tx) -> list[Row]:
-        return await tx.all(statement, where=where if where is not ALL else ALL, **values)
+        return await find(tx, statement, where, values)
 
     rows = await (call.scan(read) if scan else call.services.backend.read(read, tenants=call.who.reach))
     more = len(rows) > limit

@@ -80,6 +80,19 @@ REMEDIES: dict[str, str] = {
         "Somebody wrote to the log meanwhile. Read from `current_sequence`, decide again, and send the new "
         "`expected_sequence`."
     ),
+    "namespace/unknown": (
+        "Make it with POST /v1/namespaces, or leave the namespace out: `main` is always there. A misspelt one would "
+        "otherwise be a place where no worker looks."
+    ),
+    "namespace/exists": "Choose another name, or use the namespace that has this one; `main` need not be made.",
+    "namespace/in-use": (
+        "List what is open (GET /v1/executions?namespace=…), let it end or terminate it, and then delete the "
+        "namespace again."
+    ),
+    "namespace/deleting": (
+        "Wait until the job that `job_id` names has ended (GET /v1/jobs/{id}), then make the namespace again; or use "
+        "another one."
+    ),
     "definition/conflict": "Versions are immutable. Store the changed document under a new version.",
     "definition/in-use": "Let the executions of this version end and their retention pass, or keep the version.",
     "definition/invalid": (
@@ -144,6 +157,7 @@ REMEDIES: dict[str, str] = {
         "Keep large content elsewhere and its address in the state; or ask an administrator for a higher limit."
     ),
     "limit/tokens": "Revoke tokens that are no longer used, or ask an administrator for a higher limit.",
+    "limit/namespaces": "Delete a namespace that is no longer used, or ask an administrator for a higher limit.",
     "limit/requests-per-second": (
         "Wait `retry_after` seconds. Batch endpoints carry up to 1,000 commands in one request."
     ),

@@ -89,12 +89,15 @@ class Facet(Struct, frozen=True):
 
         Facet("attr.", "EXISTS (SELECT 1 FROM facets f WHERE f.tenant_id = e.tenant_id AND f.execution_id = e.id"
               " AND f.kind = 'attr' AND f.name = {name} AND {condition})", "f.text_value", "f.number_value")
+
+    `alone` is the same without the row that has it, with the same holes, for lists that can begin from the facet.
     """
 
     prefix: str
     sql: str
     sql_text: str
     sql_number: str
+    alone: str = ""
 
 
 class Vocabulary(Struct, frozen=True):
@@ -105,10 +108,15 @@ class Vocabulary(Struct, frozen=True):
 
 
 class Predicate(Struct, frozen=True):
-    """A parenthesised SQL predicate and its parameters, `f0`, `f1`, …, referenced in it as `:f0`."""
+    """A parenthesised SQL predicate and its parameters, `f0`, `f1`, …, referenced in it as `:f0`.
+
+    Each of `covers` is a list of facet conditions (`Facet.alone`) of which every row that the predicate finds has one
+    at least: to find the rows it is enough to look at those that have.
+    """
 
     sql: str
     params: dict[str, Value]
+    covers: tuple[tuple[str, ...], ...] = ()
 
 
 def compile(text: str, vocabulary: Vocabulary) -> Predicate:
@@ -116,7 +124,8 @@ def compile(text: str, vocabulary: Vocabulary) -> Predicate:
     try:
         _check_text(text)
         compiler = _Compiler(vocabulary)
-        return Predicate(compiler.predicate(_parse(text, vocabulary), 0), compiler.params)
+        tree = _parse(text, vocabulary)
+        return Predicate(compiler.predicate(tree, 0), compiler.params, tuple(compiler.covers(tree)))
     except _Refused as refused:
         shown = text[:MAX_CHARACTERS].encode(errors="replace").decode()
         raise StateError("request/filter", str(refused), filter=shown, **refused.facts) from None
@@ -213,6 +222,7 @@ class _Compiler:
         self.vocabulary = vocabulary
         self.params: dict[str, Value] = {}
         self.terms = 0
+        self.alone: dict[int, str] = {}
 
     def predicate(self, node: "Expr", depth: int) -> str:
         """A connector, a NOT, parentheses or a comparison; `depth` counts the parentheses and NOTs around it."""
@@ -226,6 +236,17 @@ class _Compiler:
         if node.key == "not":
             return f"(NOT {self.predicate(node.this, depth + 1)})"
         return self.term(node)
+
+    def covers(self, node: "Expr") -> list[tuple[str, ...]]:
+        """What a list may begin from, once the predicate is written: any part of an AND, a choice for each of an OR."""
+        if node.key == "and":
+            return [cover for operand in _operands(node) for cover in self.covers(operand)]
+        if node.key == "or":
+            each = [self.covers(operand) for operand in _operands(node)]
+            return [tuple(condition for own in each for condition in own[0])] if all(each) else []
+        if node.key == "paren":
+            return self.covers(node.this)
+        return [(self.alone[id(node)],)] if id(node) in self.alone else []
 
     def term(self, node: "Expr") -> str:
         self.terms += 1
@@ -261,6 +282,8 @@ class _Compiler:
         reference = self.bind(name.removeprefix(facet.prefix))
         condition = f"({self.condition(node, values, negated=True)(column)})"
         exists = facet.sql.replace("{name}", reference).replace("{condition}", condition)
+        if facet.alone and node.key != "neq" and not node.args.get("negate"):
+            self.alone[id(node)] = f"({facet.alone.replace('{name}', reference).replace('{condition}', condition)})"
         return f"(NOT {exists})" if node.key == "neq" else f"({exists})"
 
     def condition(self, node: "Expr", values: list[Value], negated: bool = False) -> Condition:

@@ -14,7 +14,7 @@ Id = Annotated[
 ]
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$(?!\n)"
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, description="1–128 of A–Z a–z 0–9 _ . : -")]
-Glob = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_*?][A-Za-z0-9_.:*?-]{0,127}$(?!\n)")]
+Glob = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_*?][A-Za-z0-9_.:*?|-]{0,127}$(?!\n)")]
 
 
 generator = random.Random()  # seeds itself from the system

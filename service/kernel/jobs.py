@@ -34,6 +34,12 @@ class CancelJob(msgspec.Struct, frozen=True):
     id: str
 
 
+class CancellingJob(msgspec.Struct, frozen=True):
+    """Fact: a job is about to be stopped; whoever cannot leave off in the middle refuses."""
+
+    job: Job
+
+
 async def due(backend: StateBackend, kind: str) -> list[Job]:
     """The jobs of a kind whose next page is due, of all tenants, the longest waiting first."""
 

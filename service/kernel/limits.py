@@ -18,10 +18,11 @@ CODES = {
     "definitions": "limit/definitions",
     "ready_work_items": "limit/ready-work-items",
     "tokens": "limit/tokens",
+    "namespaces": "limit/namespaces",
     "payload_bytes": "limit/payload-bytes",
     "state_bytes": "limit/state-bytes",
 }
-COUNTED = ("running_executions", "definitions", "ready_work_items", "tokens")
+COUNTED = ("running_executions", "definitions", "ready_work_items", "tokens", "namespaces")
 
 
 class TenantTurn(msgspec.Struct, frozen=True):

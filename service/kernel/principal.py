@@ -17,6 +17,7 @@ PERMITS: dict[str, frozenset[str]] = {
         "read": "owner operator developer reviewer viewer support",
         "work.read": "owner operator developer reviewer viewer worker support",
         "definition.write": "owner operator developer",
+        "namespace.manage": "owner",
         "execution.write": "owner operator developer",
         "execution.transition": "owner operator developer worker",
         "execution.operate": "owner operator",

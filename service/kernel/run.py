@@ -7,7 +7,7 @@ command and nothing waits.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -29,6 +29,7 @@ from service.kernel.working_set import Schema, WorkingSet
 log = structlog.get_logger()
 ROUNDS = 1_000
 CONFLICTS = 5
+SHARE = 8
 Outcome = Any
 """A reply, or the `StateError` that refused."""
 
@@ -100,20 +101,27 @@ class Kernel:
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Outcome]]]:
         """Up to `batch_max` requests, one from each waiting tenant in turn, so that a flood of one cannot fill it.
 
-        The system's own act for every tenant: when they are first in line they go, and by themselves.
+        Where others are in it too, a tenant has at most an eighth: who asks for little does not wait for a batch that a
+        flood has made long. The system's own act for every tenant: when they are first in line they go, and by
+        themselves.
         """
         batch: list[tuple[Request, asyncio.Future[Outcome]]] = []
         first, system = next(iter(self._waiting)), self._waiting.pop(SYSTEM, None)
         line = {SYSTEM: system} if system is not None and first == SYSTEM else self._waiting
+        most = self._batch_max if len(line) == 1 else max(1, self._batch_max // SHARE)
+        taken: Counter[str] = Counter()
+        served: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
         while line and len(batch) < self._batch_max:
             tenant = next(iter(line))
             queue = line.pop(tenant)
-            share = self._batch_max - len(batch) if not line else 1
+            share = 1 if line else min(self._batch_max - len(batch), most - taken[tenant])
+            taken[tenant] += share
             while queue and share:
                 batch.append(queue.popleft())
                 share -= 1
-            if queue:
-                line[tenant] = queue  # to the back of the line
+            if queue:  # to the back of the line, of this batch or the next
+                (line if taken[tenant] < most else served)[tenant] = queue
+        line |= served
         if line is not self._waiting:
             self._waiting |= line
         elif system is not None:
@@ -224,7 +232,7 @@ class Kernel:
         for (chooser, _), members in self._groups(batch, False).items():
             rows = await chooser.choose(tx, [batch[i].command for i in members], [batch[i].who for i in members], taken)
             for index, own in zip(members, rows, strict=True):
-                chosen[index] = base.take(self.schema.tables[chooser.row], own)
+                chosen[index] = base.take(self.schema.tables[chooser.row], own, whole=True)
                 taken.update(at[1] for at in chosen[index])
 
     def _decide(self, view: View, request: Request) -> Outcome:

@@ -1,12 +1,12 @@
 """Sweeps: what happens because time passes. Each is a command like any other, run by the service for itself.
 
-On Postgres one process at a time sweeps, held by a lease in the database; a process that dies is followed by another
-within the lease. A sweep that finds nothing costs a read, not a write.
+One process at a time sweeps, by a lease in the database (`kernel.lease`), which is looked at before each page. A page
+that a paused process still carries out does no harm: its commands are judged by the rows that they lock, and find done
+what was done meanwhile. A sweep that finds nothing costs a read, not a write.
 """
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -14,86 +14,125 @@ import msgspec
 import structlog
 
 from backends.errors import StoreError
-from backends.protocol import StateBackend, Tx
+from backends.protocol import StateBackend
 from service.errors import StateError
-from service.kernel.principal import SYSTEM
+from service.kernel.lease import CHANNEL, LEASE_MS, Lease
+from service.kernel.wake import Place, Wakes, topic_of
 
 log = structlog.get_logger()
-LEASE_MS = 4_000
+LOOKS = 8
+"""How many times in the length of a lease a process looks after it."""
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """`run(services)` does one round; `every_ms` apart."""
+    """`run(services)` does what is due, `every_ms` apart. True says that there may be more: then it goes on at once,
+    after a turn of the other sweeps."""
 
     name: str
     every_ms: int
-    run: Callable[[Any], Awaitable[None]]
+    run: Callable[[Any], Awaitable[Any]]
 
 
 class Sweeper:
     """Runs sweeps while it holds the lease."""
 
-    def __init__(self, backend: StateBackend, services: Any, sweeps: Sequence[Sweep], interval_ms: int) -> None:
+    def __init__(
+        self,
+        backend: StateBackend,
+        services: Any,
+        sweeps: Sequence[Sweep],
+        interval_ms: int,
+        lease_ms: int = LEASE_MS,
+    ) -> None:
         self.backend, self.services, self.sweeps = backend, services, sweeps
-        self._interval_ms = interval_ms
-        self._me = uuid.uuid4().hex
-        self._held_until = 0
+        self.lease = Lease(backend, lease_ms)
+        self._interval_ms, self._look_seconds = interval_ms, lease_ms / 1000 / LOOKS
         self._due: dict[str, int] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._taken = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to sweep in the background."""
-        self._task = asyncio.create_task(self._forever())
+        self._tasks = [asyncio.create_task(self._look_after()), asyncio.create_task(self._forever())]
 
     async def close(self) -> None:
-        """Stop; the lease runs out by itself."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        """Stop, and let go of the lease. Where the database is away it runs out by itself."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(self._look_seconds * LOOKS):
+                    await self.lease.release()
+
+    async def _look_after(self) -> None:
+        """Renew the lease while it is held, wait for it otherwise: until it is let go of, or its time is over."""
+        with self._park() as place:
+            while True:
+                before = self.lease.held
+                try:
+                    async with asyncio.timeout(self._look_seconds * LOOKS / 2):
+                        await self.lease.keep()
+                except (StoreError, TimeoutError) as error:
+                    log.warning("the lease of the sweeps could not be asked for", error=str(error))
+                except Exception:
+                    log.exception("the lease of the sweeps could not be asked for")
+                if self.lease.held and not before:
+                    self._taken.set()
+                await rest(None if self.lease.held else place, self._look_seconds)
+
+    def _park(self) -> contextlib.AbstractContextManager[Place | None]:
+        """A place among those who wait for the lease, if there is one left."""
+        wakes: Wakes = self.services.wakes
+        try:
+            return wakes.park(topic_of(CHANNEL), lambda _channel: True)
+        except StateError:
+            return contextlib.nullcontext()
 
     async def _forever(self) -> None:
+        more = False
         while True:
-            await asyncio.sleep(self._interval_ms / 1000)
+            if not more:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._interval_ms / 1000):
+                        await self._taken.wait()
+            self._taken.clear()
             try:
-                await self.round()
+                more = self.lease.held and await self.round()
             except StoreError as error:
+                more = False
                 log.warning("the sweeps were put off", error=str(error))
             except Exception:
+                more = False
                 log.exception("the sweeps failed")
 
-    async def round(self) -> None:
-        """Everything that is due, if this process holds the lease. A sweep that fails does not keep others waiting."""
+    async def round(self) -> bool:
+        """A page of everything that is due, if this process holds the lease; whether there may be more. A sweep that
+        fails does not keep others waiting."""
+        more = False
         for sweep in self.sweeps:
             now = self.backend.now()
             if 0 < self._due.get(sweep.name, 0) - now <= sweep.every_ms:  # further ahead: the clock was set back
                 continue
-            if not await self._hold():
-                return
+            if not await self.lease.keep():
+                return False
             self._due[sweep.name] = now + sweep.every_ms
-            await self._run(sweep)
+            if await self._run(sweep):
+                self._due[sweep.name], more = now, True
+        return more
 
-    async def _run(self, sweep: Sweep) -> None:
+    async def _run(self, sweep: Sweep) -> bool:
         try:
-            await sweep.run(self.services)
+            return bool(await sweep.run(self.services))
         except (StoreError, StateError) as error:
             log.warning("a sweep was put off", sweep=sweep.name, error=str(error))
         except Exception:
             log.exception("a sweep failed", sweep=sweep.name)
+        return False
 
-    async def _hold(self) -> bool:
-        """Whether this process sweeps. On SQLite there is no other; the lock file says so."""
-        if self.backend.name == "sqlite":
-            return True
-        now = self.backend.now()
-        if self._held_until - LEASE_MS <= now < self._held_until - LEASE_MS // 2:
-            return True
 
-        async def take(tx: Tx) -> int:
-            return await tx.run(
-                "take_sweep", tenant_id=SYSTEM, name="sweeps", holder=self._me, now=tx.now, expires_at=tx.now + LEASE_MS
-            )
-
-        held = await self.backend.write(take, tenants=[SYSTEM]) == 1
-        self._held_until = now + LEASE_MS if held else 0
-        return held
+async def rest(place: Place | None, seconds: float) -> None:
+    """Wait so long, or until who stands in `place` is woken."""
+    if place is None or not await place.rest(seconds):
+        await asyncio.sleep(seconds)

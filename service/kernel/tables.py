@@ -54,6 +54,8 @@ class Table(msgspec.Struct, frozen=True):
     lasting_ms: int = 0
     wide: int = 0
     """Columns that `load` takes beyond the key: a key is padded with as many NULLs."""
+    tallied: bool = False
+    """Whether its rows are counted by `namespace` and `status`; each commit says what it adds: see `kernel.tallies`."""
 
     def keyed(self) -> Callable[[Any], Key]:
         """A function from a row to its key."""

@@ -13,6 +13,7 @@ from msgspec.structs import astuple, replace
 from backends.errors import Conflict
 from backends.protocol import Tx, Write
 from service.kernel.tables import Group, Key, Table, Wanted, Writer
+from service.kernel.tallies import Place, place_of, tally_changes
 from service.kernel.view import Missing, NewEvent, RowKey, View
 
 Listener = Callable[[View, Any], None]
@@ -51,6 +52,7 @@ class Schema:
             table.row: [(name, attrgetter(*fields)) for name, fields in table.narrow.items()] for table in self.order
         }
         self.blanks = {table.row: Blank(table.blank) for table in self.order if table.blank}
+        self.tallied = [table.row for table in self.order if table.tallied]
 
     def in_order(self, rows: Iterable[type]) -> list[type]:
         """Row types in the order of their tables."""
@@ -94,13 +96,20 @@ class WorkingSet:
     def at(self, at: RowKey) -> Any:
         """The row at a key; raises `Missing` when it was never asked for."""
         row = self._rows.get(at, ABSENT)
-        if row is ABSENT:
+        if row is ABSENT and not self._recalls(at):
             raise Missing(at)
-        return row
+        return self._rows[at] if row is ABSENT else row
 
     def knows(self, wanted: Wanted) -> bool:
-        """Whether a row was asked for or written, or a group loaded."""
-        return wanted in self._rows or wanted in self._members
+        """Whether a row was asked for, written or is remembered, or a group loaded."""
+        return wanted in self._rows or wanted in self._members or self._recalls(wanted)
+
+    def _recalls(self, at: RowKey) -> bool:
+        """Take a row that an earlier batch has read, where its table lets it: then nobody need come back for it."""
+        row = self.schema.remembered(at, self._now)
+        if row is not None:
+            self._rows[at] = row
+        return row is not None
 
     def group(self, name: str, key: Key) -> list[RowKey]:
         """The keys of a group's rows, and of rows of its table written earlier in this batch."""
@@ -148,14 +157,15 @@ class WorkingSet:
             if key_of_group is not None and (group.name, key_of_group) in self._members:
                 self._members[group.name, key_of_group].append(at)
 
-    def take(self, table: Table, rows: Iterable[Sequence[Any]]) -> list[RowKey]:
-        """Accept rows from the store; one that is here already stays as the batch has it."""
+    def take(self, table: Table, rows: Iterable[Sequence[Any]], *, whole: bool = False) -> list[RowKey]:
+        """Accept rows from the store; one that is here already stays as the batch has it. `whole` rows, which come
+        before anything is decided, bring what a load leaves out."""
         keys, make, loaded = [], table.row, self._loaded
         key_of = self.schema.key_of[make]
         for values in rows:
             row = make(*values)
             at = (make, key_of(row))
-            if at not in loaded:
+            if whole or at not in loaded:
                 loaded[at] = self._rows[at] = row
                 if table.lasting_ms:
                     self.schema.remember(at, row, self._now + table.lasting_ms)
@@ -163,11 +173,12 @@ class WorkingSet:
         return keys
 
     def keep(self, view: View) -> None:
-        """Accept a decision: its overlay becomes what the next decision sees."""
+        """Accept a decision: its overlay becomes what the next decision sees. A row that an earlier one added is still
+        a new one: it is inserted as it is in the end."""
         rows = self._rows
         for at, row in view.put_.items():
             rows[at] = row
-            if at in view.added:
+            if at in view.added or at in self._new.get(at[0], ()):
                 self._new.setdefault(at[0], {})[at] = self._loaded[at] = row
             else:
                 self._changed.setdefault(at[0], {})[at] = None
@@ -202,21 +213,34 @@ class WorkingSet:
                 yield self._insert(table, new)
             if changed := self._changed.get(kind):
                 yield from self._update(table, changed)
+        for kind in self.schema.tallied:
+            yield "insert_tally_changes", tally_changes(self._moves(kind), self._now)
         yield "insert_events", [astuple(event) for event in self.events]
         for tail in {(event.tenant_id, event.execution_id) for event in self.events}:
             self.wakes.append(f"tail/{tail[0]}/{tail[1]}")
+
+    def _moves(self, kind: type) -> Iterator[tuple[Place | None, Place | None]]:
+        """From where to where the batch moves each row of a table that is tallied, by namespace and status."""
+        rows, loaded = self._rows, self._loaded
+        for new in self._new.get(kind, {}).values():
+            yield None, place_of(new)
+        for at in self._changed.get(kind, ()):
+            yield place_of(loaded[at]), place_of(rows[at])
+        for at in self._removed.get(kind, ()):
+            yield place_of(loaded[at]), None
 
     def _insert(self, table: Table, new: Mapping[RowKey, Any]) -> Write:
         """New rows in the order of their keys: two batches that insert the same ids wait in line, not crosswise."""
         return self._write(table.insert, sorted(new, key=by_key), new)
 
     def _rest(self) -> Iterator[Write]:
-        """New rows that have more than their insert says, updated once they are there."""
+        """New rows that have more than their insert says, updated once they are there: as a whole, whatever of them the
+        insert has written already."""
         for kind in self.schema.in_order(kind for kind in self._new if kind in self.schema.blanks):
             table, new = self.schema.tables[kind], self._new[kind]
             if more := [at for at, row in new.items() if self.schema.blanks[kind].differs(row)]:
                 self._loaded |= {at: replace(new[at], **table.blank) for at in more}
-                yield from self._update(table, more)
+                yield self._write(table.update, more, self._rows)
 
     def _update(self, table: Table, changed: Iterable[RowKey]) -> Iterator[Write]:
         """Changed rows; those that changed little, by a shorter statement."""

@@ -19,6 +19,18 @@ EXAMPLES = [
     Example("health", None, {"status": "ok"}),
     Example("ready", None, {"status": "ready"}),
     Example("version", None, {"name": "holdfast", "version": "0.1.0", "store": "sqlite"}),
+    Example(
+        "getSweeper",
+        None,
+        {
+            "held": True,
+            "holder": "node-3/4172/9f3c01d2",
+            "epoch": 7,
+            "since": AT,
+            "expires_at": AT + 3_603_000,
+            "now": AT + 3_600_800,
+        },
+    ),
     Example("getJob", None, JOB),
     Example("cancelJob", None, REDRIVE),
 ]

@@ -18,6 +18,18 @@ class ShownJob(msgspec.Struct, frozen=True):
     updated_at: int
 
 
+class Sweeping(msgspec.Struct, frozen=True):
+    """Which process sweeps (`host/process id/…`), under which epoch of the lease, since when and, on Postgres, until
+    when if it does not go on; `held` is false and the rest null when nobody does. `now` is the store's clock."""
+
+    held: bool
+    holder: str | None
+    epoch: int | None
+    since: int | None
+    expires_at: int | None
+    now: int
+
+
 def show(job: Job) -> ShownJob:
     """A job as it is answered."""
     return ShownJob(

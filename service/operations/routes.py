@@ -7,7 +7,7 @@ from service import __version__
 from service.errors import StateError, not_found
 from service.http.endpoint import PUBLIC, Call, Endpoint
 from service.kernel.jobs import CancelJob, Job
-from service.operations.model import ShownJob, show
+from service.operations.model import ShownJob, Sweeping, show
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -42,6 +42,14 @@ async def version(call: Call) -> Version:
     return Version("holdfast", __version__, call.services.backend.name)
 
 
+async def sweeper(call: Call) -> Sweeping:
+    """Which process sweeps, of all that would."""
+    now, holding = call.services.backend.now(), await call.services.lease.holding()
+    if holding is None:
+        return Sweeping(False, None, None, None, None, now)
+    return Sweeping(True, holding.holder, holding.epoch, holding.since, holding.expires_at, now)
+
+
 async def job(call: Call) -> ShownJob:
     """One job."""
 
@@ -73,6 +81,9 @@ ENDPOINTS = [
         errors=("store/unavailable", "server/draining"),
     ),
     Endpoint("GET", "/version", "version", PUBLIC, "What runs here?", version, reply=Version, writes=False),
+    Endpoint(
+        "GET", "/v1/sweeper", "getSweeper", "sweep", "Which process sweeps", sweeper, reply=Sweeping, writes=False
+    ),
     Endpoint(
         "GET",
         "/v1/jobs/{id}",

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from service.errors import StateError, not_found
 from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
-from service.kernel.jobs import CancelJob, Job
+from service.kernel.jobs import CancelJob, CancellingJob, Job
 from service.kernel.principal import Principal, Standing
 from service.kernel.tables import Wanted
 from service.kernel.view import View
@@ -35,6 +35,7 @@ def cancel(view: View, command: CancelJob) -> ShownJob:
         raise StateError("job/final", "A tenant that is being deleted cannot be kept: part of its rows are gone.")
     if job.kind == IMPORT_JOB:
         raise StateError("job/final", "An import is given up with DELETE /v1/imports/{id}, which takes its rows away.")
+    view.tell(CancellingJob(job))
     job = replace(job, status="cancelled", updated_at=view.now)
     view.put(job)
     audit(view, "job.cancelled", job.id, {"kind": job.kind, "done": job.done})

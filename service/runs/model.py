@@ -78,6 +78,8 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """
 
     kind: ClassVar[str] = ""
+    starts: ClassVar[bool] = False
+    """Whether it may start an execution: what limits those is counted in turn."""
 
     def wants(self, tenant_id: str, execution_id: str) -> Iterable[Wanted]:
         """The rows that the command needs beyond the run: those of all commands are loaded together."""
@@ -98,6 +100,7 @@ class CompleteWorkflow(Command, frozen=True):
 class FailWorkflow(Command, frozen=True):
     """End the run badly. With a retry policy the workflow is tried again, unless `retryable` is false."""
 
+    starts = True
     error: WorkError
     retryable: bool = True
 
@@ -210,7 +213,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class StartLinked(StartExecution, frozen=True):
-    """A start that the service itself makes: of a child, or of the next run of a chain."""
+    """A start that the service itself makes: of a child, of the next run of a chain, of what a schedule starts."""
 
     link: Link = Link()
 
@@ -229,6 +232,13 @@ class Continued(msgspec.Struct, frozen=True):
     tenant_id: str
     execution_id: str
     next_id: str
+
+
+class SignalCarried(msgspec.Struct, frozen=True):
+    """Fact: a signal of the run before has gone on to this one, as the last event of its log; `body` is the event's."""
+
+    execution: Execution
+    body: bytes | None
 
 
 class CancelRequested(msgspec.Struct, frozen=True):

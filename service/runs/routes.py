@@ -1,29 +1,30 @@
 """Workflow tasks over HTTP, and the ends that a caller can give an execution."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from backends.protocol import Row, Tx
+from backends.protocol import Row
 from service.executions.model import Changed
-from service.history.model import ShownEvent, show_event
+from service.history.model import ShownEvent
 from service.http.endpoint import Call, Endpoint, command, decode, fill
 from service.kernel.raw import shown
 from service.runs.commands import ENVELOPE, Command, decoded
+from service.runs.histories import Asked, histories
 from service.runs.model import CancelRun, ClaimTasks, SubmitCommands, Submitted, TerminateRun
-from service.runs.rules import shelf
-from service.work.model import Claimed, ClaimWork, Renewed, RenewLease
-from service.work.waiting import claimed
+from service.work.model import Claimed, Claims, ClaimWork, Renewed, RenewLease
+from service.work.waiting import claimed_as
 
-HISTORY_MAX = 10_000
 CLAIM = msgspec.json.Decoder(ClaimTasks)
 
 
 class ClaimedTask(msgspec.Struct, frozen=True):
     """A workflow task as its holder sees it: the run, and its log after what the worker has in memory.
 
-    `history_sequence` is where the log ends; `history_complete` is false when more of it must be read from
-    `GET /v1/executions/{id}/events?after=…`.
+    `history_sequence` is where `history` ends, or what the worker has if it brings nothing; `history_complete` is false
+    when more of the log must be read from `GET /v1/executions/{id}/events?after=…`: one answer holds ten thousand
+    events.
     """
 
     task_id: str
@@ -64,49 +65,51 @@ async def claim(call: Call) -> Any:
     made = decode(CLAIM, call.body)
     asked = ClaimWork(
         made.worker_id,
-        [shelf(made.namespace, queue) for queue in made.queues],
+        made.queues,
         made.max_items,
         made.lease_ms,
         [f"workflow:{name}" for name in made.types],
         made.wait_ms,
+        made.namespace,
     )
-    found = await claimed(call, asked)
-    tasks = [await with_history(call, item, made.since) for item in found.items if item.drives == "decision"]
-    return ClaimedTasks([task for task in tasks if task is not None])
+
+    async def show(found: Claims) -> ClaimedTasks:
+        items = [item for item in found.items if item.drives == "decision" and item.execution_id is not None]
+        runs = [(item.execution_id or "", made.since.get(item.execution_id or "", 0)) for item in items]
+        found_of = await histories(call.services, [Asked(call.who.tenant_id, *run) for run in runs])
+        return ClaimedTasks(
+            [
+                handed(item, history.head, history.events, after)
+                for item, history, (_, after) in zip(items, found_of, runs, strict=True)
+                if history.head is not None  # else the run went away since the claim
+            ]
+        )
+
+    return await claimed_as(call, asked, show)
 
 
-async def with_history(call: Call, item: Claimed, since: dict[str, int]) -> ClaimedTask | None:
-    """The task with its run and log; None if the run went away since the claim."""
-    tenant, execution, after = call.who.tenant_id, item.execution_id or "", since.get(item.execution_id or "", 0)
-
-    async def read(tx: Tx) -> tuple[Row | None, list[Row]]:
-        head = await tx.one("read_task_head", tenant_id=tenant, execution_id=execution)
-        rows = await tx.all("read_events", tenant_id=tenant, execution_id=execution, after=after, limit=HISTORY_MAX)
-        return head, rows
-
-    head, rows = await call.services.backend.read(read, tenants=call.who.reach)
-    if head is None:
-        return None
-    history = [show_event(row) for row in rows]
-    last = history[-1].sequence if history else after
+def handed(item: Claimed, head: Row, events: Sequence[ShownEvent], after: int) -> ClaimedTask:
+    """A claimed item as a workflow task, with its run and log."""
+    type_, namespace, queue, status, sequence, cancel_requested_at, attempt, first_id, previous_id, memo = head
+    last = events[-1].sequence if events else after
     return ClaimedTask(
         task_id=item.id,
         epoch=item.epoch,
         attempt=item.attempt,
         expires_at=item.expires_at,
-        execution_id=head[0],
-        workflow_type=head[1],
-        namespace=head[2],
-        task_queue=head[3],
-        status=head[4],
-        run_attempt=head[8],
-        first_id=head[9],
-        previous_id=head[10],
-        cancel_requested_at=head[7],
-        memo=shown(head[11]),
-        history=history,
+        execution_id=item.execution_id or "",
+        workflow_type=type_,
+        namespace=namespace,
+        task_queue=queue,
+        status=status,
+        run_attempt=attempt,
+        first_id=first_id,
+        previous_id=previous_id,
+        cancel_requested_at=cancel_requested_at,
+        memo=shown(memo),
+        history=list(events),
         history_sequence=last,
-        history_complete=last >= head[5],
+        history_complete=last >= sequence,
     )
 
 
@@ -142,7 +145,7 @@ ENDPOINTS = [
         reply=Submitted,
         body=Submission,
         errors=(
-            *LEASE_ERRORS, "execution/terminal", "execution/transition", "workflow/nondeterminism",
+            *LEASE_ERRORS, "auth/queue", "execution/terminal", "execution/transition", "workflow/nondeterminism",
             "limit/payload-bytes", "limit/state-bytes", "limit/events-per-execution",
         ),
     ),

@@ -26,7 +26,7 @@ from service.kernel.audit import audit
 from service.kernel.command import Rule
 from service.kernel.events import append
 from service.kernel.json import fingerprint
-from service.kernel.limits import refuse_past
+from service.kernel.limits import refuse_past, usage_keys
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, stored
 from service.kernel.tables import Wanted
@@ -56,9 +56,10 @@ from service.runs.model import (
     UpsertSearchAttributes,
 )
 from service.work import rules as work
-from service.work.model import Retry, Shelf, Task, WorkItem, WorkSettled
+from service.work.model import LEASE_AT_MOST, Retry, Shelf, Task, WorkItem, WorkSettled, shelf
 
 FOREVER = 2**31 - 1
+TASK_TIMEOUT = b'"task_timeout_ms"'
 AT_ONCE = Retry(backoff="fixed", initial_delay_ms=0, jitter=False)
 FORCE_CANCEL, EXECUTION_TIMEOUT, RUN_TIMEOUT = "run:force_cancel", "run:execution_timeout", "run:run_timeout"
 
@@ -78,12 +79,16 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def begin(view: View, fact: ExecutionStarted) -> None:
-    """A start that names a task queue begins a run, with its first workflow task."""
+    """A start that names a task queue begins a run, with its first workflow task. A caller's own start is held to the
+    queues of its token; whoever makes the service start a run has been held to them already, or asks for nothing."""
     execution, said = fact.execution, fact.command
     if execution.segment == 0:
         return
-    work.refuse_queue(view.who, task_shelf(execution)[0])
-    link = said.link if isinstance(said, StartLinked) else Link()
+    if isinstance(said, StartLinked):
+        link = said.link
+    else:
+        link = Link()
+        work.refuse_queue(view.who, task_shelf(execution)[0])
     options = Options(
         said.execution_timeout_ms, said.run_timeout_ms, said.task_timeout_ms, said.workflow_retry,
         said.workflow_max_attempts,
@@ -140,8 +145,45 @@ def wake(view: View, tenant_id: str, execution_id: str, delay_ms: int = 0) -> No
     run, execution = need_run(view, tenant_id, execution_id), head(view, tenant_id, execution_id)
     if execution.status in ENDED:
         return
-    task_id = run.task_id or new_task(view, execution, delay_ms)
+    task_id = run.task_id or new_task(view, execution, delay_ms, held_ms(run))
     view.put(msgspec.structs.replace(run, task_id=task_id, woken_at=head(view, tenant_id, execution_id).sequence))
+
+
+def need_open(view: View, execution_id: str) -> Execution:
+    """The execution, or 404; 409 if it has ended, with the run that it went on in, if there is one."""
+    execution = executions.need(view, execution_id)
+    if execution.status in ENDED:
+        raise ended(view, execution)
+    return execution
+
+
+def ended(view: View, execution: Execution) -> StateError:
+    """409 for a write to an execution that has ended; `next_id` is the run that it went on in."""
+    error = executions.ended(execution)
+    run = view.get(Run, execution.tenant_id, execution.id) if execution.segment else None
+    if run is not None and run.next_id is not None:
+        error.facts["next_id"] = run.next_id
+        error.detail += f" It went on as {run.next_id!r}; send the request there."
+    return error
+
+
+def asked_of(view: View, execution_id: str) -> Execution:
+    """The open execution of a run that something is asked for from outside its workflow."""
+    execution = need_open(view, execution_id)
+    need_run(view, execution.tenant_id, execution.id)
+    return execution
+
+
+def step_keys(command: Any, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The execution, its run, and the step of a command from outside that makes one: it says its `kind` and `seq`."""
+    yield Execution, (who.tenant_id, command.execution_id)
+    yield Run, (who.tenant_id, command.execution_id)
+    yield Step, (who.tenant_id, command.execution_id, command.kind, command.seq)
+
+
+def refuse_queue(view: View, namespace: str, queue: str) -> None:
+    """403 for a task queue that the caller may not use."""
+    work.refuse_queue(view.who, shelf(namespace, queue))
 
 
 def head(view: View, tenant_id: str, execution_id: str) -> Execution:
@@ -152,12 +194,20 @@ def head(view: View, tenant_id: str, execution_id: str) -> Execution:
     return found
 
 
-def new_task(view: View, execution: Execution, delay_ms: int = 0) -> str:
+def held_ms(run: Run) -> int | None:
+    """How long a workflow task of the run may be leased at a time; None as long as the worker likes."""
+    if TASK_TIMEOUT not in run.options:
+        return None
+    return msgspec.json.decode(run.options, type=Options).task_timeout_ms
+
+
+def new_task(view: View, execution: Execution, delay_ms: int, most_ms: int | None) -> str:
     """A workflow task on the run's queue, for workers that know its type; it is handed out until it is settled."""
     queue, requires = task_shelf(execution)
     asked = Task(
         queue=queue,
         drives="decision",
+        node_id=None if most_ms is None else f"{LEASE_AT_MOST}{most_ms}",
         delay_ms=delay_ms,
         required_capabilities=[requires],
         max_attempts=FOREVER,
@@ -169,11 +219,6 @@ def new_task(view: View, execution: Execution, delay_ms: int = 0) -> str:
 def task_shelf(execution: Execution) -> tuple[str, str]:
     """The shelf of a run's workflow tasks: its queue, and what a worker must be able to run."""
     return shelf(execution.namespace, execution.queue or "default"), f"workflow:{execution.workflow_id}"
-
-
-def shelf(namespace: str, queue: str) -> str:
-    """A task queue as work items know it: those of other namespaces than `main` have their namespace before them."""
-    return queue if namespace == "main" else f"{namespace}|{queue}"
 
 
 def arm(
@@ -203,10 +248,12 @@ def unarm(view: View, tenant_id: str, execution_id: str, name: str) -> None:
 # ── submit ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def task_keys(command: SubmitCommands, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The task, its execution, its run."""
+def task_keys(command: SubmitCommands, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The task, its execution, its run; what limits the executions that the workflow may start."""
     for what in (WorkItem, OF_ITEM, OF_TASK):
         yield what, (who.tenant_id, command.id)
+    if any(one.starts for one in command.commands):
+        yield from usage_keys(who.tenant_id, standing, "running_executions")
 
 
 def submit(view: View, command: SubmitCommands) -> Submitted:
@@ -221,10 +268,10 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
     tenant, execution_id = item.tenant_id, item.execution_id
     execution = executions.need_open(view, execution_id)
     seen(execution, command.history_sequence)
+    view.expect(*(wanted for one in command.commands for wanted in needs(one, execution)))  # first: it may begin anew
     run = need_run(view, tenant, execution_id)
     view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + 1, seen=command.history_sequence))
     work.finish(view, item, "completed", said)
-    view.expect(*(wanted for one in command.commands for wanted in needs(one, execution)))
     for one in command.commands:
         order(view, tenant, execution_id, one)
     run = need_run(view, tenant, execution_id)
@@ -302,6 +349,19 @@ def add_step(
         run = need_run(view, execution.tenant_id, execution.id)
         view.put(msgspec.structs.replace(run, open_steps=run.open_steps + 1))
     return step
+
+
+def open_step(view: View, tenant_id: str, execution_id: str, kind: str, seq: int) -> Step | None:
+    """The step of that counter, if it has not ended; None too where there never was one."""
+    step = view.get(Step, tenant_id, execution_id, kind, seq)
+    return step if step is not None and step.status == "open" else None
+
+
+def open_steps(view: View, tenant_id: str, execution_id: str, kind: str) -> list[Step]:
+    """What a run has asked for of a kind and not yet got."""
+    if not need_run(view, tenant_id, execution_id).open_steps:
+        return []
+    return [step for step in view.group(Step, OPEN_STEPS, tenant_id, execution_id) if step.kind == kind]
 
 
 def end_step(view: View, step: Step, status: str, detail: bytes | None = None) -> Step:
@@ -412,7 +472,7 @@ def by_execution(command: CancelRun, who: Principal, _standing: Standing) -> Ite
 
 def cancel(view: View, command: CancelRun) -> Changed:
     """Ask a run to stop; at once if nobody has worked on it, or if no workflow drives the execution."""
-    execution = executions.need_open(view, command.execution_id)
+    execution = need_open(view, command.execution_id)
     audit(view, "execution.cancelled", execution.id, {"from": execution.status, "reason": command.reason})
     if execution.segment == 0:
         return executions.changed(executions.move(view, execution, "cancelled", None, None, command.reason))
@@ -444,7 +504,7 @@ def untouched(view: View, run: Run) -> bool:
 
 def terminate(view: View, command: TerminateRun) -> Changed:
     """End at once; leases are taken back, and nothing of it stays open."""
-    execution = executions.need_open(view, command.execution_id)
+    execution = need_open(view, command.execution_id)
     audit(view, "execution.terminated", execution.id, {"from": execution.status, "reason": command.reason})
     return executions.changed(executions.move(view, execution, "terminated", None, None, command.reason))
 
@@ -482,6 +542,8 @@ def rang(view: View, fact: Rang) -> None:
     if alarm.name == FORCE_CANCEL:
         executions.move(view, execution, "cancelled")
     else:
+        if execution.status != "running":  # time passes for a run that waits or is paused, too
+            execution = executions.move(view, execution, "running")
         error = work.KeptError("timeout", f"the {alarm.name.partition(':')[2].replace('_', ' ')} is over")
         executions.move(view, execution, "timed_out", None, encoded(error))
 

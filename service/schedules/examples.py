@@ -29,6 +29,7 @@ RUN = {
     "status": "completed",
     "started_at": AT + 12,
     "ended_at": AT + 4_000,
+    "latest_id": "nightly.20260701T003000000Z",
 }
 EXAMPLES = [
     Example(

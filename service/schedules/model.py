@@ -101,7 +101,8 @@ class Schedule(msgspec.Struct, frozen=True):
 
 
 class ScheduleRun(msgspec.Struct, frozen=True):
-    """An occurrence: `buffered`, `running`, `skipped`, or the status that its execution ended in."""
+    """An occurrence: `buffered`, `running`, `skipped`, or the status that its execution ended in. One that goes on in
+    other runs is running until the last of them ends; `latest_id` is that one, empty as long as there is no other."""
 
     tenant_id: str
     schedule_id: str
@@ -113,6 +114,12 @@ class ScheduleRun(msgspec.Struct, frozen=True):
     ended_at: int | None
     followed: int
     dropped: int
+    latest_id: str = ""
+
+    @property
+    def current(self) -> str:
+        """The run that it has come to."""
+        return self.latest_id or self.execution_id
 
 
 class CreateSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -71,13 +71,15 @@ class ListedSchedule(msgspec.Struct, frozen=True):
 
 
 class ShownRun(msgspec.Struct, frozen=True):
-    """An occurrence: `buffered`, `running`, `skipped`, or the status that its execution ended in."""
+    """An occurrence: `buffered`, `running`, `skipped`, or the status that its execution ended in. `latest_id` is the
+    run that it has come to, if it went on in others."""
 
     execution_id: str
     nominal_at: int
     status: str
     started_at: int | None
     ended_at: int | None
+    latest_id: str
 
 
 class ShownSchedule(ListedSchedule, frozen=True):
@@ -184,7 +186,7 @@ ENDPOINTS = [
         reply=ScheduleChanged,
         body=CreateSchedule,
         created=True,
-        errors=("schedule/conflict", *PAYLOAD),
+        errors=("schedule/conflict", "auth/queue", "namespace/unknown", "namespace/deleting", *PAYLOAD),
     ),
     Endpoint(
         "GET",
@@ -224,7 +226,7 @@ ENDPOINTS = [
         command(ChangeSchedule, id="id"),
         reply=ScheduleChanged,
         body=ChangeSchedule,
-        errors=("not-found", *PAYLOAD),
+        errors=("not-found", "auth/queue", *PAYLOAD),
     ),
     Endpoint(
         "DELETE",
@@ -256,7 +258,7 @@ ENDPOINTS = [
         bare(ResumeSchedule),
         reply=ScheduleChanged,
         body=ResumeSchedule,
-        errors=("not-found",),
+        errors=("not-found", "auth/queue"),
     ),
     Endpoint(
         "POST",
@@ -267,7 +269,7 @@ ENDPOINTS = [
         bare(TriggerSchedule),
         reply=Triggered,
         body=TriggerSchedule,
-        errors=("not-found", "limit/running-executions", *PAYLOAD),
+        errors=("not-found", "auth/queue", "limit/running-executions", *PAYLOAD),
     ),
     Endpoint(
         "POST",
@@ -278,7 +280,7 @@ ENDPOINTS = [
         command(BackfillSchedule, id="id"),
         reply=Backfilling,
         body=BackfillSchedule,
-        errors=("not-found",),
+        errors=("not-found", "auth/queue"),
     ),
     Endpoint(
         "GET",

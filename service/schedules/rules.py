@@ -9,17 +9,17 @@ from service.alarms.model import Rang
 from service.alarms.rules import disarm, disarm_all, set_alarm
 from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
-from service.executions.model import ENDED, Execution, ExecutionFinished, StartExecution
+from service.executions.model import ENDED, Execution, ExecutionFinished
 from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.json import fingerprint
-from service.kernel.limits import refuse_past
+from service.kernel.limits import refuse_past, usage_keys
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import ABSENT, encoded, shown, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.runs import rules as runs
-from service.runs.model import CancelRun, TerminateRun
+from service.runs.model import CancelRun, Continued, StartLinked, TerminateRun
 from service.schedules.model import (
     ALL_RUNS,
     BACKFILL,
@@ -63,13 +63,15 @@ RETRY_MS = 10_000
 
 
 def create_keys(command: CreateSchedule, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The schedule of that id, the audit log's head."""
+    """The schedule of that id, its namespace, the audit log's head."""
     yield Schedule, (who.tenant_id, command.schedule_id)
+    yield from executions.namespace_keys(who.tenant_id, command.namespace)
     yield from audit_keys(who.tenant_id)
 
 
-def keys(command: Any, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The schedule that the command names, the audit log's head."""
+def keys(command: Any, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The schedule that the command names, the audit log's head; what limits executions, for one may start."""
+    yield from usage_keys(who.tenant_id, standing, "running_executions")
     yield Schedule, (who.tenant_id, command.id)
     yield from audit_keys(who.tenant_id)
 
@@ -80,6 +82,14 @@ def need(view: View, schedule_id: str) -> Schedule:
     if found is None:
         raise not_found("schedule", schedule_id)
     return found
+
+
+def need_mine(view: View, schedule_id: str) -> Schedule:
+    """The schedule of a caller who asks for work by it, on a queue that its token may use. What a schedule starts later
+    follows from that: nobody's token is asked then, nor that of whoever lets it pause."""
+    schedule = need(view, schedule_id)
+    runs.refuse_queue(view, schedule.namespace, schedule.task_queue)
+    return schedule
 
 
 def spec_of(schedule: Schedule) -> Spec:
@@ -114,6 +124,8 @@ def create(view: View, command: CreateSchedule) -> ScheduleChanged:
         updated_at=view.now,
     )  # fmt: skip
     refuse_action(view, command.action)
+    runs.refuse_queue(view, schedule.namespace, schedule.task_queue)
+    executions.enter(view, schedule.namespace)
     schedule = planned(schedule, view.now)
     view.add(schedule)
     arm(view, schedule)
@@ -174,11 +186,12 @@ def put(view: View, schedule: Schedule, **changes: Any) -> Schedule:
 
 def change(view: View, command: ChangeSchedule) -> ScheduleChanged:
     """Replace what is given. Another spec counts from now on; what was due before it has started first."""
-    schedule = need(view, command.id)
+    schedule = need_mine(view, command.id)
     if command.spec is not None:
         refuse_spec(command.spec)
     if command.action is not None:
         refuse_action(view, command.action)
+        runs.refuse_queue(view, schedule.namespace, command.action.task_queue)
     if command.spec is not None and encoded(command.spec) != schedule.spec:
         schedule = fire_due(view, schedule)
         schedule = planned(msgspec.structs.replace(schedule, spec=encoded(command.spec)), view.now)
@@ -207,7 +220,7 @@ def pause(view: View, command: PauseSchedule) -> ScheduleChanged:
 
 def resume(view: View, command: ResumeSchedule) -> ScheduleChanged:
     """The next occurrence is the first from now; those in between are not made up for: a backfill can."""
-    schedule = need(view, command.id)
+    schedule = need_mine(view, command.id)
     if not schedule.paused:
         return changed(schedule)
     schedule = planned(put(view, schedule, paused=0, note=command.note), view.now)
@@ -233,7 +246,7 @@ def delete(view: View, command: DeleteSchedule) -> ScheduleDeleted:
 
 def trigger(view: View, command: TriggerSchedule) -> Triggered:
     """An occurrence of its own, now."""
-    schedule = need(view, command.id)
+    schedule = need_mine(view, command.id)
     execution_id = f"{schedule.id}.{view.new_id()}"
     schedule = occur(view, schedule, execution_id, view.now, command.overlap or schedule.overlap)
     put(view, schedule)
@@ -287,15 +300,15 @@ def open_runs(view: View, schedule: Schedule) -> list[ScheduleRun]:
 def stop(view: View, schedule: Schedule, running: list[ScheduleRun], overlap: str) -> list[ScheduleRun]:
     """End what runs, or ask it to end; what runs still."""
     reason = f"the schedule {schedule.id} starts another"
-    view.expect(*((Execution, (run.tenant_id, run.execution_id)) for run in running))
+    view.expect(*((Execution, (run.tenant_id, run.current)) for run in running))
     for run in running:
-        execution = view.get(Execution, run.tenant_id, run.execution_id)
+        execution = view.get(Execution, run.tenant_id, run.current)
         if execution is None or execution.status in ENDED:
             continue
         if overlap == "terminate_other":
-            runs.terminate(view, TerminateRun(reason, run.execution_id))
+            runs.terminate(view, TerminateRun(reason, run.current))
         else:
-            runs.cancel(view, CancelRun(reason, None, run.execution_id))
+            runs.cancel(view, CancelRun(reason, None, run.current))
     return [run for run in open_runs(view, schedule) if run.status == "running"]
 
 
@@ -303,7 +316,7 @@ def start(view: View, schedule: Schedule, execution_id: str, nominal: int) -> No
     """The execution of an occurrence."""
     executions.start(
         view,
-        StartExecution(
+        StartLinked(
             workflow_id=schedule.workflow_type,
             task_queue=schedule.task_queue,
             namespace=schedule.namespace,
@@ -435,20 +448,35 @@ def follow(view: View, schedule: Schedule) -> Schedule:
 
 
 def finished(view: View, fact: ExecutionFinished) -> None:
-    """An execution that a schedule started has ended: its outcome is kept, and what waits for it may start."""
+    """What a schedule started has ended, with the last run of its chain: the outcome is kept, what waits may start."""
     execution = fact.execution
-    schedule_id = schedule_of(execution.id)
-    if schedule_id is None:
-        return
-    run = view.get(ScheduleRun, execution.tenant_id, schedule_id, execution.id)
+    run = occurrence_of(view, execution)
     if run is None or run.ended_at is not None:
+        return
+    if runs.need_run(view, execution.tenant_id, execution.id).next_id is not None:
         return
     if run.dropped:
         view.remove(run)
     else:
         view.put(msgspec.structs.replace(run, status=fact.status, ended_at=view.now, followed=0))
     if run.followed:
-        set_alarm(view, execution.tenant_id, owner_of(schedule_id), FOLLOW, view.now)
+        set_alarm(view, execution.tenant_id, owner_of(run.schedule_id), FOLLOW, view.now)
+
+
+def occurrence_of(view: View, execution: Execution) -> ScheduleRun | None:
+    """The occurrence that a run belongs to, by the first run of its chain; None for what no schedule started."""
+    if not execution.segment:
+        return None
+    first_id = runs.need_run(view, execution.tenant_id, execution.id).first_id
+    schedule_id = schedule_of(first_id)
+    return None if schedule_id is None else view.get(ScheduleRun, execution.tenant_id, schedule_id, first_id)
+
+
+def continued(view: View, fact: Continued) -> None:
+    """What a schedule started goes on in another run; if it had ended and was reset, it is running again."""
+    run = occurrence_of(view, runs.head(view, fact.tenant_id, fact.next_id))
+    if run is not None:
+        view.put(msgspec.structs.replace(run, status="running", ended_at=None, latest_id=fact.next_id))
 
 
 # ── backfill ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -456,7 +484,7 @@ def finished(view: View, fact: ExecutionFinished) -> None:
 
 def backfill(view: View, command: BackfillSchedule) -> Backfilling:
     """A range of the past, gone through a page at a time."""
-    schedule = need(view, command.id)
+    schedule = need_mine(view, command.id)
     if command.to < command.from_ or command.to > view.now:
         raise invalid([("/to", "the range ends before it begins, or in the future")])
     found = between(spec_of(schedule), command.from_, command.to, BACKFILL_MAX + 1)
@@ -495,4 +523,4 @@ RULES = [
     Rule(TriggerSchedule, trigger, keys),
     Rule(BackfillSchedule, backfill, keys),
 ]
-LISTENERS = [(Rang, rang), (ExecutionFinished, finished)]
+LISTENERS = [(Rang, rang), (ExecutionFinished, finished), (Continued, continued)]

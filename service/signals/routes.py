@@ -55,6 +55,9 @@ ENDPOINTS = [
         reply=Signalled,
         body=SignalWithStart,
         created=True,
-        errors=(*ERRORS, "limit/running-executions"),
+        errors=(
+            *ERRORS, "auth/queue", "execution/conflict", "namespace/unknown", "namespace/deleting",
+            "limit/running-executions",
+        ),
     ),
-]
+]  # fmt: skip

@@ -12,11 +12,11 @@ from service.kernel.events import append
 from service.kernel.json import fingerprint
 from service.kernel.limits import refuse_past
 from service.kernel.principal import Principal, Standing
-from service.kernel.raw import encoded
+from service.kernel.raw import ABSENT, encoded
 from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.runs.model import Ordered, Run
-from service.runs.rules import add_step, head, step_before, wake
+from service.runs.model import Ordered, Run, SignalCarried
+from service.runs.rules import add_step, ended, head, step_before, wake
 from service.signals.model import SendSignal, Signal, SignalExternal, Signalled, SignalWithStart, WaitForSignal
 
 
@@ -30,12 +30,14 @@ class SignalBody(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SentBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Body of `signal.sent` and `signal.failed`, in the sender's log."""
+    """Body of `signal.sent` and `signal.failed`, in the sender's log; `next_id` is the run that an ended one went on
+    in."""
 
     seq: int
     execution_id: str
     name: str
     reason: str | None = None
+    next_id: str | None = None
 
 
 def signal_keys(command: SendSignal, who: Principal, _standing: Standing) -> Iterable[Wanted]:
@@ -53,7 +55,7 @@ def send(view: View, command: SendSignal) -> Signalled:
     if (before := came_before(view, execution, command)) is not None:
         return Signalled(execution.id, before.sequence, False)
     if execution.status in ENDED:
-        raise executions.ended(execution)
+        raise ended(view, execution)
     return Signalled(execution.id, receive(view, execution, command).sequence, True)
 
 
@@ -103,8 +105,12 @@ def signal_with_start(view: View, command: SignalWithStart) -> Signalled:
     """The signal to the workflow that is there, or to the one that this starts, in one commit."""
     if command.start.execution_id is None or command.start.task_queue is None:
         raise invalid([("/start", "name the execution_id and the task_queue of the workflow")])
-    if view.get(Execution, view.tenant_id, command.start.execution_id) is None:
+    there = view.get(Execution, view.tenant_id, command.start.execution_id)
+    if there is None:
         executions.start(view, command.start)
+    elif there.namespace != command.start.namespace:
+        said = f"The execution {there.id!r} is in another namespace; choose another id, or name that namespace."
+        raise StateError("execution/conflict", said, current_status=there.status)
     return send(view, signal_of(command))
 
 
@@ -120,17 +126,28 @@ def external(view: View, fact: Ordered) -> None:
         return
     refuse_past(view, "payload_bytes", len(command.payload))
     target = view.get(Execution, fact.tenant_id, command.execution_id)
+    if target is not None and target.namespace != execution.namespace:
+        target = None
     reason = "not found" if target is None else target.status if target.status in ENDED else None
     add_step(view, execution, command, command.name, status="failed" if reason else "sent", ref=command.execution_id)
     if target is not None and reason is None:
         said = SendSignal(command.payload, f"{execution.id}/{command.seq}", command.name, target.id)
         receive(view, target, said, execution.id)
-    body = SentBody(command.seq, command.execution_id, command.name, reason)
+    next_id = run.next_id if reason and (run := view.get(Run, fact.tenant_id, command.execution_id)) else None
+    body = SentBody(command.seq, command.execution_id, command.name, reason, next_id)
     kind = "signal.failed" if reason else "signal.sent"
     append(view, head(view, fact.tenant_id, fact.execution_id), kind, encoded(body))
     if reason:
         wake(view, fact.tenant_id, fact.execution_id)
 
 
+def carried(view: View, fact: SignalCarried) -> None:
+    """A signal that goes on to the next run is recognised there by its id, too."""
+    execution, body = fact.execution, msgspec.json.decode(fact.body or b"", type=SignalBody)
+    if body.signal_id is not None:
+        said = SendSignal(body.payload or ABSENT, body.signal_id, body.name, execution.id)
+        view.add(Signal(execution.tenant_id, execution.id, body.signal_id, digest_of(said), execution.sequence))
+
+
 RULES = [Rule(SendSignal, send, signal_keys), Rule(SignalWithStart, signal_with_start, start_keys)]
-LISTENERS = [(WaitForSignal, awaited), (SignalExternal, external)]
+LISTENERS = [(WaitForSignal, awaited), (SignalExternal, external), (SignalCarried, carried)]

@@ -28,6 +28,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests_per_second: Most = None
     burst: Most = None
     tokens: Most = None
+    namespaces: Most = None
 
 
 class Tenant(msgspec.Struct, frozen=True):

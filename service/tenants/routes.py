@@ -30,6 +30,7 @@ class Usage(msgspec.Struct, frozen=True):
     definitions: int
     ready_work_items: int
     tokens: int
+    namespaces: int
     limits: Limits
 
 
@@ -90,9 +91,9 @@ async def usage(call: Call) -> Usage:
     async def read(tx: Tx) -> Row | None:
         return await tx.one("read_usage", tenant_id=tenant.tenant_id)
 
-    executions, definitions, items, tokens = await call.scan(read) or (0, 0, 0, 0)
+    counts = await call.scan(read) or (0, 0, 0, 0, 0)
     limits = msgspec.json.decode(tenant.limits, type=Limits)
-    return Usage(tenant.tenant_id, executions, definitions, items, tokens, limits)
+    return Usage(tenant.tenant_id, *counts, limits)  # type: ignore[call-arg]  # as selected
 
 
 Statuses = Literal["active", "suspended", "archived", "deleting"]

@@ -1,7 +1,7 @@
 """Commands and replies of timers."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -45,6 +45,7 @@ COMMANDS = (ScheduleTimer, CancelTimer)
 class NewTimer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A timer of a run, set from outside its workflow."""
 
+    kind: ClassVar[str] = ScheduleTimer.kind
     seq: Seq
     duration_ms: Duration | None = None
     fire_at: Moment | None = None

@@ -1,21 +1,29 @@
 """How timers are set, fire and are cancelled: pure decisions over the rows of a batch."""
 
-from collections.abc import Iterable
-
 import msgspec
 
 from service.alarms.model import OF_OWNER, Rang
 from service.errors import invalid
-from service.executions import rules as executions
 from service.executions.model import Execution
 from service.kernel.command import Rule
 from service.kernel.events import append
-from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded
-from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.runs.model import OPEN_STEPS, CancelRequested, Ordered, Run, Step
-from service.runs.rules import add_step, arm, end_step, head, need_run, rung, step_before, unarm, wake
+from service.runs.model import CancelRequested, Ordered, Step
+from service.runs.rules import (
+    add_step,
+    arm,
+    asked_of,
+    end_step,
+    head,
+    open_step,
+    open_steps,
+    rung,
+    step_before,
+    step_keys,
+    unarm,
+    wake,
+)
 from service.timers.model import CancelTimer, NewTimer, ScheduleTimer, Timer, alarm_of
 
 KIND = ScheduleTimer.kind
@@ -53,17 +61,9 @@ def schedule(view: View, execution: Execution, command: ScheduleTimer) -> tuple[
     return step, True
 
 
-def timer_keys(command: NewTimer, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The execution, its run, the step."""
-    yield Execution, (who.tenant_id, command.execution_id)
-    yield Run, (who.tenant_id, command.execution_id)
-    yield Step, (who.tenant_id, command.execution_id, KIND, command.seq)
-
-
 def set_timer(view: View, command: NewTimer) -> Timer:
     """A timer set from outside: the same as the workflow's command."""
-    execution = executions.need_open(view, command.execution_id)
-    need_run(view, execution.tenant_id, execution.id)
+    execution = asked_of(view, command.execution_id)
     step, created = schedule(view, execution, ScheduleTimer(command.seq, command.duration_ms, command.fire_at))
     return Timer(execution.id, step.seq, body_of(step).fire_at, step.status, created)
 
@@ -71,8 +71,8 @@ def set_timer(view: View, command: NewTimer) -> Timer:
 def cancelled(view: View, fact: Ordered) -> None:
     """A workflow takes a timer back; one that has fired, or never was, is left alone."""
     command: CancelTimer = fact.command
-    step = view.get(Step, fact.tenant_id, fact.execution_id, KIND, command.seq)
-    if step is not None and step.status == "open":
+    step = open_step(view, fact.tenant_id, fact.execution_id, KIND, command.seq)
+    if step is not None:
         cancel(view, step)
 
 
@@ -88,8 +88,8 @@ def fire(view: View, fact: Rang) -> None:
     alarm = fact.alarm
     if alarm.kind != KIND or (execution := rung(view, alarm)) is None:
         return
-    step = view.get(Step, alarm.tenant_id, alarm.owner_id, KIND, alarm.seq)
-    if step is None or step.status != "open":
+    step = open_step(view, alarm.tenant_id, alarm.owner_id, KIND, alarm.seq)
+    if step is None:
         return
     end_step(view, step, "fired")
     append(view, execution, "timer.fired", step.detail, closing=True)
@@ -98,14 +98,12 @@ def fire(view: View, fact: Rang) -> None:
 
 def withdraw(view: View, fact: CancelRequested) -> None:
     """A run that was asked to stop waits for no timer."""
-    if not need_run(view, fact.tenant_id, fact.execution_id).open_steps:
-        return
-    steps = [step for step in view.group(Step, OPEN_STEPS, fact.tenant_id, fact.execution_id) if step.kind == KIND]
+    steps = open_steps(view, fact.tenant_id, fact.execution_id, KIND)
     if steps:
         view.expect((OF_OWNER, (fact.tenant_id, fact.execution_id)))
     for step in steps:
         cancel(view, step)
 
 
-RULES = [Rule(NewTimer, set_timer, timer_keys)]
+RULES = [Rule(NewTimer, set_timer, step_keys)]
 LISTENERS = [(ScheduleTimer, ordered), (CancelTimer, cancelled), (Rang, fire), (CancelRequested, withdraw)]

@@ -8,6 +8,7 @@ from service.kernel.principal import SYSTEM, internal
 from service.tokens.model import MintToken
 from service.tokens.secret import Presented, mint, reject_tag
 
+TURN = "bootstrap"
 TURN_MS = 10_000
 
 
@@ -36,7 +37,12 @@ async def take_turn(services: Any) -> bool:
 
     async def take(tx: Tx) -> int:
         holder, end = uuid.uuid4().hex, tx.now + TURN_MS
-        return await tx.run("take_sweep", tenant_id=SYSTEM, name="bootstrap", holder=holder, now=tx.now, expires_at=end)
+        row = await tx.one("read_sweep", tenant_id=SYSTEM, name=TURN)
+        before = 0 if row is None else row[1]
+        return await tx.run(
+            "take_sweep", tenant_id=SYSTEM, name=TURN, holder=holder, epoch=before + 1, was_epoch=before, now=tx.now,
+            expires_at=end,
+        )  # fmt: skip
 
     return bool(await services.backend.write(take, tenants=[SYSTEM]) == 1)
 

@@ -6,8 +6,9 @@ of this process) as the principal it proved; whether it is revoked, expired or i
 writes read it in their own transaction, other requests just before they are served.
 
 A flood of tokens that are not ours meets cheap steps only, and none that a right token would be kept from: look-ups of
-all callers share one read at a time, a wrong secret ends at the tag, and the limit of failures per source decides
-between 401 and 429 when the refusal is certain. So nobody's guesses lock anybody out.
+all callers share one read at a time (those of a source that floods wait for each other a little), a wrong secret ends
+at the tag, and the limit of failures per source decides between 401 and 429 when the refusal is certain. So nobody's
+guesses lock anybody out.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -43,6 +45,8 @@ PROVEN_IDLE_S = 300.0
 LIMITS_MAX, LIMITS_MS = 10_000, 1_000
 ENDS_MAX, ENDS_MS = 10_000, 60_000
 STANDING_LANES = 1_000
+FLOOD_REST_S = 0.025
+"""How long the look-ups of sources that flood wait for each other, so that a read serves many."""
 SUPPORT_MAX, SUPPORT_MS = 10_000, 60_000
 REASON_MAX = 512
 EXPIRES = b"holdfast-token-expires"
@@ -81,6 +85,7 @@ class Directory:
         self._ends: dict[str, tuple[int | None, int]] = {}
         self._standings = Together(self._read_standings, lanes=STANDING_LANES)
         self._rows = Together(self._read_rows, lanes=1)
+        self._rows_of_floods = Together(self._read_rows, lanes=1, rest=partial(asyncio.sleep, FLOOD_REST_S))
         self._upgrading: set[str] = set()
         self._told: dict[tuple[str | None, str, str | None], tuple[int, asyncio.Future[Any]]] = {}
 
@@ -174,9 +179,10 @@ class Directory:
     async def _prove(self, scope: Any, given: bytes) -> Principal:
         """The slow way, for a header that was not seen lately."""
         presented = bearer(given)
-        token = await self._proven_token(presented)
+        source = self.sources.of(scope)
+        token = await self._proven_token(presented, source)
         if token is None:
-            self.sources.fail(self.sources.of(scope), self.backend.now())
+            self.sources.fail(source, self.backend.now())
             raise StateError("auth/invalid", "The token is not one of ours; check that it was copied whole.")
         who = principal_of(token)
         await self.stands(who)
@@ -195,7 +201,7 @@ class Directory:
         self._upgrading.add(token.id)
         try:
             with contextlib.suppress(StateError):  # too much to do, or the store is away: the caller is proven anyway
-                new = await self.verifier.derive(presented.secret)
+                new = await self.verifier.derive(presented.secret, [f"tenant {token.tenant_id}"])
                 made = UpgradeVerifier(token.tenant_id, token.id, token.verifier, new)
                 await self.kernel.run(internal(token.tenant_id), made)
         finally:
@@ -217,14 +223,16 @@ class Directory:
             self._told[key] = now, told
         await asyncio.shield(told)
 
-    async def _proven_token(self, presented: Presented) -> Token | None:
+    async def _proven_token(self, presented: Presented, source: str) -> Token | None:
         """The token that is presented, if there is one and the secret is its own; None otherwise, not saying why."""
-        row = await self._rows.ask(presented.id)
+        rows = self._rows_of_floods if self.sources.floods(source, self.backend.now()) else self._rows
+        row = await rows.ask(presented.id)
         token = None if row is None else Token(*row[:-1])
         if token is None or presented.kind != ("system" if token.tenant_id == SYSTEM else "tenant"):
             self.verifier.refuse(presented)
             return None
-        return token if await self.verifier.matches(presented, token.reject_tag, token.verifier) else None
+        whom = source, f"tenant {token.tenant_id}"
+        return token if await self.verifier.matches(presented, token.reject_tag, token.verifier, whom) else None
 
     async def _read_rows(self, token_ids: list[str]) -> list[Row | None]:
         async def read(tx: Tx) -> list[Row]:
@@ -235,10 +243,10 @@ class Directory:
 
     async def exposed(self, scope: Any, text: str) -> tuple[str, str] | None:
         """(tenant, id) of a token that somebody reports; None when it is not one of ours, which counts as a failure."""
-        presented = parse(text)
-        token = None if presented is None else await self._proven_token(presented)
+        presented, source = parse(text), self.sources.of(scope)
+        token = None if presented is None else await self._proven_token(presented, source)
         if token is None:
-            self.sources.fail(self.sources.of(scope), self.backend.now())
+            self.sources.fail(source, self.backend.now())
             return None
         return token.tenant_id, token.id
 

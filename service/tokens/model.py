@@ -10,6 +10,7 @@ from service.tenants.model import TenantId
 Role = Literal["owner", "operator", "developer", "worker", "reviewer", "viewer", "auditor", "admin", "scheduler"]
 Days = Annotated[int, msgspec.Meta(ge=1, le=3650)]
 DAY_MS = 86_400_000
+MINTED_BY = "tokens_minted_by"
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -71,7 +72,8 @@ class MintToken(msgspec.Struct, frozen=True):
 
 
 class RotateToken(msgspec.Struct, frozen=True):
-    """Replace a token: the old one ends when the new one is first used, or after the grace time."""
+    """Replace a token: the old one ends when the new one is first used, or after the grace time. The new one lives
+    `most` days at most."""
 
     tenant_id: str
     id: str
@@ -81,14 +83,17 @@ class RotateToken(msgspec.Struct, frozen=True):
     grace_ms: int
     days: int | None
     secret: str = ""
+    most: int | None = None
 
 
 class RevokeToken(msgspec.Struct, frozen=True):
-    """End a token now. `exposed`: whoever has it may end it."""
+    """End a token now. `exposed`: whoever has it may end it. `descendants`: end also what it minted, and what that
+    minted."""
 
     tenant_id: str
     id: str
     exposed: bool = False
+    descendants: bool = False
 
 
 class UseToken(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from service.tokens.model import (
     ShownToken,
     Token,
 )
-from service.tokens.rules import answer
+from service.tokens.rules import answer, earlier
 from service.tokens.secret import mint, reject_tag
 
 MINT, ROTATE, EXPOSED = (msgspec.json.Decoder(kind) for kind in (MintBody, RotateBody, ExposedBody))
@@ -34,17 +34,34 @@ async def mint_token(call: Call) -> Minted:
     tenant = target(call.who, body)
     if body.never_expires and body.expires_in_days is not None:
         raise StateError("request/malformed", "Say expires_in_days or never_expires, not both.")
-    days = None if body.never_expires else body.expires_in_days or call.services.settings.token_days_default
+    refuse_longer(call, body.expires_in_days, body.never_expires)
+    usual = earlier(call.services.settings.token_days_default, longest(call))
+    days = None if body.never_expires else body.expires_in_days or usual
     text, new_id, verifier, tag = await drawn(call, tenant)
     made = MintToken(tenant, new_id, body.name, body.role, tuple(body.queues), verifier, tag, days, text)
     return await call.run(made)  # type: ignore[no-any-return]
+
+
+def longest(call: Call) -> int | None:
+    """How many days a token may live here; None where there is no bound."""
+    return call.services.settings.token_days_max or None
+
+
+def refuse_longer(call: Call, days: int | None, never: bool = False) -> None:
+    """422 for a life beyond what the settings allow."""
+    most = longest(call)
+    if most is not None and (never or (days or 0) > most):
+        asked = "one that never ends" if never else f"{days} days"
+        raise StateError(
+            "request/invalid", f"A token may live {most} days here, and {asked} was asked for.", limit=most
+        )
 
 
 async def drawn(call: Call, tenant: str) -> tuple[str, str, str, bytes]:
     """A new secret for a caller in good standing: the full text, the id, the verifier and the reject tag."""
     await call.services.tokens.stands(call.who)
     text, parts = mint("system" if tenant == SYSTEM else "tenant")
-    verifier = await call.services.tokens.verifier.derive(parts.secret)
+    verifier = await call.services.tokens.verifier.derive(parts.secret, [f"tenant {call.who.tenant_id}"])
     return text, parts.id, verifier, reject_tag(parts.id, parts.secret)
 
 
@@ -74,11 +91,13 @@ def owner_of(call: Call) -> str:
 async def rotate(call: Call) -> Minted:
     """A new token beside the old one."""
     body: RotateBody = decode(ROTATE, call.body or b"{}")
+    refuse_longer(call, body.expires_in_days)
     tenant = owner_of(call)
     text, new_id, verifier, tag = await drawn(call, tenant)
     made = RotateToken(
-        tenant, call.path["id"], new_id, verifier, tag, body.grace_seconds * 1000, body.expires_in_days, text
-    )
+        tenant, call.path["id"], new_id, verifier, tag, body.grace_seconds * 1000, body.expires_in_days, text,
+        longest(call),
+    )  # fmt: skip
     return await call.run(made)  # type: ignore[no-any-return]
 
 
@@ -124,8 +143,9 @@ async def get_self(call: Call) -> ShownToken:
 
 
 async def revoke(call: Call) -> ShownToken:
-    """End a token."""
-    return await call.run(RevokeToken(owner_of(call), call.path["id"]))  # type: ignore[no-any-return]
+    """End a token, and what it minted if that is asked."""
+    made = RevokeToken(owner_of(call), call.path["id"], descendants=call.query["descendants"])
+    return await call.run(made)  # type: ignore[no-any-return]
 
 
 async def revoke_self(call: Call) -> ShownToken:
@@ -152,6 +172,9 @@ async def revoke_exposed(call: Call) -> Exposed:
 
 OF_TENANT = Query(
     "tenant_id", str, None, "For the system's administrator: whose tokens; `system` for the system's own."
+)
+DESCENDANTS = Query(
+    "descendants", bool, False, "End also the tokens of the same tenant that it minted, and those that these minted."
 )
 WITHIN = Query(
     "expiring_within", Annotated[int, msgspec.Meta(ge=0, le=3650)], None, "Only those that end within so many days."
@@ -245,7 +268,7 @@ ENDPOINTS = [
         "End a token",
         revoke,
         reply=ShownToken,
-        query=(OF_TENANT,),
+        query=(OF_TENANT, DESCENDANTS),
         errors=("not-found",),
     ),
 ]

@@ -1,6 +1,7 @@
 """How tokens are minted, rotated, used and revoked. Minting only goes downwards."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from service.kernel.view import View
 from service.tenants.model import Tenant
 from service.tokens.model import (
     DAY_MS,
+    MINTED_BY,
     Minted,
     MintToken,
     NoteSupport,
@@ -27,7 +29,9 @@ from service.tokens.model import (
 
 
 def mint_keys(command: MintToken, who: Principal, standing: Standing) -> Iterable[Wanted]:
-    """The tenant (it must exist), the audit log, what the limit counts."""
+    """The token that mints and the tenant (both must stand), the audit log, what the limit counts."""
+    if who.token_id is not None:
+        yield Token, (who.token_tenant, who.token_id)
     if who.tenant_id == command.tenant_id:
         yield from usage_keys(command.tenant_id, standing, "tokens")
     yield Tenant, (command.tenant_id,)
@@ -37,6 +41,7 @@ def mint_keys(command: MintToken, who: Principal, standing: Standing) -> Iterabl
 def mint(view: View, command: MintToken) -> Minted:
     """A token of one's own tenant, with a role and queues not beyond one's own, that does not outlive oneself."""
     refuse_wider(view.who, command.queues)
+    refuse_ended(view)
     tenant = view.get(Tenant, command.tenant_id)
     if tenant is None or tenant.status == "deleting":
         raise not_found("tenant", command.tenant_id)
@@ -56,6 +61,14 @@ def mint(view: View, command: MintToken) -> Minted:
     detail = {"role": token.role, "name": token.name, "expires_at": token.expires_at}
     audit(view, "token.minted", token.id, detail, token.tenant_id)
     return Minted(answer(token), command.secret)
+
+
+def refuse_ended(view: View) -> None:
+    """401 for a token that was ended while it waited to mint: it must leave none behind that nobody ends."""
+    who = view.who
+    parent = None if who.token_id is None else view.get(Token, who.token_tenant, who.token_id)
+    if parent is not None and parent.revoked_at is not None:
+        raise StateError("auth/revoked", "The token was revoked; use another one.")
 
 
 def refuse_wider(who: Principal, queues: Sequence[str]) -> None:
@@ -85,8 +98,10 @@ def earlier(one: int | None, other: int | None) -> int | None:
     return one if other is None else other if one is None else min(one, other)
 
 
-def token_keys(command: RotateToken | RevokeToken, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The token and its tenant's audit log."""
+def token_keys(command: RotateToken | RevokeToken, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+    """The token and its tenant's audit log; for a new one the token that asks for it as well."""
+    if isinstance(command, RotateToken) and who.token_id is not None:
+        yield Token, (who.token_tenant, who.token_id)
     yield Token, (command.tenant_id, command.id)
     yield from audit_keys(command.tenant_id)
 
@@ -104,6 +119,7 @@ def rotate(view: View, command: RotateToken) -> Minted:
     old = need(view, command.tenant_id, command.id)
     if old.revoked_at is not None:
         raise StateError("token/conflict", "The token was revoked; mint a new one.")
+    refuse_ended(view)
     refuse_wider(view.who, msgspec.json.decode(old.queues, type=list[str]))
     lived = old
     if old.replaced_by is not None:
@@ -113,7 +129,8 @@ def rotate(view: View, command: RotateToken) -> Minted:
             audit(view, "token.revoked", unused.id, {"rotated_to": command.new_id}, unused.tenant_id)
             lived = unused  # the old one's end was moved to its grace time and no longer says how long it was made for
     asked = as_long_again(view, lived) if command.days is None else view.now + command.days * DAY_MS
-    expires_at = earlier(asked, end_of_rotator(view, old, lived))
+    most = None if command.most is None else view.now + command.most * DAY_MS
+    expires_at = earlier(earlier(asked, most), end_of_rotator(view, old, lived))
     new = msgspec.structs.replace(
         old, id=command.new_id, verifier=command.verifier, reject_tag=command.reject_tag, created_at=view.now,
         created_by=view.who.token_id, expires_at=expires_at, last_used_at=None, revoked_at=None, revoked_by=None,
@@ -142,14 +159,34 @@ def end_of_rotator(view: View, old: Token, lived: Token) -> int | None:
 
 
 def revoke(view: View, command: RevokeToken) -> ShownToken:
-    """End a token; one that has ended stays as it is."""
+    """End a token, and what descends from it where that is asked; one that has ended stays as it is."""
     token = need(view, command.tenant_id, command.id)
-    if token.revoked_at is not None:
-        return answer(token)
-    token = msgspec.structs.replace(token, revoked_at=view.now, revoked_by=view.who.actor)
-    view.put(token)
-    audit(view, "token.revoked", token.id, {"exposed": command.exposed}, token.tenant_id)
-    return answer(token)
+    for heir in descendants(view, token) if command.descendants else ():
+        ended(view, heir, {"descends_from": token.id})
+    return answer(ended(view, token, {"exposed": command.exposed}))
+
+
+def ended(view: View, token: Token, detail: dict[str, Any]) -> Token:
+    """The token, ended now if it was not yet."""
+    if token.revoked_at is None:
+        token = msgspec.structs.replace(token, revoked_at=view.now, revoked_by=view.who.actor)
+        view.put(token)
+        audit(view, "token.revoked", token.id, detail, token.tenant_id)
+    return token
+
+
+def descendants(view: View, token: Token) -> list[Token]:
+    """The tokens of its tenant that it minted, that these minted, and so on, with those that replaced one of them."""
+    found: dict[str, Token] = {}
+    line = [token.id]
+    while line:
+        view.expect(*((MINTED_BY, (token.tenant_id, parent)) for parent in line))
+        heirs = [heir for parent in line for heir in view.group(Token, MINTED_BY, token.tenant_id, parent)]
+        view.expect(*((Token, (token.tenant_id, heir.replaced_by)) for heir in heirs if heir.replaced_by is not None))
+        heirs += [need(view, token.tenant_id, heir.replaced_by) for heir in heirs if heir.replaced_by is not None]
+        line = [heir.id for heir in heirs if heir.id != token.id and heir.id not in found]
+        found |= {heir.id: heir for heir in heirs if heir.id != token.id}
+    return list(found.values())
 
 
 def use_keys(command: UseToken | UpgradeVerifier, _who: Principal, _standing: Standing) -> Iterable[Wanted]:

@@ -51,6 +51,11 @@ class Sources:
     def _trusts(self, found: Address) -> bool:
         return any(found in trusted for trusted in self._trusted)
 
+    def floods(self, source: str, now: int) -> bool:
+        """Whether this minute has had too many from `source`."""
+        counted, count = self._failures.get(source, (-1, 0))
+        return counted == now // MINUTE_MS and count >= self._most
+
     def fail(self, source: str, now: int) -> None:
         """Count a token that is not ours; raises `auth/throttled` when this minute has had too many from `source`."""
         minute, passed = divmod(now, MINUTE_MS)

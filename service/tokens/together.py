@@ -1,4 +1,4 @@
-"""Questions to the store that are asked in the same turn of the loop travel in one statement."""
+"""Questions to the store that are asked in the same turn of the loop, or within a rest, travel in one statement."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,11 +10,17 @@ Asked = TypeVar("Asked")
 Found = TypeVar("Found")
 
 
+async def a_turn() -> None:
+    """One turn of the loop."""
+    await asyncio.sleep(0)
+
+
 class Together(Generic[Asked, Found]):
     """`await ask(one)` answers for one; `read` answers for many, in their order.
 
     A question is never answered by a read that began before it was asked. At most `lanes` reads run at a time, of at
-    most `batch` questions each; beyond `waiting` questions the answer is 503 `auth/busy`.
+    most `batch` questions each; beyond `waiting` questions the answer is 503 `auth/busy`. Before each read it waits for
+    `rest`: one turn of the loop, or longer, so that more questions share it.
     """
 
     def __init__(
@@ -24,8 +30,9 @@ class Together(Generic[Asked, Found]):
         lanes: int,
         batch: int = 1_000,
         waiting: int = 10_000,
+        rest: Callable[[], Awaitable[None]] = a_turn,
     ) -> None:
-        self._read = read
+        self._read, self._rest = read, rest
         self._lanes, self._batch, self._waiting = lanes, batch, waiting
         self._asked: list[tuple[Asked, asyncio.Future[Found]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -46,10 +53,12 @@ class Together(Generic[Asked, Found]):
 
     async def _answer(self) -> None:
         try:
-            await asyncio.sleep(0)
+            await self._rest()
             while self._asked:
                 asked, self._asked = self._asked[: self._batch], self._asked[self._batch :]
                 await self._answer_these(asked)
+                if self._asked:
+                    await self._rest()
         finally:
             self._lanes += 1
 

@@ -9,12 +9,13 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
@@ -25,7 +26,6 @@ from service.errors import StateError
 from service.tokens.matches import Matches
 from service.tokens.secret import Presented, reject_tag
 
-P = ParamSpec("P")
 T = TypeVar("T")
 Flight = tuple[bytes, str]  # the digest of what is presented, and the verifier that it is held against
 
@@ -70,8 +70,10 @@ def needs_rehash(verifier: str, parameters: Parameters) -> bool:
 class Verifier:
     """Says whether a secret matches, with at most `workers` argon2 at a time and `waiting` more in the queue.
 
-    Half of the queue is kept for proofs: minting, which derives, never crowds out those who have a token already.
-    Belongs to one event loop. `clock` gives monotonic seconds; `check` stands in for argon2 in tests.
+    Half of the queue is kept for proofs: minting, which derives, never crowds out those who have a token already. And
+    whoever asks (`whom`: the source, the tenant) has at most as many places as are still free: one alone takes half of
+    them, and the next finds some. Belongs to one event loop. `clock` gives monotonic seconds; `check` stands in for
+    argon2 in tests.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Verifier:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="argon2")
         self._room = workers + waiting
         self._kept = waiting // 2
+        self._taken: Counter[str] = Counter()
         self._open = True
         self._keyed = blake2b(digest_size=32, key=secrets.token_bytes(32))
         self._cache = Matches(entries, idle_s)
@@ -112,22 +115,22 @@ class Verifier:
         self.seen(presented, NO_TAG, "")
         return False
 
-    async def matches(self, presented: Presented, tag: bytes, verifier: str) -> bool:
+    async def matches(self, presented: Presented, tag: bytes, verifier: str, whom: Sequence[str] = ()) -> bool:
         """Whether the secret is the one behind `tag` and `verifier`; says nothing of status, role or tenant.
 
         All who wait for the same proof share one argon2, and any of them may give up without harm to the others.
-        Raises `auth/busy` when the queue is full.
+        Raises `auth/busy` when the queue is full, or one of `whom` has its share of it.
         """
         known = self.seen(presented, tag, verifier)
         if known is not None:
             return known
         key = (self._digest(presented), verifier)
-        flight = self._flights.get(key) or self._take_off(key, presented)
+        flight = self._flights.get(key) or self._take_off(key, presented, whom)
         return await asyncio.shield(flight)
 
-    async def derive(self, secret: str) -> str:
+    async def derive(self, secret: str, whom: Sequence[str] = ()) -> str:
         """A new verifier of `secret`, under the same bound as `matches`, half the queue sooner."""
-        return await asyncio.shield(self._submit(self._kept, derive, secret, self.parameters))
+        return await asyncio.shield(self._submit(self._kept, whom, partial(derive, secret, self.parameters)))
 
     def forget(self, id: str) -> None:
         """Let go of what is known of secrets of the token `id`. Tidiness only: revocation is the row's word."""
@@ -145,8 +148,8 @@ class Verifier:
         digest.update((presented.id + presented.secret).encode())
         return digest.digest()
 
-    def _take_off(self, key: Flight, presented: Presented) -> asyncio.Future[bool]:
-        flight = self._submit(0, self._check, presented.secret, key[1])
+    def _take_off(self, key: Flight, presented: Presented, whom: Sequence[str]) -> asyncio.Future[bool]:
+        flight = self._submit(0, whom, partial(self._check, presented.secret, key[1]))
         self._flights[key] = flight
         flight.add_done_callback(partial(self._land, key, presented.id))
         return flight
@@ -158,20 +161,25 @@ class Verifier:
             memory = self._cache if flight.result() else self._wrong
             memory.remember(key[0], id, key[1], self._clock())
 
-    def _submit(self, kept: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    def _submit(self, kept: int, whom: Sequence[str], work: Callable[[], T]) -> asyncio.Future[T]:
         """Queue `work` for a thread, `kept` places left alone. Await shielded: its place is free when the work ends,
         not when a waiter goes."""
         if not self._open:
             raise StateError("server/draining", "No token can be verified while the server shuts down.", retry_after=1)
-        if self._room <= kept:
+        if self._room - kept <= max((self._taken[one] for one in whom), default=0):
             raise StateError("auth/busy", "Too many tokens wait to be verified; try again in a second.", retry_after=1)
-        job = asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+        job = asyncio.get_running_loop().run_in_executor(self._threads, work)
         self._room -= 1
-        job.add_done_callback(self._leave)
+        self._taken.update(whom)
+        job.add_done_callback(partial(self._leave, whom))
         return job
 
-    def _leave(self, job: asyncio.Future[T]) -> None:
+    def _leave(self, whom: Sequence[str], _job: asyncio.Future[T]) -> None:
         self._room += 1
+        for one in whom:
+            self._taken[one] -= 1
+            if not self._taken[one]:
+                del self._taken[one]
 
 
 def _hasher(parameters: Parameters) -> PasswordHasher:

@@ -168,8 +168,9 @@ def _append_to(view: View, target: Target, change: AppendTo) -> Made:
 
 
 def _enqueue(view: View, target: Target, change: EnqueueNext) -> Made:
-    work.refuse_queue(view.who, change.queue)
-    found = work.enqueue(view, change, current(view, target))
+    execution = current(view, target)
+    work.refuse_queue(view.who, work.queue_of(change, execution))
+    found = work.enqueue(view, change, execution)
     return Made("enqueue", work_item_id=found.id, created=found.created, ready_at=found.ready_at)
 
 

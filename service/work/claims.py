@@ -15,9 +15,9 @@ from typing import Any
 from backends.protocol import Row, Tx
 from service.executions.model import Execution
 from service.kernel.command import Chooser
-from service.kernel.principal import Principal
+from service.kernel.principal import SYSTEM, Principal
 from service.kernel.tables import Key, Wanted
-from service.work.model import OPEN_ITEMS, ClaimWork, PromoteDue, ReclaimLeases, WorkItem
+from service.work.model import OPEN_ITEMS, ClaimWork, PromoteDue, ReclaimLeases, WorkItem, apart, shelf
 
 FIELDS = WorkItem.__struct_fields__
 TENANT, ID, PRIORITY, READY_AT, KEY = (
@@ -30,7 +30,8 @@ LOOKS = 8
 
 def alike(command: ClaimWork, who: Principal) -> Any:
     """Claims of one tenant for the same queues with the same capabilities and rights choose together."""
-    return who.tenant_id, tuple(sorted(command.queues)), tuple(sorted(command.capabilities)), who.queues
+    asked = command.namespace, tuple(sorted(command.queues)), tuple(sorted(command.capabilities))
+    return who.tenant_id, asked, who.queues
 
 
 async def choose_ready(
@@ -97,12 +98,11 @@ async def shelves(tx: Tx, who: Principal, command: ClaimWork) -> list[tuple[str,
     """The shelves of the asked queues that are not paused, that need nothing that is not offered, and that the token
     may use: `a*` may be asked for by a token for `a?`, which gets no more than that."""
     tenant_id = who.tenant_id
-    plain = [name for name in command.queues if not is_glob(name)]
-    globs = [name for name in command.queues if is_glob(name)]
+    plain = [shelf(command.namespace, name) for name in command.queues if not is_glob(name)]
     rows = await tx.all("shelves_of_queues", tenant_id=tenant_id, names=plain) if plain else []
-    if globs:
+    if len(plain) < len(command.queues):
         every = await tx.all("shelves_of_tenant", tenant_id=tenant_id)
-        rows = [*rows, *(row for row in every if any(fnmatchcase(row[0], glob) for glob in globs))]
+        rows = [*rows, *(row for row in every if asks_for(command, row[0]))]
     offered = frozenset(command.capabilities)
     return sorted({(row[0], row[1]) for row in rows if fits(row[1], offered) and who.may_use(row[0])})
 
@@ -112,30 +112,52 @@ def fits(requires: str, offered: frozenset[str]) -> bool:
     return not requires or offered.issuperset(requires.split(","))
 
 
+def asks_for(command: ClaimWork, queue: str) -> bool:
+    """Whether a claim asks for a queue, by name or by a pattern; no pattern leads out of the claim's namespace."""
+    namespace, name = apart(queue)
+    return any(
+        namespace == command.namespace and fnmatchcase(name, asked)
+        if is_glob(asked)
+        else queue == shelf(command.namespace, asked)
+        for asked in command.queues
+    )
+
+
 def is_glob(name: str) -> bool:
     """Whether a queue is asked for by pattern."""
     return "*" in name or "?" in name
 
 
-def anywhere(_command: Any, _who: Principal) -> Any:
-    """Sweeps of all tenants choose together."""
-    return None
+def whose(_command: Any, who: Principal) -> Any:
+    """Sweeps of one tenant, or of all, choose together."""
+    return who.tenant_id
 
 
 async def choose_expired(
-    tx: Tx, commands: Sequence[ReclaimLeases], _whos: Sequence[Principal], _taken: set[Key]
+    tx: Tx, commands: Sequence[ReclaimLeases], whos: Sequence[Principal], _taken: set[Key]
 ) -> list[list[Row]]:
     """Leases that ran out, the longest first; the first command gets them all."""
-    limit = max(command.limit for command in commands)
-    return [await tx.all("expired_leases", now=tx.now, limit=limit), *([] for _ in commands[1:])]
+    return await first_gets_all(tx, ("expired_leases", "expired_leases_of_tenant"), commands, whos[0].tenant_id)
 
 
 async def choose_due(
-    tx: Tx, commands: Sequence[PromoteDue], _whos: Sequence[Principal], _taken: set[Key]
+    tx: Tx, commands: Sequence[PromoteDue], whos: Sequence[Principal], _taken: set[Key]
 ) -> list[list[Row]]:
     """Items whose time has come, the most overdue first."""
+    return await first_gets_all(tx, ("due_items", "due_items_of_tenant"), commands, whos[0].tenant_id)
+
+
+async def first_gets_all(
+    tx: Tx, statements: tuple[str, str], commands: Sequence[ReclaimLeases | PromoteDue], tenant_id: str
+) -> list[list[Row]]:
+    """What is due of every tenant if the system asks, else of the one that does."""
+    of_all, of_tenant = statements
     limit = max(command.limit for command in commands)
-    return [await tx.all("due_items", now=tx.now, limit=limit), *([] for _ in commands[1:])]
+    if tenant_id == SYSTEM:
+        rows = await tx.all(of_all, now=tx.now, limit=limit)
+    else:
+        rows = await tx.all(of_tenant, tenant_id=tenant_id, now=tx.now, limit=limit)
+    return [rows, *([] for _ in commands[1:])]
 
 
 def item_and_execution(values: Row) -> list[Wanted]:
@@ -147,5 +169,5 @@ def item_and_execution(values: Row) -> list[Wanted]:
 
 
 READY = Chooser(WorkItem, alike, choose_ready)
-EXPIRED = Chooser(WorkItem, anywhere, choose_expired, item_and_execution)
-DUE = Chooser(WorkItem, anywhere, choose_due, lambda values: [(WorkItem, (values[0], values[1]))])
+EXPIRED = Chooser(WorkItem, whose, choose_expired, item_and_execution)
+DUE = Chooser(WorkItem, whose, choose_due, lambda values: [(WorkItem, (values[0], values[1]))])

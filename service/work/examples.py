@@ -41,7 +41,8 @@ RENEWED = {"id": ITEM_ID, "epoch": 1, "expires_at": AT + 60_000, "cancel_request
 TAKEN = {"tenant_id": "acme", "id": ITEM_ID, "epoch": 1, "attempt": 1}
 QUEUE = {"tenant_id": "acme", "name": "emails", "paused_at": AT, "note": "the mail server is down", "created_at": AT}
 STATS = {
-    "name": "emails", "ready": 12, "leased": 3, "delayed": 1, "dead": 0, "oldest_ready_ms": 840,
+    "name": "emails", "ready": 12, "leased": 3, "delayed": 1, "dead": 0, "oldest_ready_ms": 840, "workers": 2,
+    "at_least": [],
     "paused_at": None, "note": None,
 }  # fmt: skip
 

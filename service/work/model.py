@@ -127,6 +127,10 @@ class EnqueueWork(Enqueue, frozen=True, forbid_unknown_fields=True):
     execution_id: Id | None = None
 
 
+LEASE_AT_MOST = "lease-ms:"
+"""Begins the `node_id` of a workflow task that is leased for at most so long at a time: `lease-ms:5000`."""
+MAIN = "main"
+"""The namespace that every tenant has."""
 TASKS = frozenset({"activity", "decision"})
 """What is settled by a capability of its own, which tells of it in its own words: no event of work is appended."""
 
@@ -136,6 +140,17 @@ class Task(Enqueue, frozen=True, forbid_unknown_fields=True):
 
     drives: Literal["activity", "decision"] = "activity"  # type: ignore[assignment]
     max_attempts: int | None = None
+
+
+def shelf(namespace: str, queue: str) -> str:
+    """A queue as work items know it: those of other namespaces than `main` have their namespace before them."""
+    return queue if namespace == MAIN else f"{namespace}|{queue}"
+
+
+def apart(queue: str) -> tuple[str, str]:
+    """The namespace of a queue as work items know it, and its own name."""
+    namespace, mark, name = queue.partition("|")
+    return (namespace, name) if mark else (MAIN, queue)
 
 
 class Enqueued(msgspec.Struct, frozen=True):
@@ -157,6 +172,7 @@ class ClaimWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lease_ms: LeaseMs = LEASE_MS
     capabilities: Capabilities = []
     wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
+    namespace: Name = MAIN
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -310,11 +326,13 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class RedrivePage(msgspec.Struct, frozen=True):
-    """One page of a redrive, read from `position` (time, id) on; `last` if nothing follows it."""
+    """One page of a redrive, read from `position` (time, id) on: the dead letters up to `end` that match; `last` if
+    nothing follows it."""
 
     job_id: str
     position: tuple[int, str]
     letters: tuple[Letter, ...]
+    end: tuple[int, str]
     last: bool
 
 
@@ -370,7 +388,7 @@ class WorkSettled(msgspec.Struct, frozen=True):
 
 
 class TasksLeased(msgspec.Struct, frozen=True):
-    """Fact: these tasks were handed to a worker, all by one claim."""
+    """Fact: these tasks are handed to a worker, all by one claim; they are as they were before."""
 
     items: list[WorkItem]
 

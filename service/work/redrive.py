@@ -1,8 +1,12 @@
 """Redriving dead letters: a job that requeues all that match, page by page.
 
 A page is read without locks and then run as a command, which judges each dead letter again under its lock and moves the
-job in the same commit. Whoever finds the job due takes its next page; two at once do it once.
+job in the same commit. Whoever finds the job due takes its next page; two at once do it once. A page looks at so many
+dead letters, whether they match or not, and the job moves past all of them: what a page costs does not depend on how
+few match.
 """
+
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,6 +19,9 @@ from service.work.model import Letter, Redrive, RedrivePage
 from service.work.vocabulary import VOCABULARY
 
 PAGE = 200
+"""How many dead letters of a page are requeued at most."""
+LOOKED_AT = 2_000
+"""How many dead letters a page looks at."""
 
 
 def condition(detail: Redrive) -> Where:
@@ -49,9 +56,18 @@ async def page(backend: StateBackend, kernel: Kernel, job: Job) -> None:
     async def read(tx: Tx) -> list[Row]:
         return await tx.all(
             "dead_letters_to_redrive", where=where, tenant_id=job.tenant_id, at=detail.at, after=detail.after,
-            until=detail.until, limit=size,
+            until=detail.until, limit=LOOKED_AT,
         )  # fmt: skip
 
-    letters = tuple(Letter(*row) for row in await backend.read(read, tenants=[job.tenant_id], scan=True))
-    command = RedrivePage(job.id, (detail.at, detail.after), letters, len(letters) < size)
-    await kernel.run(internal(job.tenant_id), command)
+    rows = await backend.read(read, tenants=[job.tenant_id], scan=True)
+    await kernel.run(internal(job.tenant_id), page_of(job.id, (detail.at, detail.after), rows, size))
+
+
+def page_of(job_id: str, position: tuple[int, str], rows: Sequence[Row], size: int) -> RedrivePage:
+    """The command for the dead letters that follow `position`: (settled_at, id, dedup_key, whether it matches). It
+    takes the first `size` that match, and ends at the last that was looked at."""
+    letters = [(at, Letter(*row[:3])) for at, row in enumerate(rows, 1) if row[3]][:size]
+    looked_at = letters[-1][0] if len(letters) == size else len(rows)
+    end = (rows[looked_at - 1][0], rows[looked_at - 1][1]) if looked_at else position
+    last = looked_at == len(rows) < LOOKED_AT
+    return RedrivePage(job_id, position, tuple(letter for _, letter in letters), end, last)

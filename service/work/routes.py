@@ -10,9 +10,10 @@ from service.errors import StateError, not_found
 from service.http.batch import Batch, batch
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
 from service.http.lists import ALL, Page, listed, where
-from service.kernel.ids import NAME_PATTERN
+from service.kernel.ids import NAME_PATTERN, Name
 from service.kernel.raw import shown
 from service.work.model import (
+    MAIN,
     Claims,
     ClaimWork,
     CompleteWork,
@@ -34,6 +35,7 @@ from service.work.model import (
     RequeueDead,
     Settled,
     StartRedrive,
+    shelf,
 )
 from service.work.reach import reached
 from service.work.redrive import count
@@ -41,6 +43,8 @@ from service.work.rules import not_yours, shown_status
 from service.work.vocabulary import VOCABULARY
 from service.work.waiting import claimed
 
+COUNTED_MAX, COUNTED_OF_A_PAGE = 5_000, 20_000
+"""Items of a queue are counted up to so many, and those of a page of queues up to so many together, in equal shares."""
 CLAIM = msgspec.json.Decoder(ClaimWork)
 PAUSE = msgspec.json.Decoder(PauseQueue)
 REDRIVE = msgspec.json.Decoder(RedriveDead)
@@ -184,13 +188,16 @@ def pausing(paused: bool) -> Any:
         made = decode(PAUSE, call.body) if call.body else PauseQueue()
         fill(made, "name", call.path["name"])
         msgspec.structs.force_setattr(made, "paused", paused)
+        msgspec.structs.force_setattr(made, "name", shelf(call.query["namespace"], made.name))
         return await call.run(made)  # type: ignore[no-any-return]
 
     return handle
 
 
 class QueueStats(msgspec.Struct, frozen=True):
-    """How a queue stands: what is ready, leased, put off and dead, and how long the oldest ready item has waited."""
+    """How a queue stands: what is ready, leased, put off and dead, how long the oldest ready item has waited, and how
+    many workers serve it that are heard of. Items are counted up to 5,000, or fewer where a page has many queues:
+    `at_least` names the counts that there may be more of."""
 
     name: str
     ready: int
@@ -200,27 +207,45 @@ class QueueStats(msgspec.Struct, frozen=True):
     oldest_ready_ms: int | None
     paused_at: int | None
     note: str | None
+    workers: int
+    at_least: list[str]
 
 
 async def queues(call: Call) -> Page:
-    """Every queue of the tenant that ever had an item or was paused."""
-    now = call.services.backend.now()
+    """Every queue of the tenant that ever had an item, was paused, or is served."""
+    now, tenant = call.services.backend.now(), call.who.tenant_id
 
-    def stats(row: Row) -> QueueStats:
-        oldest = None if row[5] is None else max(0, now - row[5])
-        return QueueStats(row[0], row[1], row[2], row[3], row[4], oldest, row[6], row[7])
+    async def walked(tx: Tx) -> tuple[int, Row | None]:
+        names = await tx.all("queue_names", tenant_id=tenant)
+        return len(names), await tx.one("count_leased_and_dead", tenant_id=tenant, most=COUNTED_MAX + 1)
 
+    names, both = await call.services.backend.read(walked, tenants=call.who.reach)
+    most = min(COUNTED_MAX, COUNTED_OF_A_PAGE // max(1, min(names, call.query["limit"])))
+    over = [name for name, count in zip(("leased", "dead"), both or (0, 0), strict=True) if count > COUNTED_MAX]
     return await listed(
         call,
         "list_queues",
         ("",),
         ("after",),
-        stats,
+        lambda row: queue_stats(row, now, most, over),
         lambda row: (row[0],),
         where=await reached(call.services.backend, call.who, ALL, "s.queue"),
         scan=True,
-        tenant_id=call.who.tenant_id,
+        tenant_id=tenant,
+        most=most + 1,
+        most_held=COUNTED_MAX + 1,
+        now=now,
     )
+
+
+def queue_stats(row: Row, now: int, most: int, over: list[str]) -> QueueStats:
+    """A stored row as it is answered; `over` are the counts that were cut for all queues."""
+    name, told, leased, delayed, dead, *rest = row
+    ready, _, oldest = (told or "0/").partition("/")
+    cut = [said for said, count in (("ready", int(ready)), ("delayed", delayed)) if count > most] + over
+    waited = max(0, now - int(oldest)) if oldest else None
+    counts = min(int(ready), most), min(leased, COUNTED_MAX), min(delayed, most), min(dead, COUNTED_MAX)
+    return QueueStats(name, *counts, waited, *rest, cut)  # type: ignore[call-arg]  # as selected
 
 
 ENQUEUE_LIMITS = ("limit/ready-work-items", "limit/payload-bytes", "limit/events-per-execution")
@@ -229,6 +254,7 @@ FILTER = Query("filter", str, None, "A filter: `queue = 'emails' AND attempt > 1
 OF_QUEUE = Query("queue", str, None, "Only this queue.")
 OF_TYPE = Query("error_type", str, None, "Only those whose last error has this type.")
 OF_EXECUTION = Query("execution_id", str, None, "Only items of this execution.")
+OF_NAMESPACE = Query("namespace", Name, MAIN, "The namespace that the queue is in.")
 Shelves = Literal["ready", "delayed", "leased", "completed", "dead", "cancelled", "discarded"]
 
 ENDPOINTS = [
@@ -455,6 +481,7 @@ ENDPOINTS = [
         pausing(True),
         reply=Queue,
         body=PauseQueue,
+        query=(OF_NAMESPACE,),
     ),
     Endpoint(
         "POST",
@@ -465,5 +492,6 @@ ENDPOINTS = [
         pausing(False),
         reply=Queue,
         body=PauseQueue,
+        query=(OF_NAMESPACE,),
     ),
 ]

@@ -21,6 +21,7 @@ from service.work.model import (
     BY_DEDUP,
     ERRORS_BYTES,
     ERRORS_KEPT,
+    LEASE_AT_MOST,
     OPEN,
     OPEN_ITEMS,
     REDRIVE_JOB,
@@ -59,6 +60,7 @@ from service.work.model import (
     WorkError,
     WorkItem,
     WorkSettled,
+    shelf,
 )
 
 DEFAULT_RETRY = Retry()
@@ -120,18 +122,24 @@ def refuse_queue(who: Principal, queue: str) -> None:
 
 def enqueue_work(view: View, command: EnqueueWork) -> Enqueued:
     """Enqueue one item, of an execution that has not ended or of none, on a queue that the token may use."""
-    refuse_queue(view.who, command.queue)
-    if command.execution_id is None:
-        return enqueue(view, command, None)
-    execution = view.get(Execution, view.tenant_id, command.execution_id)
-    if execution is None:
-        raise not_found("execution", command.execution_id)
+    owner = command.execution_id
+    execution = None if owner is None else view.get(Execution, view.tenant_id, owner)
+    refuse_queue(view.who, queue_of(command, execution))
+    if owner is not None and execution is None:
+        raise not_found("execution", owner)
     return enqueue(view, command, execution)
+
+
+def queue_of(asked: Enqueue, execution: Execution | None) -> str:
+    """The queue of an item as work items know it: its name in the namespace of the execution."""
+    return asked.queue if execution is None else shelf(execution.namespace, asked.queue)
 
 
 def enqueue(view: View, asked: Enqueue, execution: Execution | None, first_id: str | None = None) -> Enqueued:
     """The item, its shelf, the event, and a wake-up for a waiting claim. With `first_id` the item is an execution's
     first: that is its id, and `execution.started` tells of it."""
+    if (queue := queue_of(asked, execution)) != asked.queue:
+        asked = msgspec.structs.replace(asked, queue=queue)
     if (same := equal_item(view, asked, execution)) is not None:
         return Enqueued(same.id, shown_status(same.status), same.ready_at, False)
     if execution is not None and execution.status in ENDED:
@@ -254,15 +262,15 @@ def shown_status(status: str) -> str:
 def claim(view: View, command: ClaimWork) -> Claims:
     """Lease what the database chose: each delivery counts an attempt and raises the epoch by one."""
     ready = [item for item in view.pick(WorkItem) if item.status in ("ready", "delayed")]
-    found = Claims([lease(view, item, command) for item in ready])
     if tasks := [item for item in ready if item.drives in TASKS]:
-        view.tell(TasksLeased(tasks))
-    return found
+        view.tell(TasksLeased(tasks))  # first: who listens may ask for more rows, and then all begins anew
+    return Claims([lease(view, item, command) for item in ready])
 
 
 def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
     """One item, handed to a worker."""
     use(view, "ready_work_items", -1)
+    lease_ms = at_most(item, command.lease_ms)
     held = msgspec.structs.replace(
         item,
         status="leased",
@@ -270,8 +278,8 @@ def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
         epoch=item.epoch + 1,
         worker_id=command.worker_id,
         token_id=view.who.token_id,
-        lease_ms=command.lease_ms,
-        expires_at=view.now + command.lease_ms,
+        lease_ms=lease_ms,
+        expires_at=view.now + lease_ms,
         settle_digest=None,
         settle_reply=None,
         payload=None,
@@ -291,6 +299,13 @@ def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
         held.expires_at or 0,
         shown(held.progress),
     )
+
+
+def at_most(item: WorkItem, lease_ms: int) -> int:
+    """How long a lease is: as asked for, but of a workflow task no longer than its run lets it be held."""
+    if item.drives != "decision" or item.node_id is None:
+        return lease_ms
+    return min(lease_ms, int(item.node_id.removeprefix(LEASE_AT_MOST)))
 
 
 def by_item(command: RenewLease | CompleteWork, who: Principal, _standing: Standing) -> Iterable[Wanted]:
@@ -342,7 +357,7 @@ def renew(view: View, command: RenewLease) -> Renewed:
     """Put off the end of a lease that is still held."""
     item = held(need(view, command.id), command.epoch)
     refuse_past(view, "payload_bytes", len(command.progress))
-    lease_ms = command.lease_ms or item.lease_ms or 0
+    lease_ms = at_most(item, command.lease_ms or item.lease_ms or 0)
     item = msgspec.structs.replace(
         item,
         lease_ms=lease_ms,
@@ -725,8 +740,8 @@ def start_redrive(view: View, command: StartRedrive) -> Redriving:
 
 
 def redrive_page(view: View, command: RedrivePage) -> None:
-    """Requeue a page of dead letters and move the job past them, in one commit. What nothing can come of is skipped and
-    counted; at a limit, or in a tenant that is not active, the job waits where it is."""
+    """Requeue a page of dead letters and move the job to its end, in one commit. What nothing can come of is skipped
+    and counted; at a limit, or in a tenant that is not active, the job waits where it is."""
     job = view.get(Job, view.tenant_id, command.job_id)
     if job is None or job.status != "running":
         return
@@ -743,6 +758,8 @@ def redrive_page(view: View, command: RedrivePage) -> None:
             break
         revived(view, item, 0, None)
         detail = msgspec.structs.replace(detail, at=letter.settled_at, after=letter.id, requeued=detail.requeued + 1)
+    if not full:
+        detail = msgspec.structs.replace(detail, at=command.end[0], after=command.end[1])
     view.put(moved_on(view, job, detail, full, command.last))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from backends.protocol import EVERY, Tx
 from service.kernel.jobs import PAGES_A_ROUND, due
 from service.kernel.principal import SYSTEM, internal
+from service.kernel.rota import Line, Took, in_turns
 from service.kernel.sweeps import Sweep
 from service.work.model import REDRIVE_JOB, PromoteDue, ReclaimLeases
 from service.work.redrive import page
@@ -12,27 +13,40 @@ from service.work.redrive import page
 PAGE = 500
 
 
-async def reclaim(services: Any) -> None:
-    """Take back what ran out, page by page."""
+async def reclaim(services: Any) -> bool:
+    """Take back a page of what ran out."""
 
-    async def any_expired(tx: Tx) -> bool:
-        return bool(await tx.all("expired_leases", now=tx.now, limit=1))
+    async def take(tenant_id: str, limit: int) -> Took:
+        if tenant_id == SYSTEM and not await is_any(services, "expired_leases"):
+            return Took(0, 0)
+        taken = await services.kernel.run(internal(tenant_id), ReclaimLeases(limit))
+        count = len(taken.retryable) + len(taken.exhausted)
+        return Took(count, count)
 
-    while await services.backend.read(any_expired, tenants=EVERY):
-        taken = await services.kernel.run(internal(SYSTEM), ReclaimLeases(PAGE))
-        if len(taken.retryable) + len(taken.exhausted) < PAGE:
-            return
+    line = services.lines.setdefault("leases", Line())
+    return (await in_turns(services.backend, line, "tenants_with_expired_leases", take, PAGE)).more
 
 
-async def promote(services: Any) -> None:
-    """Move what has become due onto the ready shelves."""
+async def promote(services: Any) -> bool:
+    """Move a page of what has become due onto the ready shelves."""
 
-    async def any_due(tx: Tx) -> bool:
-        return bool(await tx.all("due_items", now=tx.now, limit=1))
+    async def take(tenant_id: str, limit: int) -> Took:
+        if tenant_id == SYSTEM and not await is_any(services, "due_items"):
+            return Took(0, 0)
+        count = await services.kernel.run(internal(tenant_id), PromoteDue(limit))
+        return Took(count, count)
 
-    while await services.backend.read(any_due, tenants=EVERY):
-        if await services.kernel.run(internal(SYSTEM), PromoteDue(PAGE)) < PAGE:
-            return
+    line = services.lines.setdefault("delayed", Line())
+    return (await in_turns(services.backend, line, "tenants_with_due_items", take, PAGE)).more
+
+
+async def is_any(services: Any, statement: str) -> bool:
+    """Whether anything is due: a read, so that a round without work writes nothing."""
+
+    async def read(tx: Tx) -> bool:
+        return bool(await tx.all(statement, now=tx.now, limit=1))
+
+    return bool(await services.backend.read(read, tenants=EVERY))
 
 
 async def redrive(services: Any) -> None:

@@ -1,24 +1,36 @@
 """Claims over HTTP: now, or as soon as a commit brings something to claim."""
 
 import asyncio
-from collections.abc import Callable
-from fnmatch import fnmatchcase
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
 
 from service.http.endpoint import Call
+from service.kernel.command import Replayed
 from service.kernel.principal import Principal
-from service.work.claims import fits
-from service.work.model import Claims, ClaimWork
+from service.work.claims import asks_for, fits
+from service.work.model import Claims, ClaimWork, shelf
 from service.work.rules import not_yours
 
 
 async def claimed(call: Call, made: ClaimWork) -> Claims:
     """Claim; with `wait_ms`, wait for something to claim. Refuses queues that the token may not use."""
-    for queue in made.queues:
+    for queue in (shelf(made.namespace, name) for name in made.queues):
         if not call.who.may_use(queue):
             raise not_yours(call.who, queue)
     if not made.wait_ms:
         return await call.run(made)  # type: ignore[no-any-return]
     return await claim_waiting(call, made)
+
+
+async def claimed_as(call: Call, made: ClaimWork, show: Callable[[Claims], Awaitable[Any]]) -> Any:
+    """Claim, and answer as `show` has it; a request that is repeated has the same leases shown again."""
+    found: Any = await claimed(call, made)
+    if isinstance(found, Replayed):
+        claims = msgspec.json.decode(found.body, type=Claims)
+        return Replayed(found.status, msgspec.json.encode(await show(claims)))
+    return await show(found)
 
 
 async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
@@ -44,6 +56,6 @@ def waits_for(made: ClaimWork, who: Principal) -> Callable[[str], bool]:
 
     def accepts(told: str) -> bool:
         _, _, queue, requires = told.split("/", 3)
-        return any(fnmatchcase(queue, glob) for glob in made.queues) and fits(requires, offered) and who.may_use(queue)
+        return asks_for(made, queue) and fits(requires, offered) and who.may_use(queue)
 
     return accepts

@@ -48,7 +48,16 @@ async def test_two_workers_have_one_winner(api: Api) -> None:
     assert sorted(len(items) for items in found) == [0] * 7 + [1]
 
 
+async def test_a_claim_that_is_repeated_under_its_key_shows_the_same_attempts(api: Api) -> None:
+    await waiting(api, activity())
+    body = {"worker_id": "a", "queues": ["pay"], "activities": ["charge"]}
+    asked = [await api.http.post("/v1/activities:claim", json=body, headers={"idempotency-key": "k"}) for _ in "ab"]
+    assert asked[0].json() == asked[1].json() != {"items": []}
+    assert ["idempotent-replayed" in one.headers for one in asked] == [False, True]
+
+
 async def test_namespaces_do_not_share_activities(api: Api) -> None:
+    await api.ok("POST", "/v1/namespaces", json={"name": "blue"})
     await started(api, namespace="blue")
     (task,) = await tasks(api, namespace="blue")
     await submit(api, task, activity())

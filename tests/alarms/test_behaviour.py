@@ -7,7 +7,7 @@ from backends.statements import load
 from service import capabilities
 from service.alarms import rules as alarms
 from service.alarms import sweeps
-from service.alarms.model import Alarm, Rang, RingAlarm
+from service.alarms.model import Alarm, Rang, RingAlarms
 from service.alarms.sweeps import ring_due
 from service.errors import StateError
 from service.kernel.command import Rule
@@ -40,10 +40,10 @@ class Bells:
 
     def __init__(self, api: Api) -> None:
         self.api, self.heard, self.silences = api, list[str](), dict[str, str]()
-        tables = [*capabilities.parts("store", "TABLES")]
+        tables = list(capabilities.schema().order)
         statements = load("sqlite")
         schema = Schema(tables, {Rang: [self.rang]}, lambda name: statements[name].columns)
-        rules = {RingAlarm: alarms.RULES[0], Arrange: Rule(Arrange, arrange)}
+        rules = {RingAlarms: alarms.RULES[0], Arrange: Rule(Arrange, arrange)}
         self.kernel = Kernel(api.service.services.backend, schema, rules)
 
     def rang(self, view: View, fact: Rang) -> None:
@@ -76,12 +76,16 @@ async def test_an_alarm_rings_once_and_not_before_its_time(api: Api, clock: Cloc
     assert await bells.ring() == []
 
 
-async def test_alarms_ring_in_the_order_of_their_times(api: Api, clock: Clock) -> None:
-    bells = Bells(api)
-    await bells.arrange(times={"late": clock.now + 3, "early": clock.now + 1})
-    await bells.arrange("other", times={"middle": clock.now + 2})
-    clock.advance(5)
-    assert await bells.ring() == ["early", "middle", "late"]
+async def test_alarms_of_an_owner_ring_in_the_order_of_their_times(api: Api, clock: Clock) -> None:
+    """However many there are, and whoever else's ring between them."""
+    bells, count = Bells(api), 2 * sweeps.TOGETHER + 7
+    names = [f"a{n:03}" for n in range(count)]
+    await bells.arrange(times={name: clock.now + count - n for n, name in enumerate(names)})
+    await bells.arrange("other", times={"middle": clock.now + count // 2, "last": clock.now + count})
+    clock.advance(count)
+    rang = await bells.ring()
+    assert [name for name in rang if name in names] == names[::-1]
+    assert [name for name in rang if name not in names] == ["middle", "last"]
 
 
 async def test_an_alarm_that_is_moved_rings_at_its_new_time(api: Api, clock: Clock) -> None:

@@ -12,7 +12,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text("utf-8")
 TABLE, REST = PAGE.split("\n\nWhat runs an execution", 1)
 AUDITED = {
     "token.manage", "token.self", "tenant.manage", "tenant.export", "definition.write", "execution.operate",
-    "work.operate", "job.operate",
+    "work.operate", "job.operate", "namespace.manage",
 }  # fmt: skip
 """Permissions whose every writing operation is an act: tokens, tenants, definitions, what operators do."""
 STATUSES = {"cancelled", "terminated", "paused", "resumed", "failed"}

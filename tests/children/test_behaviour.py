@@ -119,6 +119,13 @@ async def test_when_the_parent_ends_each_child_is_dealt_with_as_its_policy_says(
     assert ("child.terminated" in await kinds(api, parent)) == (end == "cancel")
 
 
+async def test_a_child_that_begins_and_ends_in_one_submission_has_its_end(api: Api) -> None:
+    await family(api, child(1), {"type": "CompleteWorkflow"})
+    shown = await api.ok("GET", "/v1/executions/part-1")
+    assert (shown["status"], shown["completed_at"]) == ("terminated", api.clock.now)
+    assert await kinds(api, "part-1") == ["execution.terminated"]
+
+
 async def test_a_tree_ends_from_its_root_down(api: Api, clock: Clock) -> None:
     run = parent = await family(api, child(1))
     for depth in range(2, 8):

@@ -10,10 +10,11 @@ from backends import sqlite
 from service.cli import doctor
 from service.cli.doctor import Finding, examined
 from service.kernel import chain
+from service.main import running
 from service.settings import Settings
 from service.tokens.bootstrap import bootstrap
 from tests.cli.conftest import Command
-from tests.conftest import serving, settings_for
+from tests.conftest import new_database, serving, settings_for
 
 
 @pytest.fixture
@@ -55,10 +56,23 @@ async def test_a_healthy_store_passes(store: tuple[Settings, str], engine: str) 
     whats = {"sqlite": ["SQLite", "file"], "postgres": ["Postgres", "isolation", "synchronous_commit", "role"]}
     assert [finding.what for finding in findings] == [
         "schema", *whats[engine], "audit log", "logs", "tokens without an end", "tokens that end within 30 days",
-        "admin tokens",
+        "admin tokens", *({"sqlite": [], "postgres": ["sweeps"]}[engine]),
     ]  # fmt: skip
     assert of(findings, "audit log").said == "2 chain(s) verify"
     assert of(findings, "admin tokens") == ("ok", "admin tokens", "1")
+
+
+async def test_it_is_said_who_sweeps_and_what_it_means_that_nobody_does(postgres_server: str) -> None:
+    url = await new_database(postgres_server)
+    async with running(settings_for(url)) as services:
+        nobody = of(await examined(settings_for(url)), "sweeps")
+        assert nobody.mark == "warn" and "start `holdfast scheduler`" in nobody.said
+        assert await services.lease.keep()
+        assert of(await examined(settings_for(url)), "sweeps") == (
+            "ok",
+            "sweeps",
+            f"{services.lease.holder} sweeps, epoch 1",
+        )
 
 
 @pytest.mark.parametrize("page", [1, 2, 1000])

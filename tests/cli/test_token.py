@@ -55,6 +55,15 @@ def test_a_minted_token_works_until_it_is_revoked(admin: Admin, tenant: str, ser
     assert served.ask(secret, "GET", "/v1/tokens/self")[0] == 401
 
 
+def test_an_owners_token_is_revoked_with_what_it_minted(admin: Admin, tenant: str, served: Running) -> None:
+    owner = as_json(admin("token", "mint", "owner", "--role", "owner", "--tenant", tenant, "--json"))
+    body = {"name": "heir", "role": "viewer"}
+    status, heir = served.ask(owner["secret"], "POST", "/v1/tokens", body)
+    assert (status, served.ask(heir["secret"], "GET", "/v1/tokens/self")[0]) == (201, 200)
+    admin("token", "revoke", owner["token"]["id"], "--tenant", tenant, "--descendants")
+    assert served.ask(heir["secret"], "GET", "/v1/tokens/self")[0] == 401
+
+
 def test_a_rotated_token_ends_when_the_new_one_is_used(admin: Admin, tenant: str, served: Running) -> None:
     old = as_json(admin("token", "mint", "ci", "--role", "viewer", "--tenant", tenant, "--never-expires", "--json"))
     own = served.ask(served.tokens[0], "GET", "/v1/tokens/self")[1]

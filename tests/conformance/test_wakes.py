@@ -137,3 +137,13 @@ async def test_a_listener_whose_connection_was_killed_comes_back_and_makes_every
     await eventually(lambda: two.known("work/acme"))
     await wake(two.first, "work/acme/again")
     await eventually(lambda: ("work/acme/again", 1) in two.heard)
+
+
+async def test_a_process_that_closes_tells_what_its_last_commit_woke_and_ends(two: Two) -> None:
+    """The wake-up and the end come at the same moment, as when a holder lets go of something and stops."""
+    two.second.want(frozenset({"work/acme"}))
+    await eventually(lambda: two.known("work/acme"))
+    async with asyncio.timeout(PATIENCE):
+        await wake(two.first, "work/acme/last")
+        await two.first.close()
+    await eventually(lambda: ("work/acme/last", 1) in two.heard)

@@ -12,11 +12,15 @@ SECONDS = 120
 EXECUTIONS, WORKERS = 12, 3
 
 
+def clean_environment() -> dict[str, str]:
+    """No settings of whoever runs the tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST")}
+
+
 def run(*words: str) -> "subprocess.CompletedProcess[str]":
     """Run the example to its end, with no settings but those given."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST")}
     command = [sys.executable, str(ROOT / "examples" / "run_workflow.py"), *words]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS)
+    return subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=SECONDS)
 
 
 def figures(printed: str) -> dict[str, str]:

@@ -626,6 +626,7 @@ async def three(api: Api) -> list[str]:
     made = []
     for n in range(3):
         api.clock.advance(1)
+        await api.ok("POST", "/v1/namespaces", json={"name": f"ns{n}"})
         body = {"workflow_id": f"wf{n}", "namespace": f"ns{n}", "queue": f"q{n}"}
         made.append((await api.start(**body))["execution_id"])
     return made
@@ -643,7 +644,7 @@ async def test_lists_are_newest_first_and_sort_by_age_or_last_change(api: Api) -
 async def test_lists_filter_by_every_field(api: Api) -> None:
     first, second, third = await three(api)
     await define(api)
-    pinned = (await api.start(version="1", parent_id=first))["execution_id"]
+    pinned = (await api.start(version="1", parent_id=first, namespace="ns0"))["execution_id"]
     await api.ok("POST", f"/v1/executions/{second}/status", json={"status": "failed"})
     started = (await api.ok("GET", f"/v1/executions/{third}"))["created_at"]
     for params, expected in (

@@ -33,8 +33,9 @@ class Prefix(NamedTuple):
 
 
 def rows(path: Path, statement: str) -> Iterator[Any]:
-    """The rows of a statement; the file and its WAL stay as they are."""
+    """The rows of a statement, whatever bytes their texts have; the file and its WAL stay as they are."""
     with contextlib.closing(sqlite3.connect(read_only(path), uri=True)) as db:
+        db.text_factory = lambda text: text.decode(errors="surrogateescape")
         yield from db.execute(statement)
 
 

@@ -95,7 +95,7 @@ def raw(service: Any) -> Send:
     return send
 
 
-PICTURED = ("executions", "events", "work-items", "dead-letters", "queues", "tokens", "definitions", "audit")
+PICTURED = ("executions", "events", "work-items", "dead-letters", "queues", "tokens", "definitions", "audit", "workers")
 
 
 class World:
@@ -104,7 +104,7 @@ class World:
     def __init__(self, service: Any, api: Any) -> None:
         self.service, self.api, self.owner, self.admin = service, api, api.owner_token, service.admin
         self.ids = {"executions": "run", "work-items": "held", "dead-letters": "dead", "tenants": api.tenant}
-        self.ids["schedules"] = "nightly"
+        self.ids |= {"schedules": "nightly", "namespaces": "side", "workers": "w1"}
         self.made: list[str] = []
         self.ids |= {"definitions": "wf", "queues": "q", "jobs": "none", "problems": "not-found", "pages": "none"}
 
@@ -116,6 +116,8 @@ class World:
         await self.api.start(execution_id="run", task_queue="flows", state={"list": [1], "text": "x"})
         schedule = {"spec": {"every_ms": 86_400_000}, "action": {"workflow_type": "wf", "task_queue": "flows"}}
         await ok("POST", "/v1/schedules", json={"schedule_id": "nightly"} | schedule)
+        await ok("POST", "/v1/namespaces", json={"name": "side"})
+        await ok("PUT", "/v1/workers/w1", json={"queues": ["flows"]})
         await ok("PUT", "/v1/executions/run/snapshots/1")
         await self.work("run", "held", "dead")
         minted = await ok("POST", "/v1/tokens", json={"name": "second", "role": "viewer"})
@@ -152,15 +154,20 @@ class World:
 
     async def picture(self) -> list[Any]:
         """Everything that the tenant and the administrator can see of it."""
-        seen = [await self.api.ok("GET", f"/v1/{name}?limit=1000") for name in PICTURED]
-        seen.append(await self.api.ok("GET", "/v1/executions/run"))
-        seen.append(await self.api.ok("GET", f"/v1/tenants/{self.api.tenant}"))
-        tenants = await self.api.admin.get("/v1/tenants?limit=1000")
-        seen.append([one["id"] for one in tenants.json()["items"]])
+        paths = [*(f"/v1/{name}?limit=1000" for name in PICTURED), "/v1/executions/run"]
+        seen = [await self.seen(path, self.owner) for path in (*paths, f"/v1/tenants/{self.api.tenant}")]
+        tenants = await self.seen("/v1/tenants?limit=1000", self.admin)
+        seen.append([one["id"] for one in tenants["items"]])
         return [
             {key: value for key, value in one.items() if key != "next_cursor"} if isinstance(one, dict) else one
             for one in seen
         ]
+
+    async def seen(self, path: str, token: str) -> Any:
+        """What a path answers, which must be there."""
+        reply = await request(self.service.app, "GET", path, token)
+        assert reply.status == 200, f"{path}: {reply.status} {reply.body[:500]!r}"
+        return json.loads(reply.body)
 
 
 @pytest.fixture(scope="session")

@@ -407,19 +407,19 @@ async def test_a_cursor_that_is_not_ours_is_refused(operation: str, raw: Any, wo
 
 async def test_a_cursor_serves_its_own_list_and_filter_only(raw: Any, own_world: Any) -> None:
     for number in range(3):
-        await own_world.api.start(execution_id=f"more-{number}", namespace="one")
+        await own_world.api.start(execution_id=f"more-{number}", namespace="side")
         await own_world.api.ok("POST", "/v1/work-items", json={"id": f"more-{number}"})
-    cursor = (await own_world.api.ok("GET", "/v1/executions?limit=1&namespace=one"))["next_cursor"]
+    cursor = (await own_world.api.ok("GET", "/v1/executions?limit=1&namespace=side"))["next_cursor"]
     ours = f"cursor={cursor}&limit=1"
-    assert (await raw("GET", f"/v1/executions?namespace=one&{ours}", own_world.owner)).status == 200
+    assert (await raw("GET", f"/v1/executions?namespace=side&{ours}", own_world.owner)).status == 200
     for path in (
-        "/v1/executions?", "/v1/executions?namespace=two&", "/v1/executions?namespace=one&status=running&",
-        "/v1/executions?namespace=one&sort=updated&", "/v1/executions?namespace=one&sort=created_asc&",
+        "/v1/executions?", "/v1/executions?namespace=two&", "/v1/executions?namespace=side&status=running&",
+        "/v1/executions?namespace=side&sort=updated&", "/v1/executions?namespace=side&sort=created_asc&",
         "/v1/work-items?", "/v1/definitions?", "/v1/executions/run/snapshots?",
     ):  # fmt: skip
         (await raw("GET", path + ours, own_world.owner)).refused("request/cursor")
     other = cursor[:-1] + ("B" if cursor[-1] == "A" else "A")
-    (await raw("GET", f"/v1/executions?namespace=one&cursor={other}&limit=1", own_world.owner)).refused(
+    (await raw("GET", f"/v1/executions?namespace=side&cursor={other}&limit=1", own_world.owner)).refused(
         "request/cursor"
     )
 

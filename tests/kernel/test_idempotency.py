@@ -134,5 +134,8 @@ async def test_old_keys_go_page_by_page(api: Api, clock: Clock, monkeypatch: pyt
     for n in range(5):
         await send(api, f"k{n}")
     clock.advance(api.service.services.settings.idempotency_hours * HOUR_MS + 1)
-    await sweeps.expire_keys(api.service.services)
+    pages = 1
+    while await sweeps.expire_keys(api.service.services):
+        pages += 1
+    assert pages >= 3
     assert [replayed(await send(api, f"k{n}")) for n in range(5)] == [False] * 5

@@ -5,7 +5,8 @@ from typing import Any
 
 from backends.errors import Unavailable
 from service.errors import StateError
-from service.kernel.sweeps import LEASE_MS, Sweep, Sweeper
+from service.kernel.lease import LEASE_MS
+from service.kernel.sweeps import Sweep, Sweeper
 from tests.conftest import Api, Clock, Service
 from tests.work.steps import enqueue, shown
 
@@ -57,6 +58,25 @@ async def test_a_sweep_that_fails_does_not_hold_up_the_others(service: Service, 
     await mine.round()
     await mine.round()
     assert [one.rounds for one in (*failing, last)] == [2, 2, 2, 2]
+
+
+async def test_a_sweep_with_more_to_do_takes_turns_with_the_others(service: Service, clock: Clock) -> None:
+    await over(clock)
+    order: list[str] = []
+
+    def pages(name: str, count: int, every_ms: int = 0) -> Sweep:
+        left = iter(range(count, 0, -1))
+
+        async def run(_services: Any) -> bool:
+            order.append(name)
+            return next(left, 0) > 0
+
+        return Sweep(name, every_ms, run)
+
+    sweeps = [pages("long", 3), pages("short", 0), pages("seldom", 1, 60_000)]
+    mine = Sweeper(service.services.backend, service.services, sweeps, 10)
+    assert [await mine.round() for _ in range(4)] == [True, True, True, False]
+    assert order == ["long", "short", "seldom", "long", "short", "seldom", "long", "short", "long", "short"]
 
 
 async def test_of_two_processes_one_sweeps_until_it_dies(service: Service, clock: Clock) -> None:

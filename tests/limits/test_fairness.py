@@ -38,8 +38,20 @@ async def test_whoever_comes_behind_a_flood_is_in_the_next_batch() -> None:
     submit(kernel, "flood", 4_000)
     for n in range(20):
         submit(kernel, f"quiet{n}")
-    assert batch(kernel).count("flood") == 64 - 20
+    assert batch(kernel).count("flood") == 64 // 8
     assert batch(kernel) == ["flood"] * 64
+
+
+async def test_a_flood_fills_an_eighth_of_a_batch_that_others_are_in() -> None:
+    kernel = idle_kernel(batch_max=64)
+    submit(kernel, "flood", 100)
+    submit(kernel, "quiet")
+    assert batch(kernel) == ["flood", "quiet"] + ["flood"] * 7
+    submit(kernel, "second", 100)
+    assert batch(kernel) == ["flood", "second"] * 8
+    for n in range(6):
+        submit(kernel, f"third{n}", 100)
+    assert len(batch(kernel)) == 64, "of eight of them each has its eighth"
 
 
 async def test_of_more_tenants_than_a_batch_holds_each_has_its_turn_once_a_round() -> None:

@@ -85,22 +85,28 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def two_services(url: str) -> AsyncIterator[Ways]:
-    """Two services in this process, each with its own pool, under one clock."""
+async def in_one_process(url: str, count: int) -> AsyncIterator[Ways]:
+    """So many services in this process, each with its own pool, under one clock."""
     clock = Clock()
-    async with running(settings_for(url), clock) as one, running(settings_for(url), clock) as two:
-        admin = await bootstrap(one)
-        houses = [Service(services, clock, admin) for services in (one, two)]
+    async with contextlib.AsyncExitStack() as stack:
+        services = [await stack.enter_async_context(running(settings_for(url), clock)) for _ in range(count)]
+        admin = await bootstrap(services[0])
+        houses = [Service(one, clock, admin) for one in services]
 
         async def wait(ms: int) -> None:
             clock.advance(ms)
 
         ways = Ways([house.client for house in houses], admin, wait)
-        ways.services = (one, two)
+        ways.services = tuple(services)
         try:
             yield ways
         finally:
             await ways.close()
+
+
+def two_services(url: str) -> contextlib.AbstractAsyncContextManager[Ways]:
+    """Two services in this process."""
+    return in_one_process(url, 2)
 
 
 async def really(ms: int) -> None:

@@ -22,7 +22,16 @@ async def test_a_task_is_only_given_to_a_worker_that_declares_its_type(api: Api)
     assert len(await tasks(api, "other", "order")) == 1
 
 
+async def test_a_claim_that_is_repeated_under_its_key_shows_the_same_tasks(api: Api) -> None:
+    await started(api)
+    body = {"worker_id": "w", "queues": ["flows"], "types": ["order"]}
+    asked = [await api.http.post("/v1/workflow-tasks:claim", json=body, headers={"idempotency-key": "k"}) for _ in "ab"]
+    assert asked[0].json() == asked[1].json() != {"items": []}
+    assert ["idempotent-replayed" in one.headers for one in asked] == [False, True]
+
+
 async def test_namespaces_do_not_share_queues(api: Api) -> None:
+    await api.ok("POST", "/v1/namespaces", json={"name": "blue"})
     await started(api, namespace="blue")
     assert await tasks(api) == []
     assert len(await tasks(api, namespace="blue")) == 1
@@ -123,6 +132,15 @@ async def test_a_run_times_out(api: Api, clock: Clock) -> None:
     clock.advance(5_000)
     await ring(api)
     assert (await api.ok("GET", f"/v1/executions/{run}"))["status"] == "timed_out"
+
+
+async def test_a_run_that_is_paused_times_out_as_well(api: Api, clock: Clock) -> None:
+    run = await started(api, run_timeout_ms=1_000)
+    await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "paused"})
+    clock.advance(1_000)
+    await ring(api)
+    found = await api.ok("GET", f"/v1/executions/{run}")
+    assert (found["status"], found["open_items"]) == ("timed_out", 0)
 
 
 async def test_a_task_whose_lease_runs_out_is_given_out_again(api: Api, clock: Clock) -> None:

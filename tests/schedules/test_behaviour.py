@@ -301,6 +301,7 @@ async def test_a_schedule_made_again_starts_no_occurrence_twice(api: Api) -> Non
 
 async def test_schedules_are_listed_and_filtered(api: Api) -> None:
     await planned(api)
+    await api.ok("POST", "/v1/namespaces", json={"name": "side"})
     await planned(api, schedule_id="other", namespace="side")
     items = (await api.ok("GET", "/v1/schedules"))["items"]
     assert {item["schedule_id"] for item in items} == {"plan", "other"}

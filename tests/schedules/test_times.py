@@ -1,5 +1,6 @@
 """When occurrences are, held against a walk through every minute."""
 
+import functools
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -25,6 +26,7 @@ def local(time: int, name: str) -> str:
     return f"{(EPOCH + timedelta(milliseconds=time)).astimezone(zone(name)):%Y-%m-%d %H:%M%z}"
 
 
+@functools.cache
 def fits(field: str, value: int, low: int, high: int) -> bool:
     """Whether a value matches a field of a cron: stars, numbers, ranges, steps, lists."""
     for part in field.split(","):
@@ -46,19 +48,28 @@ def matches(cron: str, wall: datetime) -> bool:
     return by_day and by_weekday if "*" in (day[0], weekday[0]) else by_day or by_weekday
 
 
+@functools.cache
+def shown(place: ZoneInfo, start: datetime, minutes: int) -> list[tuple[datetime, list[datetime]]]:
+    """What the clocks show at each minute from `start` on, and what they had left out before it."""
+    found = []
+    last = None
+    for n in range(minutes):
+        wall = (start + timedelta(minutes=n)).astimezone(place).replace(tzinfo=None, fold=0)
+        passed = 0 if last is None else (wall - last) // timedelta(minutes=1)
+        found.append((wall, [last + timedelta(minutes=m) for m in range(1, passed)] if last else []))
+        last = wall
+    return found
+
+
 def walked(cron: str, place: ZoneInfo, start: datetime, minutes: int) -> list[datetime]:
     """The occurrences from `start` on, minute by minute."""
     wild = "*" in (cron.split()[0][0], cron.split()[1][0])
-    shown = [(start + timedelta(minutes=n)).astimezone(place).replace(tzinfo=None, fold=0) for n in range(minutes)]
     found, seen = [], set()
-    last = shown[0] - timedelta(minutes=1)
-    for n, wall in enumerate(shown):
-        gap = [last + timedelta(minutes=m) for m in range(1, (wall - last) // timedelta(minutes=1))]
+    for n, (wall, gap) in enumerate(shown(place, start, minutes)):
         due = matches(cron, wall) if wild else wall not in seen and any(matches(cron, one) for one in (*gap, wall))
         if due:
             found.append(start + timedelta(minutes=n))
-        seen |= {wall, *gap}
-        last = wall
+        seen.update((wall, *gap))
     return found
 
 

@@ -27,8 +27,10 @@ JOB = ["k", "running", b"{}", 1, 0, 0, 1, 1]
 APP, SWEEP = Fence().app, Fence().sweep
 ANY_TENANT = {
     "service/alarms/sweeps.py", "service/audit/sweeps.py", "service/cli/audit.py", "service/cli/doctor.py",
-    "service/kernel/jobs.py", "service/kernel/standing.py", "service/operations/sweeps.py",
-    "service/portability/imports.py", "service/tokens/directory.py", "service/work/sweeps.py",
+    "service/kernel/jobs.py", "service/kernel/rota.py", "service/kernel/standing.py", "service/kernel/tallies.py",
+    "service/operations/sweeps.py", "service/portability/imports.py", "service/retention/sweeps.py",
+    "service/tokens/directory.py",
+    "service/work/sweeps.py", "service/workers/sweeps.py",
 }  # fmt: skip
 """Where the service may act for every tenant: sweeps, jobs, the command line, and finding out who asks."""
 

@@ -156,6 +156,37 @@ async def test_look_ups_of_a_flood_share_their_reads(flooded: Flooded, monkeypat
     assert len(reads) <= 5
 
 
+async def test_look_ups_of_a_source_that_floods_wait_for_each_other_and_for_nobody_else(
+    flooded: Flooded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, over = [await flooded.minted() for _ in range(2)], asyncio.Event()
+    await flooded.throttled()
+    directory, reads = flooded.service.services.tokens, []
+
+    async def rest() -> None:
+        await over.wait()
+
+    async def counted(ids: list[str]) -> Any:
+        reads.append(len(ids))
+        return await directory._read_rows(ids)
+
+    flood = directory._rows_of_floods
+    monkeypatch.setattr(flood, "_rest", rest)
+    monkeypatch.setattr(flood, "_read", counted)
+    asked = []
+    for text in (mint("tenant")[0], guess(tokens[0]), mint("tenant")[0], tokens[0]):
+        asked.append(asyncio.create_task(flooded.ask(text)))
+        await asyncio.sleep(0)
+    assert (await flooded.ask(tokens[1], BYSTANDER)).status_code == 200
+    assert (await flooded.ask(mint("tenant")[0], BYSTANDER)).status_code == 401
+    async with asyncio.timeout(10):
+        while len(flood._asked) < 4:
+            await asyncio.sleep(0)
+    over.set()
+    assert [answer.status_code for answer in await asyncio.gather(*asked)] == [429, 429, 429, 200]
+    assert reads == [4]
+
+
 async def test_a_forged_reject_tag_costs_one_argon2_and_no_token_its_turn(
     flooded: Flooded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +205,7 @@ async def test_a_forged_reject_tag_costs_one_argon2_and_no_token_its_turn(
 
 
 async def test_when_argon2_is_full_newcomers_wait_and_those_who_are_known_go_on(fresh_url: str) -> None:
-    async with serving(fresh_url, argon2_workers=1, argon2_queue_max=1) as service:
+    async with serving(fresh_url, argon2_workers=1, argon2_queue_max=3) as service:
         flooded = Flooded(service, await service.tenant())
         tokens, known = [await flooded.minted() for _ in range(6)], flooded.api.owner_token
         assert (await flooded.ask(known)).status_code == 200
@@ -199,6 +230,31 @@ async def test_when_argon2_is_full_newcomers_wait_and_those_who_are_known_go_on(
         answers = await asyncio.gather(*waiting)
         assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503, 503]
         assert {(await flooded.ask(token)).status_code for token in tokens} == {200}
+
+
+async def test_whoever_fills_the_queue_of_argon2_keeps_no_other_tenant_out(fresh_url: str) -> None:
+    async with serving(fresh_url, argon2_workers=1, argon2_queue_max=5) as service:
+        loud, quiet = Flooded(service, await service.tenant()), Flooded(service, await service.tenant())
+        tokens, newcomer = [await loud.minted() for _ in range(12)], await quiet.minted()
+        gate = Event()
+
+        def slow(secret: str, stored: str) -> bool:
+            assert gate.wait(10), "nobody opened the gate"
+            return check(secret, stored)
+
+        service.services.tokens.verifier._check = slow
+        waiting = [asyncio.create_task(loud.ask(token)) for token in tokens]
+        async with asyncio.timeout(10):
+            while sum(task.done() for task in waiting) < 9:
+                await asyncio.sleep(0)
+        other = asyncio.create_task(quiet.ask(newcomer, BYSTANDER))
+        async with asyncio.timeout(10):
+            while len(service.services.tokens.verifier._flights) < 4:
+                await asyncio.sleep(0)
+        gate.set()
+        assert (await other).status_code == 200
+        statuses = sorted([answer.status_code for answer in await asyncio.gather(*waiting)])
+        assert statuses == [200] * 3 + [503] * 9
 
 
 async def test_a_store_that_is_away_is_never_told_as_a_wrong_token(

@@ -67,6 +67,11 @@ NAMED: dict[str, tuple[str, Any]] = {
     "resumeSchedule": ("schedule", {}),
     "triggerSchedule": ("schedule", {}),
     "backfillSchedule": ("schedule", {"from": 0, "to": 1}),
+    "getNamespace": ("namespace", None),
+    "getNamespaceStats": ("namespace", None),
+    "deleteNamespace": ("namespace", None),
+    "getWorker": ("worker", None),
+    "heartbeatWorker": ("worker", None),
     "cancelExecution": ("execution", {}),
     "terminateExecution": ("execution", {}),
     "submitCommands": ("task", {"epoch": 1, "history_sequence": 0}),
@@ -84,7 +89,7 @@ NAMED: dict[str, tuple[str, Any]] = {
     "cancelJob": ("job", None),
 }
 # These name what the caller makes by naming it: B gets, or changes, one of its own.
-OWN = {"storeDefinition", "pauseQueue", "resumeQueue"}
+OWN = {"storeDefinition", "pauseQueue", "resumeQueue", "registerWorker"}
 # These belong to the system's administrator; a tenant's owner is refused before anything is looked up.
 ADMINISTRATORS = {
     "updateTenant", "deleteTenant", "writeImportPart", "finishImport", "abandonImport",
@@ -133,19 +138,22 @@ async def furnished(api: Any) -> dict[str, str]:
     await api.ok("POST", "/v1/schedules", json=schedule)
     token = (await api.ok("POST", "/v1/tokens", json={"name": "second", "role": "viewer"}))["token"]["id"]
     await api.ok("POST", "/v1/queues/paused/pause")
+    await api.ok("POST", "/v1/namespaces", json={"name": f"part-{mark}"})
+    await api.ok("PUT", f"/v1/workers/worker-{mark}", json={"queues": ["flows"]})
     gone = (await api.service.tenant()).tenant
     job = (await api.admin.delete(f"/v1/tenants/{gone}")).json()["job_id"]
     return {
         "tenant": mark, "token": token, "definition": f"wf-{mark}", "execution": execution, "leased": item,
         "dead": f"dead-{mark}", "open": f"open-{mark}", "job": job,
         "run": run, "task": task["task_id"], "schedule": f"plan-{mark}", "activity": activity["id"],
+        "namespace": f"part-{mark}", "worker": f"worker-{mark}",
     }  # fmt: skip
 
 
 async def picture(api: Any, ids: dict[str, str]) -> list[Any]:
     """Everything that A can see of itself."""
     paths = ["executions", "events", "work-items", "dead-letters", "queues", "tokens", "definitions", "audit"]
-    paths.append("schedules")
+    paths += ["schedules", "namespaces", "workers"]
     seen = [await api.ok("GET", f"/v1/{path}") for path in paths]
     seen.append(await api.ok("GET", f"/v1/executions/{ids['execution']}"))
     seen.append(await api.ok("GET", f"/v1/executions/{ids['execution']}/snapshots"))
@@ -210,8 +218,9 @@ async def test_what_is_made_by_its_name_is_ones_own(two: Two, service: Any) -> N
     assert stored.status_code == 201, stored.text
     assert (await b.http.post(f"/v1/queues/{ids['open']}/pause")).status_code == 200
     assert (await b.http.post("/v1/queues/paused/resume")).json()["paused_at"] is None
+    assert (await b.http.put(f"/v1/workers/{ids['worker']}", json={"queues": ["theirs"]})).status_code == 201
     assert await picture(a, ids) == before
-    assert {queue["name"] for queue in (await b.ok("GET", "/v1/queues"))["items"]} <= {ids["open"], "paused"}
+    assert {queue["name"] for queue in (await b.ok("GET", "/v1/queues"))["items"]} <= {ids["open"], "paused", "theirs"}
 
 
 # ── ids in bodies ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -322,6 +331,8 @@ LISTS = {
     "listQueues": "/v1/queues",
     "listAudit": "/v1/audit",
     "listSchedules": "/v1/schedules",
+    "listNamespaces": "/v1/namespaces",
+    "listWorkers": "/v1/workers",
     "listChain": None,  # as the snapshots
     "listChildren": None,
     "listTenants": None,  # the administrator's
@@ -380,6 +391,8 @@ async def test_a_cursor_of_another_tenant_is_refused(path: str, service: Any) ->
             await api.ok("POST", "/v1/tokens", json={"name": "x", "role": "viewer"})
             schedule = {"spec": {"every_ms": 60_000}, "action": {"workflow_type": "w", "task_queue": "q"}}
             await api.ok("POST", "/v1/schedules", json={"schedule_id": f"s{number}"} | schedule)
+            await api.ok("POST", "/v1/namespaces", json={"name": f"n{number}"})
+            await api.ok("PUT", f"/v1/workers/w{number}", json={"queues": ["q"]})
     cursor = (await a.ok("GET", f"{path}?limit=1"))["next_cursor"]
     assert (await a.ok("GET", f"{path}?limit=1&cursor={cursor}"))["items"]
     await b.refused("GET", f"{path}?limit=1&cursor={cursor}", "request/cursor")

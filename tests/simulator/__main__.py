@@ -23,11 +23,11 @@ def told(trace: deque[str], cause: str) -> list[str]:
     return [line[:WIDE] for line in (*earlier[-LAST:], "        …", *lines[-LAST:])]
 
 
-def again(seed: int, steps: int) -> int:
+def again(seed: int, steps: int, engine: bool) -> int:
     """The world of a seed up to a step, traced if it fails."""
     trace: deque[str] = deque(maxlen=5_000)
     try:
-        world = simulate(seed, steps, trace=trace)
+        world = simulate(seed, steps, shape={"engine": engine}, trace=trace)
     except Failed as failure:
         print(*told(trace, str(failure.cause)), sep="\n")
         print(f"\n{failure}")
@@ -42,14 +42,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--worlds", type=int, default=1)
+    parser.add_argument("--engine", action="store_true", help="a world of workflows")
     said = parser.parse_args()
     if said.worlds == 1:
-        return again(said.seed, said.steps)
+        return again(said.seed, said.steps, said.engine)
     try:
-        print(many(said.seed, said.steps, said.worlds))
+        print(many(said.seed, said.steps, said.worlds, engine=said.engine))
     except Failed as failure:
         print(failure)
-        return again(failure.seed, failure.step)
+        return again(failure.seed, failure.step, said.engine)
     return 0
 
 

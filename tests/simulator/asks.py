@@ -115,6 +115,9 @@ class Lore:
         self.items: list[str] = []
         self.dead: list[str] = []
         self.leases: dict[str, int] = {}
+        self.flows: list[str] = []
+        self.tasks: list[Any] = []
+        self.attempts: list[Any] = []
         self.sequences: dict[str, int] = {}
 
     def hear(self, list_: list[str], name: str) -> None:
@@ -144,8 +147,8 @@ class Lore:
 class Asker:
     """Makes requests by chance."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.random = chance
+    def __init__(self, chance: random.Random, ops: "Ops") -> None:
+        self.random, self.ops = chance, ops
         self.number = 0
 
     def chance(self, probability: float) -> bool:
@@ -156,7 +159,7 @@ class Asker:
         """A request of a kind."""
         self.number += 1
         ask = Ask(self.number, who, op)
-        OPS[op][0](self, ask, lore)
+        self.ops[op][0](self, ask, lore)
         if not ask.repeatable and ask.reply is not None and self.chance(0.6):
             ask.key, ask.repeatable = f"key-{self.number}", True
         return ask
@@ -409,8 +412,8 @@ def settled(ledger: Ledger, ask: Ask, item: str, epoch: int, outcome: str) -> No
     must(at, ask, "settled under epoch", epoch, "which nobody held:", moments)
     held = [index for index, one in enumerate(moments) if one.epoch == epoch and one.status == "leased"]
     after = moments[held[-1] + 1 :] if held else at  # or it was claimed and settled in one commit
-    wanted = {"completed": "completed", "retry_scheduled": "delayed", "released": "delayed", "dead_lettered": "dead"}
-    status = wanted[outcome]
+    wanted = {"retry_scheduled": "delayed", "released": "delayed", "dead_lettered": "dead"}
+    status = wanted.get(outcome, outcome)
     may = {status, *WORK_REACH[status]}  # what other commands of the same commit made of it
     must(after and after[0].status in may, ask, "answered", outcome, "the item was", moments)
 
@@ -496,7 +499,8 @@ def pause(by: Asker, ask: Ask, _lore: Lore) -> None:
     ask.command = PauseQueue(None, by.chance(0.25), by.random.choice(QUEUES))
 
 
-OPS: dict[str, tuple[Callable[[Asker, Ask, Lore], None], float]] = {
+Ops = dict[str, tuple[Callable[[Asker, Ask, Lore], None], float]]
+OPS: Ops = {
     "start": (start, 5),
     "append": (append, 8),
     "status": (status, 3),

@@ -20,10 +20,13 @@ from service.work.model import OPEN
 from tests.simulator.database import Change, Database, Transaction
 from tests.simulator.rows import Key, Row, Table
 from tests.tidy.documents import WORK
+from tests.walk import engine_rows
 
 MARK = re.compile(rb"~(\w[\w-]*):(\d+)\.(\d+)~")
 """`~tenant:request.part~`: put by a client into what it sends, so that its effect is known wherever it turns up."""
 FOLLOWS = {status: frozenset(follows.split(", ")) - {"nothing"} for status, (_, follows) in WORK.items()}
+DRIVEN = ("decision", "activity")
+"""What the items of workflows drive: no limit refuses what must go on."""
 NEW_ITEM = frozenset({"ready", "delayed"})
 RUNNING = ("pending", "running", "paused")
 
@@ -190,7 +193,8 @@ class Ledger:
         must(before == status or status in WORK_REACH[before], key, "moved from", before, "to", status, ":", new)
         must(before == status or before not in ("completed", "cancelled", "discarded"), key, "was settled:", new)
         must(before != "completed" or old == new, key, "was completed and is changed:", new)
-        taken = (status == "leased" and before != "leased") or (status == "cancelled" and before != "cancelled")
+        revoked = status == "cancelled" != before and said is None  # not: settled so, by who was asked to stop
+        taken = (status == "leased" and before != "leased") or revoked
         given = before in NEW_ITEM and status != "leased" and epoch > was  # claimed and withdrawn in one commit
         must(epoch == was + taken or (given and epoch <= was + 1 + taken),
              "the epoch of", key, "went from", was, "to", epoch, ",", before, "→", status)  # fmt: skip
@@ -218,7 +222,8 @@ class Ledger:
                 self.leased[tenant, one] += count
         if old is None or at.status(old) in ("dead", "leased"):
             again = at.status(new) in NEW_ITEM
-            (self._back if old is not None and at.status(old) == "leased" else self._new)[tenant] += again
+            goes_on = at.drives(new) in DRIVEN if old is None else at.status(old) == "leased"
+            (self._back if goes_on else self._new)[tenant] += again
 
     def _mark(self, key: Key, kind: str, body: bytes | None) -> None:
         """Whatever marks are in an event of some kind, or in a payload: of this tenant's requests, and here only."""
@@ -295,6 +300,16 @@ class Ledger:
                 self._replays(key, row, log, states.get(key))
                 self.looked[key] = row["sequence"]
         must(len(items) == len(self.history), "an item is gone")
+        self.engine()
+
+    def engine(self) -> None:
+        """What must be true of the durable engine's rows."""
+        tenants: dict[str, engine_rows.Rows] = defaultdict(lambda: {name: [] for name in engine_rows.TABLES})
+        for name in engine_rows.TABLES:
+            for row in self.database.tables[name].rows():
+                tenants[row["tenant_id"]][name].append(row)
+        for rows in tenants.values():
+            engine_rows.check(rows)
 
     @staticmethod
     def _replays(key: Key, row: dict[str, Any], log: list[dict[str, Any]], state: dict[str, Any] | None) -> None:

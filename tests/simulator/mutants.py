@@ -14,12 +14,16 @@ import msgspec
 from backends.errors import OutcomeUnknown
 from backends.statements import texts
 from service import capabilities
+from service.children import rules as children
 from service.errors import StateError
 from service.kernel import idempotency, run
 from service.kernel.json import fingerprint
 from service.kernel.limits import use
 from service.kernel.run import Kernel
 from service.kernel.view import View
+from service.runs import rules as runs
+from service.runs.model import Step
+from service.timers import rules as timers
 from service.work import rules as work
 from service.work.model import Reclaimed, ReclaimLeases, WorkError, WorkItem
 from tests.simulator.asks import OPS
@@ -227,6 +231,43 @@ def reclaiming(decide: Callable[[View, ReclaimLeases], Reclaimed]) -> Callable[[
     return changed
 
 
+def first_wake_only(wake: Any) -> Any:
+    """What happens while a task is held wakes nobody when it is submitted."""
+
+    def woken(view: View, tenant_id: str, execution_id: str, delay_ms: int = 0) -> None:
+        if runs.need_run(view, tenant_id, execution_id).submits == 0:
+            wake(view, tenant_id, execution_id, delay_ms)
+
+    return woken
+
+
+def nobody(_function: Any) -> Any:
+    """Nothing is found."""
+    return lambda *_args: None
+
+
+def uncounted_ends(end_step: Any) -> Any:
+    """A step that ends is still counted as open."""
+
+    def ended(view: View, step: Step, status: str, detail: bytes | None = None) -> Step:
+        before = runs.need_run(view, step.tenant_id, step.execution_id)
+        found: Step = end_step(view, step, status, detail)
+        view.put(before)
+        return found
+
+    return ended
+
+
+def told_twice(append: Any) -> Any:
+    """A timer that fires says so twice."""
+
+    def said(view: View, execution: Any, kind: str, body: Any = None, **more: Any) -> Any:
+        after = append(view, execution, kind, body, **more)
+        return append(view, after, kind, body, **more) if kind == "timer.fired" else after
+
+    return said
+
+
 def dropped(_function: Any) -> Any:
     """Nothing is done."""
     return lambda *_args: None
@@ -237,6 +278,7 @@ TURNOVER = dict.fromkeys(OPS, 0.3) | {"enqueue": 10.0, "claim": 10.0, "complete"
 ENQUEUING = BUSY | {"limits": {}, "weights": TURNOVER}
 CUT = BUSY | {"cut": 0.03, "lost": 0.05}
 LATE = BUSY | {"jump": 0.01, "skew_ms": 0}
+FLOWS = {"engine": True, "weights": {}, "limits": {}}
 
 
 class Mutant(NamedTuple):
@@ -251,7 +293,8 @@ class Mutant(NamedTuple):
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """With the fault in place."""
+        """With the fault in place, and every capability loaded before, so that none keeps it."""
+        capabilities.rules()
         if self.owner is None:
             yield
             return
@@ -277,6 +320,11 @@ BROKEN: dict[str, Mutant] = {
     "ready items are not counted": Mutant(nothing, work, "use", uncounted),
     "the sweep forgets what it has just done": Mutant(nothing, capabilities, "rules", reclaiming(stale_reclaim), LATE),
     "the sweep does not look again": Mutant(nothing, capabilities, "rules", reclaiming(early_reclaim), LATE),
+    "a wake is lost": Mutant(nothing, runs, "wake", first_wake_only, FLOWS),
+    "an end leaves alarms set": Mutant(nothing, runs, "disarm_all", dropped, FLOWS),
+    "a parent is not told of its child's end": Mutant(nothing, children, "step_of", nobody, FLOWS),
+    "a step that ends is counted on": Mutant(nothing, timers, "end_step", uncounted_ends, FLOWS),
+    "a timer fires twice": Mutant(nothing, timers, "append", told_twice, FLOWS),
 }
 """Faults that a promise does not survive."""
 HELD: dict[str, Mutant] = {

@@ -98,12 +98,13 @@ class Unique:
 
 
 class Index:
-    """Committed rows by the value of some columns."""
+    """Committed rows by the value of some columns; of none, all rows together."""
 
     def __init__(self, table: Table, columns: tuple[str, ...]) -> None:
         positions = [table.at[name] for name in columns]
-        get = itemgetter(*positions)
-        self.of: Callable[[Row], Any] = get if len(positions) > 1 else lambda row: (get(row),)
+        get = itemgetter(*positions or (0,))
+        one: Callable[[Row], Any] = (lambda row: (get(row),)) if positions else lambda _row: ()
+        self.of: Callable[[Row], Any] = get if len(positions) > 1 else one
         self.rows: dict[Any, dict[Key, Row]] = {}
         for record in table.records.values():
             self.move(record.key, None, record.now)

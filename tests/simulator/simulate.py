@@ -9,20 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
-from service.kernel import ids, run, sweeps, view
+from service.kernel import ids, lease, run, sweeps, view
 from tests.simulator.world import World
 
 DEEP_EVERY = 5_000
+ENGINE_EVERY = 250
 
 
 class Failed(AssertionError):
     """A world broke a promise: at this step of this seed."""
 
-    def __init__(self, seed: int, step: int, cause: BaseException) -> None:
+    def __init__(self, seed: int, step: int, cause: BaseException, engine: bool = False) -> None:
         self.seed, self.step, self.cause = seed, step, cause
         super().__init__(
             f"seed {seed}, step {step}: {type(cause).__name__}: {cause}\n"
-            f"again, with a trace: python -m tests.simulator --seed {seed} --steps {step}"
+            f"again, with a trace: python -m tests.simulator --seed {seed} --steps {step}{' --engine' * engine}"
         )
 
 
@@ -31,6 +32,10 @@ class Log:
 
     def __init__(self, world: World) -> None:
         self._world = world
+
+    def info(self, event: str, **facts: Any) -> None:
+        """Who sweeps: anybody may."""
+        self._world.counts[event] += 1
 
     def warning(self, event: str, **facts: Any) -> None:
         """The store was away, or a race was lost each time: expected in a world where things go wrong."""
@@ -46,6 +51,7 @@ def by_chance_alone(seed: int, world: World) -> Iterator[None]:
     """Ids, jitter and the log of the service come from the seed and go to the world."""
     chance, log = random.Random(seed), Log(world)
     put = [(view, "random", chance), (ids, "generator", chance), (run, "log", log), (sweeps, "log", log),
+           (lease, "log", log),
            (ids.Last, "now", 0), (ids.Last, "count", 0)]  # fmt: skip
     with contextlib.ExitStack() as stack:
         for owner, name, value in put:
@@ -74,18 +80,20 @@ def simulate(
                 world.step()
                 if step % DEEP_EVERY == 0:
                     world.ledger.deep()
+                elif world.shape.engine and step % ENGINE_EVERY == 0:
+                    world.ledger.engine()
             world.calm_down()
         except Exception as error:
-            raise Failed(seed, world.steps, error) from error
+            raise Failed(seed, world.steps, error, world.shape.engine) from error
     return world
 
 
-def many(first: int, steps: int, worlds: int) -> dict[str, Any]:
+def many(first: int, steps: int, worlds: int, **shape: Any) -> dict[str, Any]:
     """So many worlds of `steps` each, from one seed on: what happened in them, and how fast."""
     counts: Counter[str] = Counter()
     began, worked = time.perf_counter(), time.process_time()
     for seed in range(first, first + worlds):
-        world = simulate(seed, steps)
+        world = simulate(seed, steps, shape=shape)
         counts.update(world.counts)
         counts["steps"] += world.steps
         counts["commits"] += world.database.commits

@@ -36,7 +36,8 @@ def of_tables() -> Iterator[str]:
 
 CHOOSING = (
     "insert_events", "load_standings", "ready_on_shelf", "shelves_of_queues", "shelves_of_tenant", "expired_leases",
-    "due_items", "take_sweep", "due_jobs", "dead_letters_to_redrive", "read_execution", "read_events", "read_usage",
+    "expired_leases_of_tenant", "due_items", "due_items_of_tenant", "read_sweep", "take_sweep", "renew_sweep",
+    "release_sweep", "due_jobs", "dead_letters_to_redrive", "read_execution", "read_events", "read_usage",
 )  # fmt: skip
 NOT_COMPILED = frozenset({"delete_schedule_runs", "runs_of_schedules_by_page"})
 """Arithmetic, and a guard beside a key: the double does not know them, and no client of the simulator has schedules."""

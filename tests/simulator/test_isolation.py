@@ -76,8 +76,14 @@ READ = ("read_job", {"tenant_id": "t", "id": "j1"})
 SHELF = ("insert_shelves", [("t", "q", "")])
 ONE_D, TWO_D = (("insert_work_items", given("insert_work_items", item(name, dedup_key="d"))) for name in ("n1", "n2"))
 SWEEP_A, SWEEP_B = (
-    ("take_sweep", {"tenant_id": "t", "name": "s", "holder": who, "now": AT, "expires_at": AT + 9}) for who in "ab"
-)
+    (
+        "take_sweep",
+        {
+            "tenant_id": "t", "name": "s", "holder": who, "epoch": 1, "was_epoch": 0, "now": AT, "expires_at": AT + 9,
+        },
+    )
+    for who in "ab"
+)  # fmt: skip
 RUN, RUN_OF_ITEM = ("load_executions", [("t", "e", None)]), ("load_executions", [("t", None, "i2")])
 USE, DROP = ("load_definitions", [("t", "w", "1")]), ("lock_definitions", [("t", "w", "1")])
 SCRIPTS: dict[str, list[Any]] = {

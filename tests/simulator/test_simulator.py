@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.evidence import record
+from tests.simulator import flows
 from tests.simulator.asks import OPS
 from tests.simulator.simulate import many, simulate
 
@@ -34,6 +35,23 @@ def test_no_promise_is_broken_in_worlds_by_chance() -> None:
     assert not rare, f"too few of {rare}"
     for trouble in ("crashes", "clock jumps", "database restarts", "store/outcome-unknown", "store/full", "replayed"):
         assert found.get(trouble), f"no {trouble}"
+
+
+def test_no_promise_is_broken_in_worlds_of_workflows() -> None:
+    found = many(first=1, steps=3_000, worlds=8, engine=True)
+    print(found)
+    rare = {op: found.get(op, 0) for op in flows.OPS if found.get(op, 0) < 5}
+    assert not rare, f"too few of {rare}"
+
+
+@pytest.mark.slow
+def test_no_promise_is_broken_in_a_million_steps_of_workflows() -> None:
+    found = many(first=1_000, steps=10_000, worlds=100, engine=True)
+    print(found)
+    kept = ("steps", "seconds", "requests", "acknowledged", "commits", "crashes", "clock jumps", "deadlocks")
+    figures = {name.replace(" ", "_"): found.get(name, 0) for name in kept}
+    record("No interleaving of workflows and crashes breaks a promise", "memory", **figures)
+    assert found["steps"] >= 1_000_000
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import msgspec
 
 from backends.errors import StoreError
 from service import capabilities
+from service.alarms import sweeps as alarms
 from service.errors import StateError
 from service.history.model import Appended
 from service.kernel.command import Replayed, Request
@@ -25,6 +26,7 @@ from service.kernel.sweeps import Sweeper
 from service.tenants.model import UpdateTenant
 from service.tokens.model import MintToken, RevokeToken
 from service.work.sweeps import SWEEPS
+from tests.simulator import flows
 from tests.simulator.asks import OPS, Ask, Asker, Lore, shown
 from tests.simulator.backend import SimulatedBackend
 from tests.simulator.database import Database
@@ -57,6 +59,8 @@ class Shape(msgspec.Struct, frozen=True):
     skew_ms: int
     limits: dict[str, dict[str, int]]
     weights: dict[str, float]
+    engine: bool = False
+    """Whether its clients drive workflows."""
 
     @staticmethod
     def drawn(chance: random.Random) -> "Shape":
@@ -88,9 +92,9 @@ class Process:
 
         self.backend = SimulatedBackend(world.database, name, shape.lanes, clock, self.loop)
         self.kernel = Kernel(self.backend, capabilities.schema(), capabilities.rules(), batch_max=shape.batch_max)
-        services = SimpleNamespace(backend=self.backend, kernel=self.kernel)
-        self.sweeper = Sweeper(self.backend, services, SWEEPS[:2], 0)
-        self.sweeper._me = name
+        services = SimpleNamespace(backend=self.backend, kernel=self.kernel, lines={})
+        self.sweeper = Sweeper(self.backend, services, [*SWEEPS[:2], *alarms.SWEEPS], 0)
+        self.sweeper.lease.holder = name
         self.sweeping: asyncio.Task[None] | None = None
 
     def sweep(self) -> None:
@@ -129,7 +133,8 @@ class World:
         self.counts: Counter[str] = Counter()
         self.database = Database(self.random)
         self.ledger = Ledger(self.database, self.shape.limits)
-        self.asker = Asker(self.random)
+        ops = flows.OPS if self.shape.engine else OPS
+        self.asker = Asker(self.random, ops)
         self.say: Any = None
         self.unexpected: list[str] = []
         self._live: dict[str, list[str]] = {tenant: [f"k-{tenant}-{n}" for n in range(TOKENS)] for tenant in TENANTS}
@@ -147,7 +152,7 @@ class World:
         self.mail: list[Client] = []
         self.lost: list[Client] = []
         self.database.rates.cut, self.database.rates.full = self.shape.cut, self.shape.full
-        self._ops, self._weights = list(OPS), [self.shape.weights[op] for op in OPS]
+        self._ops, self._weights = list(ops), [self.shape.weights.get(op, ops[op][1]) for op in ops]
         self._calm = False
 
     def _stock(self) -> None:

@@ -197,6 +197,7 @@ ADDING: dict[str, tuple[str, str, Any]] = {
     "ready_work_items": ("POST", "/v1/work-items", {"queue": "q"}),
     "definitions": ("PUT", "/v1/definitions/wf{n}/1?validate=false", {"any": "thing"}),
     "tokens": ("POST", "/v1/tokens", {"name": "n", "role": "viewer"}),
+    "namespaces": ("POST", "/v1/namespaces", {"name": "n{n}"}),
 }
 """For each counted limit, a request that adds one."""
 
@@ -204,7 +205,8 @@ ADDING: dict[str, tuple[str, str, Any]] = {
 async def add(api: Api, name: str, n: int = 0) -> httpx.Response:
     """Add one of what a limit counts."""
     method, path, body = ADDING[name]
-    return await api.http.request(method, path.format(n=n), json=body)
+    named = {key: value.format(n=n) if isinstance(value, str) else value for key, value in body.items()}
+    return await api.http.request(method, path.format(n=n), json=named)
 
 
 async def have(api: Api, name: str) -> int:
@@ -307,9 +309,11 @@ async def test_usage_counts_what_limits_count(api: Api) -> None:
     await enqueue(api, delay_ms=5)
     await add(api, "definitions")
     await add(api, "tokens")
+    await add(api, "namespaces")
     usage = await api.ok("GET", f"/v1/tenants/{api.tenant}/usage")
     counted = {name: usage[name] for name in ADDING}
-    assert counted == {"running_executions": 1, "ready_work_items": 2, "definitions": 1, "tokens": 2}
+    expected = {"running_executions": 1, "ready_work_items": 2, "definitions": 1, "tokens": 2, "namespaces": 1}
+    assert counted == expected
     assert (await api.admin.get(f"/v1/tenants/{api.tenant}/usage")).json() == usage
 
 
@@ -354,6 +358,7 @@ async def rows_of(service: Service, tenant: str) -> dict[str, int]:
 async def fill(api: Api) -> None:
     """Leave something in every table of the core."""
     await add(api, "definitions")
+    await add(api, "namespaces")
     run = (await api.start(labels={"l": "1"}, attributes={"a": 2}, state={"s": 1}, start={"queue": "q"}))[
         "execution_id"
     ]

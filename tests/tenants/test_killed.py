@@ -6,7 +6,9 @@ from typing import Any
 
 import httpx
 
+from service.kernel.tallies import fold
 from service.tenants import sweeps
+from service.workers.sweeps import reap
 from tests.conftest import Service, serving
 from tests.races.server import Server, http, new_tenant, prepared
 from tests.tenants.test_behaviour import fill, rows_of
@@ -15,12 +17,14 @@ ITEMS, KILLS = 20_000, 3
 
 
 async def furnished(url: str, tenant: str) -> None:
-    """Something in every table of a tenant, and much in one."""
+    """Something in every table of a tenant that no sweep will touch, and much in one."""
     async with serving(url) as service:
         api = await owned(service, tenant)
         await fill(api)
         for _ in range(ITEMS // 1_000):
             await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "q", "payload": "p" * 100}] * 1_000)
+        await fold(service.services.backend)
+        await reap(service.services)
 
 
 async def owned(service: Service, tenant: str) -> Any:

@@ -8,6 +8,7 @@ from tests.tidy import house
 NOW = 1_700_000_000_000
 EXECUTIONS = 2_000
 ENDED = ("completed", "completed", "completed", "failed", "cancelled")
+TENANTS = ("acme", "globex", *(f"t{index}" for index in range(200)))
 ITEMS = ("ready", "delayed", "leased", "completed", "completed", "dead")
 
 
@@ -31,7 +32,7 @@ def stock() -> Iterator[tuple[str, list[dict[str, Any]]]]:
                 "created_at": NOW,
                 "updated_at": NOW,
             }
-            for name in ("acme", "globex", *(f"t{index}" for index in range(200)))
+            for name in TENANTS
         ],
     )
     yield "tokens", [token(index) for index in range(400)]
@@ -81,7 +82,36 @@ def stock() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         "alarms",
         [{"tenant_id": tenant(i), "owner_id": f"e{i}", "name": "timer:1", "due_at": NOW + i} for i in many],
     )
+    yield "audit_heads", [{"tenant_id": name, "sequence": 100, "hash": "h"} for name in TENANTS]
+    yield (
+        "audit_checkpoints",
+        [{"tenant_id": name, "sequence": 10, "hash": "h", "at": NOW} for name in TENANTS if not name.startswith("t1")],
+    )
+    yield "audit", [line(name, sequence) for name in TENANTS for sequence in range(11, 31)]
+    yield "runs", [run(index) for index in many]
+    yield "steps", [step(index, seq) for seq in (1, 2, 3) for index in many]
+    yield "schedules", [schedule(index) for index in range(400)]
+    yield "schedule_runs", [occurrence(index) for index in many]
+    yield (
+        "sweep_leases",
+        [{"tenant_id": "", "name": "sweeps", "holder": "h", "epoch": 1, "since": NOW, "expires_at": NOW}],
+    )
     yield "jobs", [job(index) for index in range(400)]
+    yield (
+        "namespaces",
+        [{"tenant_id": name, "name": "blue", "status": "active", "created_at": NOW} for name in TENANTS],
+    )
+    yield "workers", [worker(index) for index in range(400)]
+    yield "worker_queues", [{"tenant_id": tenant(i), "queue": f"q{i % 5}", "worker_id": f"k{i}"} for i in range(400)]
+    statuses = ("running", *sorted(set(ENDED)))
+    yield (
+        "tallies",
+        [{"tenant_id": name, "namespace": "main", "status": said, "count": 9} for name in TENANTS for said in statuses],
+    )
+    yield (
+        "tally_changes",
+        [{"tenant_id": tenant(i), "id": f"c{i}", "namespace": "main", "status": "running", "count": 1} for i in many],
+    )
     yield "workflows", [{"tenant_id": name, "workflow_id": "wf", "revision": 100} for name in ("acme", "globex")]
     yield "definitions", [definition(index) for index in range(400)]
 
@@ -98,10 +128,11 @@ def execution(index: int) -> dict[str, Any]:
     """One in ten runs, the others have ended."""
     status = "running" if index % 10 == 0 else ENDED[index % 5]
     return {
-        "tenant_id": tenant(index), "id": f"e{index}", "namespace": "main", "workflow_id": f"wf{index % 20}",
-        "status": status, "parent_id": "e0" if index % 100 == 0 else None, "segment": 0, "sequence": 2,
-        "snapshot_sequence": 0, "snapshot_events": 200, "snapshot_bytes": 0, "snapshot_keep": 3, "unfolded_bytes": 0,
-        "open_items": 1, "digest": "", "created_at": NOW + index, "updated_at": NOW + index,
+        "tenant_id": tenant(index), "id": f"e{index}", "namespace": "blue" if index % 50 == 1 else "main",
+        "workflow_id": f"wf{index % 20}", "status": status, "parent_id": "e0" if index % 100 == 0 else None,
+        "segment": 0, "sequence": 2, "snapshot_sequence": 0, "snapshot_events": 200, "snapshot_bytes": 0,
+        "snapshot_keep": 3, "unfolded_bytes": 0, "open_items": 1, "digest": "", "created_at": NOW + index,
+        "updated_at": NOW + index,
     }  # fmt: skip
 
 
@@ -121,7 +152,59 @@ def item(index: int) -> dict[str, Any]:
         "requires": "", "drives": "nothing", "payload": b"{}", "priority": index % 3, "ready_at": NOW + index,
         "attempt": 1, "max_attempts": 3, "dedup_key": f"d{index}", "status": status, "epoch": 1, "lease_ms": 30_000,
         "expires_at": NOW + index if status == "leased" else None, "digest": "", "created_at": NOW + index,
+        "worker_id": f"k{index % 400}" if status == "leased" else None,
         "settled_at": NOW + index if status in ("completed", "dead") else None,
+    }  # fmt: skip
+
+
+def line(name: str, sequence: int) -> dict[str, Any]:
+    """A line of a tenant's audit log."""
+    return {
+        "tenant_id": name, "sequence": sequence, "at": NOW + sequence, "actor": "a", "action": "token.minted",
+        "target": "t1", "hash": "h",
+    }  # fmt: skip
+
+
+def run(index: int) -> dict[str, Any]:
+    """What an execution has beside its head when workflow code drives it."""
+    return {
+        "tenant_id": tenant(index), "id": f"e{index}", "woken_at": 1, "submits": 1, "seen": 1, "open_steps": 1,
+        "alarms": 1, "first_id": f"e{index}", "place": 0, "attempt": 1, "options": b"{}",
+    }  # fmt: skip
+
+
+def step(index: int, seq: int) -> dict[str, Any]:
+    """What a workflow asked for; one of three is open."""
+    return {
+        "tenant_id": tenant(index), "execution_id": f"e{index}", "kind": "timer", "seq": seq, "name": "", "digest": "",
+        "said": b"{}", "status": "open" if seq == 3 else "done", "created_at": NOW,
+    }  # fmt: skip
+
+
+def schedule(index: int) -> dict[str, Any]:
+    """A schedule."""
+    return {
+        "tenant_id": tenant(index), "id": f"s{index}", "namespace": "main", "spec": b"{}", "workflow_type": "wf",
+        "task_queue": "q", "overlap": "skip", "catch_up_ms": 0, "paused": 0, "next_at": NOW + index, "runs": 5,
+        "missed": 0, "skipped": 0, "digest": "", "revision": 1, "created_at": NOW + index, "updated_at": NOW + index,
+    }  # fmt: skip
+
+
+def occurrence(index: int) -> dict[str, Any]:
+    """An occurrence of one of the schedules; one in ten is open."""
+    return {
+        "tenant_id": tenant(index), "schedule_id": f"s{index % 400}", "execution_id": f"e{index}",
+        "number": index // 400, "nominal_at": NOW + index, "status": "completed", "started_at": NOW,
+        "ended_at": None if index % 10 == 0 else NOW, "followed": 0, "dropped": 0, "latest_id": "",
+    }  # fmt: skip
+
+
+def worker(index: int) -> dict[str, Any]:
+    """A worker; one in ten was lost."""
+    return {
+        "tenant_id": tenant(index), "id": f"k{index}", "namespace": "main", "identity": "k", "queues": "[]",
+        "types": "[]", "activities": "[]", "capacities": "{}", "heartbeat_ms": 10_000, "registered_at": NOW,
+        "heartbeat_at": NOW, "expires_at": NOW + 30_000 if index % 10 else NOW - 900_000 + index,
     }  # fmt: skip
 
 

@@ -74,8 +74,9 @@ class Scope:
     def bring(self, source: exp.Expression) -> str:
         """Take a relation in; its alias."""
         alias = source.alias_or_name
-        if isinstance(source, exp.Subquery):
-            outputs = self.reader.query(source.this, self.outer)
+        if isinstance(source, exp.Subquery | exp.Lateral):
+            own = isinstance(source, exp.Subquery)
+            outputs = self.reader.query(source.this, self.outer if own else self.visible())
             self.own[alias] = frozenset(name for name, proven in outputs if proven)
             self.columns[alias] = [name for name, _ in outputs]
         elif source.name in self.reader.ctes:
@@ -137,6 +138,8 @@ class Scope:
 
     def output(self, value: exp.Expression) -> Outputs:
         """The columns of one selected expression."""
+        if isinstance(value, exp.Column) and isinstance(value.this, exp.Star):
+            return [(name, name in self.own[value.table]) for name in self.columns[value.table]]
         if isinstance(value, exp.Star):
             return [(name, name in self.own[alias]) for alias, names in self.columns.items() for name in names]
         return [(value.alias_or_name, self.proven(value.unalias()))]

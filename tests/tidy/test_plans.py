@@ -6,6 +6,7 @@ Postgres does a minute late. On Postgres in a session like the service's own, as
 statement settles on.
 """
 
+import ast
 import json
 import re
 import sqlite3
@@ -20,12 +21,23 @@ from sqlglot import exp
 from backends import migrate
 from backends.postgres import SESSION, PostgresBackend
 from backends.statements import Statement, load
+from service.executions.facets import alone, has
 from tests.conftest import new_database
+from tests.tidy import house
 from tests.tidy.house import tables
 from tests.tidy.stock import NOW, as_records, stock
 from tests.tidy.tenancy import parse
+from tests.tidy.test_tenants import ACROSS
 
 OPEN = "(1 = 1)"
+SWEEPING = (
+    "service.kernel.jobs",
+    "service.kernel.lease",
+    "service.kernel.rota",
+    "service.kernel.tallies",
+    "service.work.claims",
+)
+"""Modules beside `*.sweeps` by which sweeps find what to do."""
 
 
 class Hot(NamedTuple):
@@ -48,19 +60,27 @@ class Hot(NamedTuple):
 A: dict[str, Any] = {"tenant_id": "acme"}
 LATER = {"now": NOW + 500, "limit": 100}
 PAGE = {**A, "at": 2**62, "id": "", "limit": 100}
+LINE = {"now": NOW + 500, "after": "a", "looks": 250}
+ALARMS = (("acme", "e1", "timer:1"), ("globex", "e3", "timer:1"))
+STEPS = (("acme", "e1", "timer", 1), ("globex", "e3", "timer", 2))
 KEYS = (("acme", "e1"), ("acme", "e2"), ("globex", "e3"))
-CUSTOMER = (
-    "EXISTS (SELECT 1 FROM facets f WHERE f.tenant_id = e.tenant_id AND f.execution_id = e.id AND f.family = 'attr'"
-    " AND f.name = 'customer' AND f.text_value = 'c1')"
-)
+CUSTOMER = has("attr").format(name="'customer'", condition="f.text_value = 'c1'")
+AMONG = {"ids": ["e1", "e2", "e3"]}
+STATS = {**A, "namespace": "main", "now": NOW, "most": 5_001}
+DELAYED = "work_delayed(tenant_id, queue)"
+LEASED = "work_of_worker(tenant_id)|work_leased_of_tenant(tenant_id)"
+FEW_QUEUES = "that two queues are not all of a tenant's items is not known before"
+OF_NAMESPACE = "executions_of_namespace(tenant_id, namespace)"
 RARE = "that few executions are running is not known before"
+OPEN_FEW = "what is open is guessed to be few rows, and those are read whole"
+ANY_INDEX = "one index of a tenant's rows is as good as another"
 HOT = [
     Hot(
         "ready_on_shelf",
         {**A, "queue": "q1", "requires": "", "busy": ["c"], **LATER},
         (
             "work_ready(tenant_id, queue, requires)",
-            "work_delayed(tenant_id, queue, requires, ready_at)|work_due(ready_at, tenant_id)",
+            "work_delayed(tenant_id, queue, requires, ready_at)|work_due_of_tenant(tenant_id, ready_at)",
             "work_concurrency(tenant_id)",  # of what is leased under a key; hashed once where that is less
         ),
         sorts=1,
@@ -103,7 +123,7 @@ HOT = [
         (
             "executions_by_status(tenant_id, status)",
             "work_ready(tenant_id)",
-            "work_delayed(tenant_id)|work_due(tenant_id)",
+            "work_delayed(tenant_id)|work_due_of_tenant(tenant_id)",
         ),
         1,
         (("acme", "ready_work_items"), ("globex", "running_executions")),
@@ -147,7 +167,36 @@ HOT = [
         ("executions_by_parent(tenant_id, parent_id, created_at, id)",),
         where="e.parent_id = 'e0'",
     ),
-    Hot("list_executions", PAGE, ("facets_by_text(tenant_id, family, name, text_value)",), where=CUSTOMER),
+    Hot(
+        "list_executions",
+        PAGE,
+        (
+            "executions_by_age(tenant_id, created_at, id)",
+            "facets_by_text(tenant_id, family, name, text_value, execution_id)|"
+            "facets_pkey(tenant_id, execution_id, family, name)",
+        ),
+        where=CUSTOMER,
+    ),
+    Hot(
+        "executions_of_facet",
+        {**A, "limit": 100},
+        ("facets_by_text(tenant_id, family, name, text_value)",),
+        where=alone("attr").format(name="'customer'", condition="f.text_value = 'c1'"),
+    ),
+    Hot(
+        "executions_of_facet",
+        {**A, "limit": 100},
+        ("facets_by_number(tenant_id, family, name, number_value)",),
+        where=alone("attr").format(name="'customer'", condition="f.number_value BETWEEN 1 AND 2"),
+    ),
+    Hot("list_executions_among", PAGE | AMONG, ("executions_pkey(tenant_id, id)",), 1, where=CUSTOMER),
+    Hot("list_executions_oldest_among", PAGE | AMONG | {"at": 0}, ("executions_pkey(tenant_id, id)",), 1),
+    Hot(
+        "list_executions_updated_among",
+        {**A, **AMONG, "commit_id": 2**62, "position": 2**62, "limit": 100},
+        ("executions_pkey(tenant_id, id)", "events_pkey(tenant_id, execution_id, sequence)"),
+        1,
+    ),
     Hot(
         "list_executions_updated",
         {**A, "commit_id": 2**62, "position": 2**62, "limit": 100},
@@ -169,8 +218,104 @@ HOT = [
         ("snapshots_pkey(tenant_id, execution_id, sequence)",),
     ),
     Hot("expired_leases", LATER, ("work_leased(expires_at)",)),
+    Hot("expired_leases_of_tenant", A | LATER, ("work_leased_of_tenant(tenant_id, expires_at)",)),
+    Hot("tenants_with_expired_leases", LINE, ("work_leased_of_tenant(tenant_id)",)),
     Hot("due_items", LATER, ("work_due(ready_at)",)),
+    Hot("due_items_of_tenant", A | LATER, ("work_due_of_tenant(tenant_id, ready_at)",)),
+    Hot("tenants_with_due_items", LINE, ("work_due_of_tenant(tenant_id)|work_delayed(tenant_id)",)),
     Hot("due_alarms", LATER, ("alarms_due(due_at)",)),
+    Hot("due_alarms_of_tenant", A | LATER, ("alarms_of_tenant(tenant_id, due_at)",)),
+    Hot("tenants_with_due_alarms", LINE, ("alarms_of_tenant(tenant_id)|alarms_pkey(tenant_id)",)),
+    Hot("load_alarms", {}, ("alarms_pkey(tenant_id, owner_id, name)",), 1, ALARMS),
+    Hot("alarms_of_owners", {}, ("alarms_pkey(tenant_id, owner_id)",), 1, KEYS),
+    Hot(
+        "update_alarms",
+        {},
+        (
+            "alarms_pkey(tenant_id, owner_id, name)|alarms_of_tenant(tenant_id, due_at, owner_id, name)|"
+            "alarms_due(due_at, tenant_id, owner_id, name)",
+        ),
+        0,
+        tuple((*alarm, 1, b"{}", 2) for alarm in ALARMS),
+    ),
+    Hot("delete_alarms", {}, ("alarms_pkey(tenant_id, owner_id)",), 1, ALARMS),
+    Hot(
+        "load_runs",
+        {},
+        ("runs_pkey(tenant_id, id)", "work_items_pkey(tenant_id, id)"),
+        1,
+        tuple((*key, None) for key in KEYS),
+    ),
+    Hot("read_task_heads", {}, ("executions_pkey(tenant_id, id)", "runs_pkey(tenant_id, id)"), 1, KEYS),
+    Hot(
+        "read_task_events",
+        {},
+        ("events_pkey(tenant_id, execution_id, sequence)",),
+        1,
+        tuple((*key, 0, 9) for key in KEYS),
+    ),
+    Hot("load_steps", {}, ("steps_pkey(tenant_id, execution_id, kind, seq)",), 1, STEPS),
+    Hot("open_steps_of_executions", {}, ("steps_open(tenant_id, execution_id)",), 1, KEYS, only_analyzed=OPEN_FEW),
+    Hot("load_schedules", {}, ("schedules_pkey(tenant_id, id)",), 1, KEYS, only_analyzed=ANY_INDEX),
+    Hot(
+        "load_schedule_runs",
+        {},
+        ("schedule_runs_pkey(tenant_id, schedule_id, execution_id)|schedule_runs_by_number(tenant_id, schedule_id)",),
+        1,
+        (("acme", "s1", "e1"), ("globex", "s3", "e3")),
+    ),
+    Hot(
+        "open_runs_of_schedules",
+        {},
+        ("schedule_runs_open(tenant_id, schedule_id)",),
+        1,
+        KEYS,
+        only_analyzed=OPEN_FEW,
+    ),
+    Hot(
+        "runs_of_schedules_by_page",
+        {},
+        ("schedule_runs_by_number(tenant_id, schedule_id)|schedule_runs_pkey(tenant_id, schedule_id)",),
+        1,
+        (("acme", "s1", 0), ("globex", "s3", 1)),
+    ),
+    Hot(
+        "runs_of_schedules",
+        {},
+        ("schedule_runs_pkey(tenant_id, schedule_id)|schedule_runs_by_number(tenant_id, schedule_id)",),
+        1,
+        KEYS,
+    ),
+    Hot("read_sweep", {"tenant_id": "", "name": "sweeps"}, ("sweep_leases_pkey(tenant_id, name)",)),
+    Hot("lost_workers", {"before": NOW + 500, "limit": 100}, ("workers_due(expires_at)",)),
+    Hot("load_jobs", {}, ("jobs_pkey(tenant_id, id)",), 1, KEYS),
+    Hot(
+        "audit_to_trim",
+        {"after": "", "before": NOW + 500, "limit": 100},
+        (
+            "audit_heads_pkey(tenant_id)",
+            "audit_pkey(tenant_id, sequence)",
+            "audit_checkpoints_pkey(tenant_id)",
+            "tenants_pkey(tenant_id)",
+        ),
+    ),
+    Hot(
+        "next_tenant_with_aged",
+        {"after": "", "before": NOW + 500},
+        ("tenants_pkey(tenant_id)", "executions_by_age(tenant_id, created_at)"),
+    ),
+    Hot(
+        "aged_executions",
+        {**A, "at": 0, "id": "", "before": NOW + 500, "limit": 100},
+        ("executions_by_age(tenant_id, created_at, id)",),
+    ),
+    Hot(
+        "lock_ended_executions",
+        {"before": NOW + 500},
+        ("executions_pkey(tenant_id, id)",),
+        1,
+        KEYS,
+    ),
     Hot("due_jobs", LATER | {"kind": "k"}, ("jobs_running(due_at)",)),
     Hot(
         "expire_idempotency_keys",
@@ -178,6 +323,12 @@ HOT = [
         ("idempotency_keys_by_age(created_at)", "idempotency_keys_pkey(tenant_id, key)"),
     ),
     Hot("list_dead_letters", {**A, "at": 0, "after": "", "limit": 100}, ("work_dead(tenant_id, settled_at, id)",)),
+    Hot(
+        "dead_letters_to_redrive",
+        {**A, "at": 0, "after": "", "until": NOW + 500, "limit": 100},
+        ("work_dead(tenant_id, settled_at, id)",),
+        where="w.error_type = 'rare'",
+    ),
     Hot("list_work_items", {**A, "after": "", "limit": 100}, ("work_items_pkey(tenant_id, id)",)),
     Hot(
         "shelves_of_queues",
@@ -191,8 +342,58 @@ HOT = [
         {**A, "at": 2**62, "workflow_id": "", "version": "", "limit": 100},
         ("definitions_by_age(tenant_id, created_at, workflow_id, version)",),
     ),
+    Hot(
+        "read_tallies",
+        {**A, "namespace": "main"},
+        ("tallies_pkey(tenant_id, namespace)", "tally_changes_pkey(tenant_id)"),
+        2,
+    ),
+    Hot(
+        "ready_on_shelves",
+        STATS | {"queues": ["q1", "q2"]},
+        ("work_ready(tenant_id, queue)",),
+        2,
+        only_analyzed=FEW_QUEUES,
+    ),
+    Hot("delayed_on_shelves", STATS | {"queues": ["q1", "q2"]}, (DELAYED,), 2, only_analyzed=FEW_QUEUES),
+    Hot("leased_by_queue", STATS, (LEASED,), 2),
+    Hot("count_leased_and_dead", STATS, (LEASED, "work_dead(tenant_id)")),
+    Hot("count_schedules_of_namespace", STATS, ("schedules_of_namespace(tenant_id, namespace)",)),
+    Hot("count_workers_of_namespace", STATS, ("workers_pkey(tenant_id)",)),
+    Hot(
+        "list_queues",
+        STATS | {"after": "", "limit": 100, "most_held": 5_001},
+        ("work_ready(tenant_id, queue)", DELAYED, LEASED, "work_dead(tenant_id)"),
+        6,
+    ),
+    Hot("leases_of_worker", {**A, "worker_id": "k2", "limit": 100}, ("work_of_worker(tenant_id, worker_id)",)),
+    Hot("list_workers", {**A, "after": "", "limit": 100}, ("workers_pkey(tenant_id, id)",)),
+    Hot("lost_workers", {"before": NOW - 600_000, "limit": 100}, ("workers_due(expires_at)",)),
+    Hot("count_open_in_namespaces", {}, (OF_NAMESPACE,), 1, (("acme", "blue"), ("globex", "blue"))),
+    Hot("executions_to_erase", {**A, "namespace": "blue", "limit": 100}, (OF_NAMESPACE,)),
 ]
 IDS = [hot.name if hot.where == OPEN else f"{hot.name}-{hot.indexes[0].partition('(')[0]}" for hot in HOT]
+
+
+ALL_DUE = {
+    "any_tally_change": "whatever is in the table is due",
+    "tally_changes_to_fold": "a page from the front of the table: whatever is in it is due",
+}
+"""What sweeps ask of all tenants without an index of what is due, and why."""
+
+
+def test_whatever_a_sweep_asks_of_all_tenants_is_held_to_its_plan() -> None:
+    """What is due is found by index, over all tenants as for one."""
+    modules = [one for one in house.modules() if one.name.endswith(".sweeps") or one.name in SWEEPING]
+    asked = {
+        node.value: module.name
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and node.value in ACROSS
+    }
+    assert {"due_jobs", "due_alarms", "due_items", "tenants_with_due_items"} <= asked.keys()
+    judged = {one.name for one in HOT} | ALL_DUE.keys()
+    assert {name: where for name, where in asked.items() if name not in judged} == {}
 
 
 class Step(NamedTuple):
@@ -297,9 +498,12 @@ async def postgres_store(request: pytest.FixtureRequest, postgres_server: str) -
 def literal(value: Any) -> str:
     """A parameter as text of an EXECUTE."""
     if isinstance(value, list | tuple):
-        return f"ARRAY[{', '.join(literal(one) for one in value)}]::text[]"
+        kind = "bigint" if isinstance(value[0], int) else "bytea" if isinstance(value[0], bytes) else "text"
+        return f"ARRAY[{', '.join(literal(one) for one in value)}]::{kind}[]"
     if value is None:
         return "NULL"
+    if isinstance(value, bytes):
+        return f"'\\x{value.hex()}'"
     return str(value) if isinstance(value, int) else f"'{value}'"
 
 

@@ -23,6 +23,7 @@ ACROSS = {
     "work_leased": "the sweep of leases that ran out goes by time",
     "alarms_due": "the sweep of alarms goes by time",
     "jobs_running": "the sweep of jobs goes by time",
+    "workers_due": "the sweep of workers that were lost goes by time",
     "events position": "SQLite's row id, in the order of its commits",
 }
 """Keys and indexes of tenants' tables that do not begin with tenant_id, and why."""

@@ -150,6 +150,16 @@ def test_an_insert_puts_each_column_in_its_place(name: str, row: Any) -> None:
     assert_types(name, tree.this.this.name, batch(text))
 
 
+def test_an_insert_and_what_may_be_blank_are_all_there_is_of_a_row() -> None:
+    """A row that is added and changed in one batch is inserted as it is in the end, and loses nothing by it."""
+    lacking = {}
+    for table in tables():
+        if table.insert is not None:
+            known = {*batch(texts()[table.insert][""]), *table.blank}
+            lacking[table.row.__name__] = set(table.row.__struct_fields__) - known
+    assert {name: lacks for name, lacks in lacking.items() if lacks} == {"Execution": {"updated_at"}}, "the time of add"
+
+
 @pytest.mark.parametrize(("name", "row"), writes("update"), ids=[name for name, _ in writes("update")])
 def test_an_update_sets_each_column_from_its_own_and_guards_by_what_was_read(name: str, row: Any) -> None:
     text = texts()[name][""]

@@ -6,6 +6,7 @@ import pytest
 from sqlglot import exp
 
 from backends.statements import texts
+from service.executions.facets import AMONG
 from service.kernel import filters
 from tests.tidy import house
 from tests.tidy.tenancy import TENANT, Reader, parse
@@ -15,9 +16,16 @@ ACROSS = {
     "due_items": "a sweep: ids only, as above",
     "due_jobs": "a sweep: ids only, as above",
     "due_alarms": "a sweep: names only, as above",
+    "lost_workers": "a sweep: ids only, as above",
+    "any_tally_change": "a sweep: whether there is anything to fold",
+    "tally_changes_to_fold": "a sweep: adds up what commits said, each under the tenant_id that it carries",
+    "tenants_with_due_alarms": "a sweep: the ids of tenants only; what is due is then found under each one's tenant_id",
+    "tenants_with_due_items": "a sweep: the ids of tenants only, as above",
+    "tenants_with_expired_leases": "a sweep: the ids of tenants only, as above",
     "expire_idempotency_keys": "a sweep: deletes by age alone; nothing is read",
     "read_tokens_by_id": "a token's public id is unique over all tenants and says whose it is, before anybody is known",
     "list_audit_chains": "the doctor, with the store in hand, verifies every chain; each is then read under its own id",
+    "next_tenant_with_aged": "a sweep: one id only; its executions are then read and removed under its own tenant_id",
     "audit_to_trim": "a sweep: ids only; each chain is then trimmed under its own tenant_id",
     "count_tokens": "the doctor, as above; three numbers, no rows",
     "list_broken_logs": "the doctor, as above; ids only, of what is broken",
@@ -58,8 +66,9 @@ def test_a_filter_by_label_or_attribute_stays_in_the_tenant() -> None:
     for facet in ("attr.customer = 'a'", "label.team <> 'b'", "NOT attr.size > 3 OR status = 'failed'"):
         where = filters.compile(facet, vocabulary).sql
         assert "facets" in where
-        for name in ("list_executions", "list_executions_oldest", "list_executions_updated"):
-            assert not faults(texts()[name][""], where), (name, facet)
+        for name in [*AMONG, *AMONG.values()]:
+            for text in texts()[name].values():
+                assert not faults(text, where), (name, facet)
 
 
 PLANTED = {

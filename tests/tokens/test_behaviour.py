@@ -512,9 +512,9 @@ async def test_many_first_uses_at_once_derive_one_verifier(fresh_url: str, monke
         verifier, derived = service.services.tokens.verifier, []
         derive = verifier.derive
 
-        async def counted(given: str) -> str:
+        async def counted(given: str, whom: Any) -> str:
             derived.append(given)
-            return str(await derive(given))
+            return str(await derive(given, whom))
 
         monkeypatch.setattr(verifier, "derive", counted)
         assert await asyncio.gather(*(status(service.client(secret)) for _ in range(8))) == [GOOD] * 8
@@ -528,7 +528,7 @@ async def test_a_verifier_that_cannot_be_derived_now_harms_nobody(
     secret = await of_before(fresh_url)
     async with serving(fresh_url, argon2_memory_kib=16) as service:
 
-        async def busy(_given: str) -> str:
+        async def busy(_given: str, _whom: Any) -> str:
             raise StateError("auth/busy", "Too much.", retry_after=1)
 
         with monkeypatch.context() as patch:

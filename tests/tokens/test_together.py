@@ -55,6 +55,23 @@ async def test_whoever_asks_during_a_read_is_answered_by_the_next() -> None:
     assert store.reads == [[1], [2, 3]]
 
 
+async def test_those_who_ask_within_a_rest_share_a_read() -> None:
+    store, over = Store(), asyncio.Event()
+
+    async def rest() -> None:
+        await over.wait()
+
+    together = Together(store.read, lanes=1, rest=rest)
+    asked = []
+    for number in (1, 2, 3):
+        asked.append(asyncio.create_task(together.ask(number)))
+        await turns()
+    assert store.reads == []
+    over.set()
+    assert await asyncio.gather(*asked) == [-1, -2, -3]
+    assert store.reads == [[1, 2, 3]]
+
+
 @pytest.mark.parametrize("lanes", [1, 2, 7])
 async def test_no_more_reads_than_lanes_run_at_once_and_every_question_is_answered(lanes: int) -> None:
     store = Store()

@@ -252,6 +252,42 @@ async def test_a_full_queue_says_busy_and_when_to_come_back(build: Callable[...,
     assert await verifier.matches(*late.all), "a refusal leaves nothing behind"
 
 
+@pytest.mark.parametrize("same", ["source", "tenant"])
+async def test_one_who_floods_the_queue_leaves_places_for_others(
+    same: str, build: Callable[..., Verifier], argon2: Argon2
+) -> None:
+    verifier, rows = build(workers=1, waiting=5), [Row() for _ in range(5)]
+    whom = [("203.0.113.66", f"tenant {i}") if same == "source" else (f"203.0.113.{i}", "tenant x") for i in range(5)]
+    argon2.gate.clear()
+    tasks = [asyncio.create_task(verifier.matches(*row.all, whom[i])) for i, row in enumerate(rows[:3])]
+    await turns()
+    with pytest.raises(StateError) as refused:
+        await verifier.matches(*rows[3].all, whom[3])
+    assert (refused.value.code, refused.value.facts) == ("auth/busy", {"retry_after": 1})
+    tasks.append(asyncio.create_task(verifier.matches(*rows[4].all, ("198.51.100.1", "tenant y"))))
+    await turns()
+    argon2.gate.set()
+    assert await asyncio.gather(*tasks) == [True] * 4
+    assert await verifier.matches(*rows[3].all, whom[3]), "its places are free again"
+    assert not verifier._taken, "and nothing is kept of who has gone"
+
+
+async def test_one_tenant_that_mints_leaves_places_for_others_that_do(
+    build: Callable[..., Verifier], argon2: Argon2
+) -> None:
+    verifier, rows = build(workers=1, waiting=4), [Row(), Row()]
+    argon2.gate.clear()
+    tasks = [asyncio.create_task(verifier.matches(*row.all, ("tenant x",))) for row in rows]
+    await turns()
+    with pytest.raises(StateError, match="try again"):
+        await verifier.derive("s" * 43, ["tenant x"])
+    derived = asyncio.create_task(verifier.derive("s" * 43, ["tenant y"]))
+    await turns()
+    argon2.gate.set()
+    assert await asyncio.gather(*tasks) == [True] * 2
+    assert (await derived).startswith("$argon2id$")
+
+
 async def test_an_error_reaches_every_waiter_and_is_not_remembered(build: Callable[..., Verifier]) -> None:
     outcomes = [StateError("server/error", "broken"), None]
 

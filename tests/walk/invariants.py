@@ -34,7 +34,16 @@ class Invariants:
                 f"open items are {open_[execution['id']]}: {execution}"
             )
         self._dedup(rows["work_items"])
+        self._tallies(executions, [*rows["tallies"], *rows["tally_changes"]])
         self._snapshots(executions, rows["events"], rows["snapshots"])
+
+    @staticmethod
+    def _tallies(executions: dict[str, dict[str, Any]], tallies: list[dict[str, Any]]) -> None:
+        told: Counter[tuple[str, str]] = Counter()
+        for row in tallies:
+            told[row["namespace"], row["status"]] += row["count"]
+        there = Counter((row["namespace"], row["status"]) for row in executions.values())
+        assert {at: count for at, count in told.items() if count} == there, f"tallies say {told}, there are {there}"
 
     def _logs(self, executions: dict[str, dict[str, Any]], events: list[dict[str, Any]]) -> None:
         sequences = defaultdict(list)

@@ -19,15 +19,17 @@ MADE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 PLACEHOLDER = re.compile(r"@\d+")
 TENANT = "walk"
 TABLES = (
-    "audit", "definitions", "events", "executions", "facets", "idempotency_keys", "queues", "shelves", "snapshots",
-    "states", "work_items", "workflows",
+    "alarms", "audit", "definitions", "events", "executions", "facets", "idempotency_keys", "namespaces", "queues",
+    "runs", "schedule_runs", "schedules", "shelves", "signals", "snapshots", "states", "steps", "tallies",
+    "tally_changes", "work_items", "workflows",
 )  # fmt: skip
-UNLIKE = frozenset({"position", "commit_id", "hash", "digest", "fingerprint"})
+UNLIKE = frozenset({"position", "commit_id", "hash", "digest", "settle_digest", "fingerprint"})
 """Columns that differ by nature: the feed's position, and digests of texts that hold server-made ids."""
 
 
 class Ask(msgspec.Struct):
-    """A request of the walk, as both sides get it: `op` is what it is counted as, `system` asks as administrator."""
+    """A request of the walk, as both sides get it: `op` is what it is counted as, and so are its `parts`; `system` asks
+    as administrator."""
 
     op: str
     method: str
@@ -35,6 +37,7 @@ class Ask(msgspec.Struct):
     body: Any = None
     key: str | None = None
     system: bool = False
+    parts: tuple[str, ...] = ()
 
 
 class Told(msgspec.Struct):
@@ -52,6 +55,8 @@ def difference(left: Any, right: Any, at: str = "") -> str:
     elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
         unlike = [(a, b, f"{at}/{n}") for n, (a, b) in enumerate(zip(left, right, strict=True)) if a != b]
     else:
+        if isinstance(left, list) and isinstance(right, list):
+            left, right = ([one for one in a if one not in b] for a, b in ((left, right), (right, left)))
         return f"at {at or '/'}\n  sqlite:   {left}\n  postgres: {right}"
     return difference(*unlike[0]) if unlike else "nowhere"
 
@@ -67,7 +72,8 @@ class Side:
         self._actors: dict[str, str] = {}
 
     async def meet(self) -> None:
-        """Learn the ids of the two tokens, which the log names as actors."""
+        """Learn the ids of the two tokens, which the log names as actors; make the namespace that is walked into."""
+        await self.http.post("/v1/namespaces", json={"name": "ns"})
         for name, http in (("@owner", self.http), ("@admin", self.admin)):
             self._actors[(await http.get("/v1/tokens/self")).json()["id"]] = name
 
@@ -107,8 +113,14 @@ class Side:
         return text
 
     async def rows(self) -> dict[str, list[dict[str, Any]]]:
-        """Every row of the tenant, by plain SQL, made comparable and put in order."""
+        """Every row of the tenant, by plain SQL, made comparable and put in order.
+
+        Ids that no answer has told yet are named in the order of their age, which is the same on both sides.
+        """
         found = await self._select()
+        values = (row[name] for rows in found.values() for row in rows for name in row.keys() - UNLIKE)
+        for made in sorted({made for value in values for made in MADE.findall(self._text(value))}):
+            self.placed(made, learn=True)
         return {table: sorted((self._comparable(row) for row in rows), key=repr) for table, rows in found.items()}
 
     async def _select(self) -> dict[str, list[dict[str, Any]]]:
@@ -130,5 +142,8 @@ class Side:
         return {name: self._value(value) for name, value in sorted(row.items()) if name not in UNLIKE}
 
     def _value(self, value: Any) -> Any:
-        text = value.decode() if isinstance(value, bytes) else value
-        return self.placed(text) if isinstance(text, str) else value
+        return self.placed(self._text(value)) if isinstance(value, str | bytes) else value
+
+    @staticmethod
+    def _text(value: Any) -> str:
+        return value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else ""

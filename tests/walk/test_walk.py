@@ -1,13 +1,14 @@
 """The same random walk on both engines, side by side: the same answers, the same rows, nothing impossible in them.
 
-A failure prints its seed and step; `WALK_SEEDS=7 WALK_STEPS=120` walks that way again.
+A failure prints its seed and step; `WALK_SEEDS=7 WALK_STEPS=120 WALK_LOOKS=1` walks that way again,
+and looks at the rows after every step.
 """
 
 import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,20 +17,24 @@ import asyncpg
 import pytest
 from msgspec import to_builtins
 
+from service.alarms.sweeps import ring_due
 from service.kernel import view
 from service.kernel.principal import SYSTEM, internal
 from service.work.model import PromoteDue
 from tests.conftest import new_database, serving
+from tests.walk import engine_rows
+from tests.walk.flows import COMMANDS, ENDINGS, HAPPENED, Flows
 from tests.walk.invariants import Invariants
 from tests.walk.sides import TENANT, Ask, Side, Told, difference
-from tests.walk.world import OPS, World
+from tests.walk.world import World
 
 SEEDS = [int(seed) for seed in os.environ.get("WALK_SEEDS", "1 2").split()]
+FLOW_SEEDS = [int(seed) for seed in os.environ.get("WALK_SEEDS", "1").split()]
 STEPS = int(os.environ.get("WALK_STEPS", "900"))
-LOOK_EVERY = 25
+FLOW_STEPS = int(os.environ.get("WALK_STEPS", "600"))
+LOOKS = int(os.environ.get("WALK_LOOKS", "0"))
 LIMITS = {"running_executions": 25, "ready_work_items": 80, "definitions": 5, "state_bytes": 2_000}
-TICKS = (1, 1, 1, 1, 3, 300, 1_100, 6_000, 40_000)
-BY_TIME = "promote"
+BY_TIME = ("promote", "ring")
 BEGIN = 1_800_000_000_000
 
 
@@ -49,44 +54,53 @@ async def side(url: str) -> AsyncIterator[Side]:
 class Walk:
     """Both sides, one world; takes a step on each, compares, and now and then looks at everything."""
 
-    def __init__(self, sides: list[Side], seed: int, jitter: SimpleNamespace) -> None:
-        self.sides, self.world, self.jitter = sides, World(seed), jitter
+    def __init__(self, sides: list[Side], world: World, jitter: SimpleNamespace) -> None:
+        self.sides, self.world, self.jitter = sides, world, jitter
         self.invariants = Invariants()
         self.verified: dict[str, int] = {}
         self.done: Counter[str] = Counter()
+        self.kinds: set[str] = set()
         self.now = BEGIN
 
     async def step(self) -> Ask | None:
         """Let some time pass and make one request of both."""
-        self.now += self.world.random.choice(TICKS)
+        self.now += self.world.random.choice(self.world.ticks)
         for one in self.sides:
             one.service.clock.now = self.now
         value = self.world.random.random()
         self.jitter.random = lambda: value
-        if self.world.chance(0.05):
-            await self.promote()
+        if self.world.chance(0.08 if isinstance(self.world, Flows) else 0.05):
+            await self.pass_time()
             return None
         ask = self.world.next_ask()
         left, right = await asyncio.gather(*(one.send(ask) for one in self.sides))
         if left != right:
             raise AssertionError(f"they differ {difference(to_builtins(left), to_builtins(right))}")
         assert left.status < 500, f"{ask}: {left}"
-        self.done[ask.op] += succeeded(left)
+        self.done.update([ask.op, *ask.parts] if succeeded(left) else [])
         self.world.learn(ask, left)
         return ask
 
-    async def promote(self) -> None:
-        """The sweep that makes delayed items ready."""
-        moved = [await one.service.services.kernel.run(internal(SYSTEM), PromoteDue(3)) for one in self.sides]
-        assert moved[0] == moved[1], f"promoted {moved}"
-        self.done[BY_TIME] += bool(moved[0])
+    async def pass_time(self) -> None:
+        """The sweeps that make delayed items ready, and ring what is due."""
+        services = [one.service.services for one in self.sides]
+        moved = [await one.kernel.run(internal(SYSTEM), PromoteDue(3)) for one in services]
+        rang = [await ring_due(one.backend, one.kernel) for one in services]
+        assert (moved[0], rang[0]) == (moved[1], rang[1]), f"promoted {moved}, rang {rang}"
+        self.done["promote"] += bool(moved[0])
+        self.done["ring"] += rang[0]
 
     async def look(self) -> None:
         """Rows alike on both sides, invariants, replay."""
         left, right = [await one.rows() for one in self.sides]
         if left != right:
-            raise AssertionError(f"the rows differ {difference(left, right)}")
+            unlike = [
+                difference(left[table], right[table], f"/{table}") for table in left if left[table] != right[table]
+            ]
+            raise AssertionError("\n".join(["the rows differ", *unlike]))
         self.invariants.check(left)
+        engine_rows.check(left)
+        self.kinds = {event["kind"] for event in left["events"]}
         moved = {
             row["id"]: row["sequence"] for row in left["executions"] if row["sequence"] != self.verified.get(row["id"])
         }
@@ -122,38 +136,55 @@ def succeeded(told: Told) -> bool:
     return bool(body["items"]) if set(body) == {"items"} else True
 
 
-async def walk(
-    postgres_server: str, folder: Path, monkeypatch: pytest.MonkeyPatch, seed: int, steps: int, least: int
-) -> None:
-    """Walk so many steps, and see that every operation was done at least `least` times."""
+async def walk(postgres_server: str, folder: Path, monkeypatch: pytest.MonkeyPatch, world: World, steps: int) -> Walk:
+    """Walk so many steps; a failure says where."""
     jitter = SimpleNamespace(random=lambda: 0.5)
     monkeypatch.setattr(view, "random", jitter)
     urls = [f"sqlite:///{folder / 'walk.db'}", await forgetful(postgres_server)]
     async with side(urls[0]) as sqlite, side(urls[1]) as postgres:
-        walk = Walk([sqlite, postgres], seed, jitter)
+        walk = Walk([sqlite, postgres], world, jitter)
         for step in range(1, steps + 1):
             ask = None
             try:
                 ask = await walk.step()
-                if step % LOOK_EVERY == 0 or step == steps:
+                if step % (LOOKS or world.look_every) == 0 or step == steps:
                     await walk.look()
             except AssertionError as error:
-                raise AssertionError(f"seed {seed}, step {step}, after {ask}:\n{error}") from error
-        print(f"seed {seed}: {dict(sorted(walk.done.items()))}")
-        rare = {op: walk.done[op] for op in (*OPS, BY_TIME) if walk.done[op] < least}
-        assert not rare, f"seed {seed}: too few of {rare}"
+                raise AssertionError(f"step {step}, after {ask}:\n{error}") from error
+        print(dict(sorted(walk.done.items())))
+        return walk
+
+
+def often(walk: Walk, names: Iterable[str], least: int) -> None:
+    """Every operation was done at least `least` times."""
+    rare = {op: walk.done[op] for op in names if walk.done[op] < least}
+    assert not rare, f"too few of {rare}"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_both_engines_walk_the_same_way(
     postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    await walk(postgres_server, tmp_path, monkeypatch, seed, STEPS, 3 if STEPS >= 900 else 0)
+    found = await walk(postgres_server, tmp_path, monkeypatch, World(seed), STEPS)
+    often(found, [*found.world.ops, "promote"], 3 if STEPS >= 900 else 0)
+
+
+@pytest.mark.parametrize("seed", FLOW_SEEDS)
+async def test_both_engines_walk_the_same_way_through_workflows(
+    postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    found = await walk(postgres_server, tmp_path, monkeypatch, Flows(seed), FLOW_STEPS)
+    often(found, [*found.world.ops, *COMMANDS, *ENDINGS, *BY_TIME], 1 if FLOW_STEPS >= 600 else 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 106))
+@pytest.mark.parametrize("kind", [World, Flows])
 async def test_both_engines_walk_the_same_long_way(
-    postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[World], seed: int
 ) -> None:
-    await walk(postgres_server, tmp_path, monkeypatch, seed, 4_000, 10)
+    found = await walk(postgres_server, tmp_path, monkeypatch, kind(seed), 4_000)
+    often(found, found.world.ops, 10)
+    if kind is Flows:
+        often(found, [*COMMANDS, *ENDINGS, *BY_TIME], 10)
+        assert not (missing := set(HAPPENED) - found.kinds), f"never happened: {missing}"

@@ -23,7 +23,13 @@ ERRORS = ({"type": "timeout"}, {"type": "fatal", "message": "no"}, {"type": "lea
 class World:
     """What the walk knows of the store, and the requests that it can think of."""
 
+    ticks: tuple[int, ...] = (1, 1, 1, 1, 3, 300, 1_100, 6_000, 40_000)
+    """By how much time passes from one request to the next."""
+    look_every = 25
+    """After how many steps all rows are looked at."""
+
     def __init__(self, seed: int) -> None:
+        self.ops = OPS
         self.random = Random(seed)
         self.executions: list[str] = []
         self.ended: set[str] = set()
@@ -40,9 +46,9 @@ class World:
         """The next request: a new one, or now and then an earlier one again."""
         if self.past and self.chance(0.07):
             return self.random.choice(self.past[-60:])
-        op = self.random.choices(list(OPS), [weight for _, weight in OPS.values()])[0]
-        ask: Ask = OPS[op][0](self)
-        ask.op = op
+        op = self.random.choices(list(self.ops), [weight for _, weight in self.ops.values()])[0]
+        ask: Ask = self.ops[op][0](self)
+        ask.op = ask.op or op
         if ask.method == "POST" and self.chance(0.08):
             ask.key = f"key-{self.number()}" if self.chance(0.9) else "key-shared"
         self.past.append(ask)
@@ -318,6 +324,8 @@ def claim(w: World) -> Ask:
     queues = w.random.choice((["a"], ["b", "mail"], ["*"], ["m*", "a"], list(QUEUES)))
     body = {"worker_id": f"w{w.random.randint(1, 3)}", "queues": queues, "max_items": w.random.randint(1, 6)}
     body |= {"lease_ms": w.random.choice((1_000, 5_000, 30_000)), "capabilities": w.random.choice(CAPABILITIES)}
+    if body["max_items"] == 6:
+        body["namespace"] = "ns"
     return post("/v1/work-items:claim", body)
 
 
@@ -418,7 +426,7 @@ def attributes(w: World) -> Ask:
     return Ask("", "PATCH", f"/v1/executions/{w.execution()}/attributes", w.attributes())
 
 
-OPS: dict[str, tuple[Callable[[World], Ask], float]] = {
+OPS: dict[str, tuple[Callable[[Any], Ask], float]] = {
     "start": (start, 5),
     "start_with_item": (start_with_item, 4),
     "start_pinned": (start_pinned, 4),

@@ -605,7 +605,7 @@ async def test_queues_tell_what_is_ready_leased_put_off_and_dead(api: Api, clock
     await api.claim("a")
     clock.advance(700)
     page = await api.ok("GET", "/v1/queues")
-    rest = {"paused_at": None, "note": None}
+    rest = {"paused_at": None, "note": None, "workers": 0, "at_least": []}
     assert page["items"] == [
         {"name": "a", "ready": 2, "leased": 1, "delayed": 1, "dead": 0, "oldest_ready_ms": 700, **rest},
         {"name": "b", "ready": 0, "leased": 0, "delayed": 0, "dead": 1, "oldest_ready_ms": None, **rest},
@@ -614,6 +614,35 @@ async def test_queues_tell_what_is_ready_leased_put_off_and_dead(api: Api, clock
     second = await api.ok("GET", "/v1/queues", params={"limit": 1, "cursor": first["next_cursor"]})
     assert first["items"] + second["items"] == page["items"]
     assert second["next_cursor"] is None
+
+
+async def test_queues_tell_who_serves_them(api: Api, clock: Clock) -> None:
+    await enqueue(api, "a")
+    for name, queues in (("one", ["a", "b"]), ("two", ["a"])):
+        await api.ok("PUT", f"/v1/workers/{name}", json={"queues": queues})
+    served = [(queue["name"], queue["workers"]) for queue in (await api.ok("GET", "/v1/queues"))["items"]]
+    assert served == [("a", 2), ("b", 1)]
+    clock.advance(30_000)
+    assert {queue["workers"] for queue in (await api.ok("GET", "/v1/queues"))["items"]} == {0}, "nobody is heard of"
+
+
+async def test_queues_are_counted_up_to_a_bound_and_say_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.work.routes.COUNTED_MAX", 3)
+    await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "a"}] * 9 + [{"queue": "b"}] * 2)
+    await api.claim("a", max_items=4)
+    a, b = (await api.ok("GET", "/v1/queues"))["items"]
+    assert (a["ready"], a["leased"], a["at_least"]) == (3, 3, ["ready", "leased"])
+    assert (b["ready"], b["at_least"]) == (2, ["leased"])
+
+
+async def test_a_queue_of_a_namespace_is_paused_by_itself(api: Api) -> None:
+    await api.ok("POST", "/v1/namespaces", json={"name": "blue"})
+    await enqueue(api, "a")
+    await api.start(namespace="blue", start={"queue": "a"})
+    assert (await api.ok("POST", "/v1/queues/a/pause?namespace=blue"))["name"] == "blue|a"
+    assert (len(await api.claim("a")), await api.claim("a", namespace="blue")) == (1, [])
+    await api.ok("POST", "/v1/queues/a/resume?namespace=blue")
+    assert len(await api.claim("a", namespace="blue")) == 1
 
 
 async def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(api: Api, clock: Clock) -> None:

@@ -275,6 +275,37 @@ async def test_a_redrive_goes_on_where_the_process_that_died_left_it(api: Api, m
     assert sorted(item["id"] for item in await api.claim("q", max_items=9)) == letters
 
 
+async def test_a_page_moves_past_what_does_not_match(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redrive, "LOOKED_AT", 2)
+    for _ in range(4):
+        await bury(api, "a")
+    wanted = [await bury(api, "b") for _ in range(3)]
+    started = await begin(api, filter="queue = 'b'")
+    services = api.service.services
+    places = []
+    for _ in range(4):
+        [mine] = [one for one in await due(services.backend, REDRIVE_JOB) if one.id == started]
+        await redrive.page(services.backend, services.kernel, mine)
+        told = await job(api, started)
+        places.append((told["status"], told["done"], told["detail"]["after"]))
+    letters = await ids(api, "/v1/dead-letters")
+    running = [(status, done) for status, done, _ in places]
+    assert running == [("running", 0), ("running", 0), ("running", 2), ("completed", 3)]
+    assert [after for _, _, after in places[:2]] == [letters[1], letters[3]]
+    assert sorted(item["id"] for item in await api.claim("*", max_items=9)) == sorted(wanted)
+
+
+async def test_a_page_that_is_cut_at_its_size_goes_on_behind_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redrive, "PAGE", 2)
+    for queue in "babbab":
+        await bury(api, queue)
+    started = await begin(api, filter="queue = 'b'")
+    await sweeps.redrive(api.service.services)
+    told = await job(api, started)
+    assert (told["status"], told["done"], told["detail"]["requeued"]) == ("completed", 4, 4)
+    assert [len(await ids(api, "/v1/dead-letters", queue=queue)) for queue in "ab"] == [2, 0]
+
+
 async def test_two_processes_at_once_do_each_page_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(7):
         await bury(api)
@@ -299,7 +330,7 @@ async def test_a_redrive_that_is_stopped_requeues_nothing_more(api: Api, monkeyp
     assert (stopped["status"], stopped["done"]) == ("cancelled", 2)
     assert (await api.ok("POST", f"/v1/jobs/{started}/cancel"))["status"] == "cancelled"
     await sweeps.redrive(services)
-    await services.kernel.run(internal(api.tenant), RedrivePage(started, (0, ""), (), True))
+    await services.kernel.run(internal(api.tenant), RedrivePage(started, (0, ""), (), (0, ""), True))
     assert (await job(api, started))["done"] == 2
     assert len(await ids(api, "/v1/dead-letters")) == 3
 

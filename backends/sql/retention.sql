@@ -1,0 +1,26 @@
+-- name: next_tenant_with_aged
+-- The next active tenant, by id, with an execution that began before a time, of all tenants. What another tenant has
+-- stays as it is.
+SELECT t.tenant_id
+  FROM tenants t
+ WHERE t.tenant_id > :after AND t.status = 'active'
+   AND EXISTS (SELECT 1 FROM executions e WHERE e.tenant_id = t.tenant_id AND e.created_at < :before)
+ ORDER BY t.tenant_id
+ LIMIT 1;
+
+-- name: aged_executions
+-- A tenant's executions that began before a time, the oldest first, after a position.
+SELECT e.id, e.created_at, e.completed_at, e.sequence
+  FROM executions e
+ WHERE e.tenant_id = :tenant_id AND (e.created_at, e.id) > (:at, :id) AND e.created_at < :before
+ ORDER BY e.created_at, e.id
+ LIMIT :limit;
+
+-- name: lock_ended_executions
+-- Executions about to be removed, locked: those that ended before a time, and that nobody works on, of an active tenant.
+WITH rows(tenant_id TEXT, id TEXT) AS (:rows)
+SELECT e.id, e.namespace, e.status
+  FROM rows r
+  JOIN tenants t ON t.tenant_id = r.tenant_id AND t.status = 'active'
+  JOIN executions e ON e.tenant_id = r.tenant_id AND e.id = r.id AND e.completed_at < :before
+ ORDER BY e.tenant_id, e.id FOR UPDATE OF e SKIP LOCKED;

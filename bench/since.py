@@ -1,0 +1,86 @@
+"""What it costs to hand out a workflow task of a run with a long log: to a worker that has the log, and to one that has
+nothing of it. One connection, one run: signalled, claimed, submitted, over and over.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from bench import bodies, load, stock
+from bench.engine import Engine
+from bench.history import appends
+from bench.job import Job, percentile
+from bench.server import Running, serving, settle
+from bench.table import Table, verdict
+
+EVENTS, TURNS, WHOLE = 10_000, 200, 10
+AT_ONCE = 500
+P50 = 5.0
+"""The goal, in milliseconds, for a worker that has the log."""
+HISTORY_MAX = 10_000
+"""How much of a log the service puts into one task."""
+
+
+class Handed(msgspec.Struct):
+    """Claims of one run with so many events, in milliseconds; `since` is whether the worker had the log."""
+
+    engine: str
+    events: int
+    since: bool
+    p50: float
+    p99: float
+    errors: int
+
+
+def turn(running: Running, execution: str, queue: str, since: int) -> tuple[float, int, int]:
+    """Signal it, claim its task with the log after `since`, submit nothing: milliseconds that the claim took, how many
+    events it brought, where the log ends."""
+    target = running.target
+    stock.send(target, [target.post(f"{bodies.EXECUTIONS}/{execution}/signals/go", {})], connections=1)
+    claim = target.post(bodies.CLAIM_TASK, bodies.claim_task(queue, since={execution: since}))
+    outcome = load.run(Job(running.port, [claim], 1, 60, expect=(b'"task_id":', 1)), keep=True)
+    (task,) = stock.TASKS.decode(outcome.bodies[0]).items
+    stock.send(target, [stock.submission(target, task)], connections=1)
+    return outcome.p50, len(task.history), task.history_sequence
+
+
+def turns(running: Running, execution: str, queue: str, count: int, last: int, keep: bool) -> tuple[list[float], int]:
+    """So many turns with a worker that has the log, or with one that has nothing of it; how many brought more, or less,
+    of the log than they should."""
+    taken, wrong = [], 0
+    for _ in range(count):
+        took, brought, last = turn(running, execution, queue, last if keep else 0)
+        taken.append(took)
+        wrong += brought != (1 if keep else min(last, HISTORY_MAX))
+    return taken, wrong
+
+
+def measure(engine: Engine, events: int = EVENTS, count: int = TURNS) -> list[Handed]:
+    """With the log, then without."""
+    with engine.store() as url, serving(url) as running:
+        queue = stock.runs(running.target, 1)
+        task = stock.claimed(running.target, 1, queue)[0]
+        stock.send(running.target, [stock.submission(running.target, task)])
+        stock.send(running.target, appends(running, task.execution_id, events, AT_ONCE), connections=1)
+        settle(1.0)
+        found = []
+        for keep, times in ((True, count), (False, WHOLE)):
+            last = turn(running, task.execution_id, queue, 0)[2]
+            taken, wrong = turns(running, task.execution_id, queue, times, last, keep)
+            found.append(Handed(engine.name, events, keep, percentile(taken, 0.5), percentile(taken, 0.99), wrong))
+        return found
+
+
+def table(found: Sequence[Handed]) -> Table:
+    """One row each."""
+    rows = [
+        (
+            f"{one.events:,} events, " + ("all but the last known" if one.since else "none known"),
+            f"{one.p50:.1f}",
+            f"{one.p99:.1f}",
+            str(one.errors),
+            verdict(f"p50 ≤ {P50:g} ms", one.p50 <= P50) if one.since else "",
+        )
+        for one in found
+    ]
+    return Table("Claims of a workflow task with a long log", ("log", "p50 ms", "p99 ms", "errors", "goal"), rows)

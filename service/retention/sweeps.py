@@ -1,0 +1,134 @@
+"""What time does to executions that have ended: past their retention they go, page by page."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from backends.protocol import EVERY, Row, StateBackend, Tx
+from service.kernel.sweeps import Sweep
+from service.kernel.tallies import tally_changes
+
+DAY_MS, MINUTE_MS = 86_400_000, 60_000
+LOOKS = 1_000
+"""Executions that a page looks at, of those that are old enough."""
+EXECUTIONS, EVENTS = 50, 500
+"""Executions that a page removes, and their events together: it stops before there are more, but not before one."""
+ROWS = 3_000
+"""Rows that a page removes: with more, of fewer executions; of a single one that has more, part after part."""
+PAGES_A_ROUND = 20
+"""Pages in one round of sweeps: between them commands have their turn."""
+
+
+class Walk(msgspec.Struct):
+    """Where the walk has come to: a tenant, and the age and id of the execution that was looked at last. Once all
+    tenants were walked through it rests until `rest_until`."""
+
+    tenant_id: str = ""
+    at: int = 0
+    id: str = ""
+    rest_until: int = 0
+
+
+class Aged(msgspec.Struct, frozen=True):
+    """An execution that began before the time of retention."""
+
+    id: str
+    created_at: int
+    completed_at: int | None
+    sequence: int
+
+
+class TooManyRows(Exception):
+    """Several executions have more rows than a page takes: nothing of them was removed."""
+
+
+async def remove(services: Any) -> None:
+    """Some pages; 0 days keep everything."""
+    days, backend = services.settings.execution_days, services.backend
+    walk: Walk = services.lines.setdefault("retention", Walk())
+    now = backend.now()
+    if not days or 0 < walk.rest_until - now <= MINUTE_MS:  # further ahead: the clock was set back
+        return
+    for _ in range(PAGES_A_ROUND):
+        if not await page(backend, walk, now - days * DAY_MS):
+            walk.rest_until = now + MINUTE_MS
+            return
+
+
+async def page(backend: StateBackend, walk: Walk, before: int) -> bool:
+    """One page of one tenant, or a step to the next tenant; False after the last one."""
+    seen = await aged(backend, walk, before) if walk.tenant_id else []
+    if not seen:
+        walk.tenant_id, walk.at, walk.id = await next_tenant(backend, walk.tenant_id, before), 0, ""
+        return walk.tenant_id != ""
+    looked, gone = chosen(seen, before)
+    try:
+        whole = await removed(backend, walk.tenant_id, [one.id for one in gone], before)
+    except TooManyRows:
+        looked = gone[0]
+        whole = await removed(backend, walk.tenant_id, [looked.id], before)
+    if whole:
+        walk.at, walk.id = looked.created_at, looked.id
+    return True
+
+
+async def next_tenant(backend: StateBackend, after: str, before: int) -> str:
+    """The next tenant with executions that are old enough; empty when there is none."""
+
+    async def read(tx: Tx) -> Row | None:
+        return await tx.one("next_tenant_with_aged", after=after, before=before)
+
+    row = await backend.read(read, tenants=EVERY)
+    return "" if row is None else str(row[0])
+
+
+async def aged(backend: StateBackend, walk: Walk, before: int) -> list[Aged]:
+    """The next of a tenant's executions that are old enough to have ended before the time of retention."""
+
+    async def read(tx: Tx) -> list[Row]:
+        return await tx.all(
+            "aged_executions", tenant_id=walk.tenant_id, at=walk.at, id=walk.id, before=before, limit=LOOKS
+        )
+
+    return [Aged(*row) for row in await backend.read(read, tenants=[walk.tenant_id])]
+
+
+def chosen(seen: Sequence[Aged], before: int) -> tuple[Aged, list[Aged]]:
+    """The last execution that was looked at, and up to a page of those that ended before the time of retention."""
+    gone, events, looked = list[Aged](), 0, seen[0]
+    for one in seen:
+        if one.completed_at is not None and one.completed_at < before:
+            events += one.sequence
+            if gone and (len(gone) == EXECUTIONS or events > EVENTS):
+                break
+            gone.append(one)
+        looked = one
+    return looked, gone
+
+
+async def removed(backend: StateBackend, tenant_id: str, ids: list[str], before: int) -> bool:
+    """Remove executions, themselves last; False if there are more rows of a single one than a page takes. One that
+    another transaction works on is left for the next walk."""
+    if not ids:
+        return True
+
+    async def work(tx: Tx) -> bool:
+        heads = await tx.all("lock_ended_executions", rows=[(tenant_id, id) for id in ids], before=before)
+        free, left = [row[0] for row in heads], ROWS
+        for (table,) in await tx.all("tables_of_executions") if free else ():
+            most = len(free) if table == "executions" else left
+            left -= await tx.run(f"erase_{table}_of_executions", tenant_id=tenant_id, ids=free, limit=most)
+            if left <= 0 and table != "executions":
+                if len(free) > 1:
+                    raise TooManyRows
+                return False
+        gone = [((tenant_id, namespace, status), None) for _, namespace, status in heads]
+        if changes := tally_changes(gone, tx.now):
+            await tx.many("insert_tally_changes", changes)
+        return True
+
+    return await backend.write(work, tenants=[tenant_id])
+
+
+SWEEPS = [Sweep("retention.remove", 0, remove)]

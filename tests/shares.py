@@ -1,0 +1,36 @@
+"""How the processes of a test run (xdist's workers) share the tests: whole modules, the longest first, so that nobody
+is left alone with a long one at the end."""
+
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+
+LONG = {
+    "audit/test_behaviour": 10, "cli/test_audit": 10, "cli/test_backup": 15, "cli/test_doctor": 20,
+    "cli/test_serve": 10, "cli/test_tenant": 10, "cli/test_token": 10, "edge/test_drain": 20, "edge/test_slow": 60,
+    "examples/test_run_engine": 20, "examples/test_run_workflow": 20, "faults/test_claims": 10,
+    "faults/test_postgres_restarted": 20, "faults/test_proxy_cuts": 10, "faults/test_server_killed": 10,
+    "faults/test_sqlite_second_server": 10, "faults/test_standby_promoted": 20, "faults/test_worker_killed": 15,
+    "http/test_hostile": 50, "http/test_hostile_fields": 25, "portability/test_behaviour": 40,
+    "portability/test_killed": 25, "races/test_engine": 25, "races/test_executions": 10, "races/test_limits": 15,
+    "races/test_work": 10, "schedules/test_behaviour": 10, "schedules/test_times": 10, "security/test_flood": 10,
+    "security/test_leaks": 15, "security/test_matrix": 15, "security/test_openapi_fuzz": 60,
+    "security/test_other_tenants": 20, "security/test_revocation": 30, "simulator/test_simulator": 10,
+    "tenants/test_killed": 15, "walk/test_walk": 60,
+}  # fmt: skip
+"""About how many seconds a module takes, where its number of tests does not tell. Nothing but the order hangs on it."""
+USUAL = 0.03
+
+
+class Shares(LoadScopeScheduling):
+    """`--dist loadscope`, but that whoever is free takes the longest module that is left."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.partition("::")[0]  # what a test is given may have colons too
+
+    def _assign_work_unit(self, node: Any) -> None:
+        self.workqueue.move_to_end(max(self.workqueue, key=self._seconds), last=False)
+        super()._assign_work_unit(node)
+
+    def _seconds(self, module: str) -> float:
+        return LONG.get(module.removeprefix("tests/").removesuffix(".py"), 0) + USUAL * len(self.workqueue[module])
