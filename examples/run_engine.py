@@ -15,11 +15,9 @@ import uuid
 
 from engine import cases
 from engine.crew import Crew
-from engine.report import Told, newest, table, told
+from engine.report import Told, ended, table, told
 from workflow.client import Client
 from workflow.server import Access, access
-
-ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "limit_exceeded")
 
 
 def main() -> int:
@@ -70,7 +68,7 @@ def run(client: Client, found: Access, options: argparse.Namespace) -> list[Told
 def wait(client: Client, crew: Crew, started: list[str], end: float) -> None:
     """Until every workflow has ended, each in the last run of its chain; workers that died are replaced."""
     for id in started:
-        while client.get(f"/v1/executions/{newest(client, id)}")["status"] not in ENDED:
+        while not ended(client, id):
             if time.monotonic() > end:
                 print("giving up: the time is over")
                 return

@@ -9,6 +9,7 @@ from workflow.report import whole_log
 from engine.cases import Case
 from engine.replay import BEGINS, FAMILY
 
+ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "limit_exceeded")
 COLUMNS = ("workflow", "executions", "right", "runs", "events", "activities", "timers", "signals", "children")
 
 
@@ -42,6 +43,12 @@ def chain(client: Client, id: str) -> list[str]:
 def newest(client: Client, id: str) -> str:
     """The run that a workflow is at."""
     return chain(client, id)[-1]
+
+
+def ended(client: Client, id: str) -> bool:
+    """Whether a workflow has ended in the last of its runs, which was still the last when it was seen to have ended."""
+    run = newest(client, id)
+    return client.get(f"/v1/executions/{run}")["status"] in ENDED and newest(client, id) == run
 
 
 def runs(client: Client, id: str) -> list[str]:

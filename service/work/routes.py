@@ -219,7 +219,7 @@ async def queues(call: Call) -> Page:
         names = await tx.all("queue_names", tenant_id=tenant)
         return len(names), await tx.one("count_leased_and_dead", tenant_id=tenant, most=COUNTED_MAX + 1)
 
-    names, both = await call.services.backend.read(walked, tenants=call.who.reach)
+    names, both = await call.scan(walked)
     most = min(COUNTED_MAX, COUNTED_OF_A_PAGE // max(1, min(names, call.query["limit"])))
     over = [name for name, count in zip(("leased", "dead"), both or (0, 0), strict=True) if count > COUNTED_MAX]
     return await listed(

@@ -22,23 +22,17 @@ from engine.cases import Case
 from engine.flows import FLOWS
 from engine.hands import ACTIVITIES
 from engine.mortal import Life, Mortal
-from engine.report import newest, told
+from engine.report import ended, told
 from engine.worker import Worker
 from workflow.client import Client
 
 LEASE_MS, AT_ONCE, QUEUES, PATIENCE = 1_000, 8, 60, 60.0
-ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out")
 _, URL, TOKEN, WIDTH, KILLS = sys.argv
 
 
 def plain() -> Client:
     """A client that lives."""
     return Client(URL, TOKEN)
-
-
-def ended(client: Client, id: str) -> bool:
-    """Whether a workflow has ended, in the last of its runs."""
-    return client.get(f"/v1/executions/{newest(client, id)}")["status"] in ENDED
 
 
 def live(id: str, life: Life) -> None:

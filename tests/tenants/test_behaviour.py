@@ -203,10 +203,13 @@ ADDING: dict[str, tuple[str, str, Any]] = {
 
 
 async def add(api: Api, name: str, n: int = 0) -> httpx.Response:
-    """Add one of what a limit counts."""
+    """Add one of what a limit counts; a token again as long as too many of them wait to be made."""
     method, path, body = ADDING[name]
     named = {key: value.format(n=n) if isinstance(value, str) else value for key, value in body.items()}
-    return await api.http.request(method, path.format(n=n), json=named)
+    while True:
+        answer = await api.http.request(method, path.format(n=n), json=named)
+        if answer.status_code != 503 or answer.json()["code"] != "auth/busy":
+            return answer
 
 
 async def have(api: Api, name: str) -> int:
