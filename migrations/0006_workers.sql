@@ -68,4 +68,3 @@ CREATE TABLE tally_changes (
 
 CREATE INDEX executions_of_namespace ON executions (tenant_id, namespace, status, id) WHERE namespace <> 'main';
 CREATE INDEX schedules_of_namespace ON schedules (tenant_id, namespace, id);
-CREATE INDEX work_of_worker ON work_items (tenant_id, worker_id, queue, requires, id) WHERE status = 'leased';

@@ -97,7 +97,7 @@ SELECT c.requires, count(*)
 SELECT c.queue, c.requires, count(*)
   FROM (SELECT w.queue, w.requires
           FROM work_items w
-         WHERE w.tenant_id = :tenant_id AND w.worker_id > '' AND w.status = 'leased'
+         WHERE w.tenant_id = :tenant_id AND w.expires_at > 0 AND w.status = 'leased'
          LIMIT :most) AS c
  GROUP BY c.queue, c.requires
  ORDER BY c.queue, c.requires;

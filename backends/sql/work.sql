@@ -317,7 +317,7 @@ SELECT n.queue,
          LIMIT :limit) AS n
   LEFT JOIN (SELECT c.queue, count(*) AS held
                FROM (SELECT w.queue FROM work_items w
-                      WHERE w.tenant_id = :tenant_id AND w.worker_id > '' AND w.status = 'leased' LIMIT :most_held) AS c
+                      WHERE w.tenant_id = :tenant_id AND w.expires_at > 0 AND w.status = 'leased' LIMIT :most_held) AS c
               GROUP BY c.queue) AS l ON l.queue = n.queue
   LEFT JOIN (SELECT c.queue, count(*) AS buried
                FROM (SELECT w.queue FROM work_items w
@@ -329,7 +329,7 @@ SELECT n.queue,
 -- How much of a tenant's is leased, and how much is dead, counted up to a bound.
 SELECT (SELECT count(*)
           FROM (SELECT 1 FROM work_items w
-                 WHERE w.tenant_id = :tenant_id AND w.worker_id > '' AND w.status = 'leased' LIMIT :most) AS held),
+                 WHERE w.tenant_id = :tenant_id AND w.expires_at > 0 AND w.status = 'leased' LIMIT :most) AS held),
        (SELECT count(*)
           FROM (SELECT 1 FROM work_items w
                  WHERE w.tenant_id = :tenant_id AND w.settled_at > 0 AND w.status = 'dead' LIMIT :most) AS buried);

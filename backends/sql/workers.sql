@@ -97,19 +97,19 @@ SELECT k.id, k.namespace, k.identity, k.queues, k.types, k.activities, k.capacit
  WHERE k.tenant_id = :tenant_id AND k.id = :id;
 
 -- name: leases_of_worker
--- What a worker holds, by its queues.
+-- What a worker holds, what runs out first before the rest: a walk of the tenant's leases, in the index alone.
 SELECT w.id, w.execution_id, w.queue, w.drives, w.attempt, w.epoch, w.expires_at
   FROM work_items w
- WHERE w.tenant_id = :tenant_id AND w.worker_id = :worker_id AND w.status = 'leased' AND {where}
- ORDER BY w.queue, w.requires, w.id
+ WHERE w.tenant_id = :tenant_id AND w.worker_id = :worker_id AND w.expires_at > 0 AND w.status = 'leased' AND {where}
+ ORDER BY w.expires_at, w.id
  LIMIT :limit;
 
 -- name: leased_queues
 -- The queues of what a worker holds, as far as it is shown.
 SELECT DISTINCT c.queue
   FROM (SELECT w.queue FROM work_items w
-         WHERE w.tenant_id = :tenant_id AND w.worker_id = :worker_id AND w.status = 'leased'
-         ORDER BY w.queue LIMIT 10000) AS c
+         WHERE w.tenant_id = :tenant_id AND w.worker_id = :worker_id AND w.expires_at > 0 AND w.status = 'leased'
+         LIMIT 10000) AS c
  ORDER BY c.queue;
 
 -- name: queues_served

@@ -68,7 +68,7 @@ CUSTOMER = has("attr").format(name="'customer'", condition="f.text_value = 'c1'"
 AMONG = {"ids": ["e1", "e2", "e3"]}
 STATS = {**A, "namespace": "main", "now": NOW, "most": 5_001}
 DELAYED = "work_delayed(tenant_id, queue)"
-LEASED = "work_of_worker(tenant_id)|work_leased_of_tenant(tenant_id)"
+LEASED = "work_leased_of_tenant(tenant_id, expires_at)"
 FEW_QUEUES = "that two queues are not all of a tenant's items is not known before"
 OF_NAMESPACE = "executions_of_namespace(tenant_id, namespace)"
 RARE = "that few executions are running is not known before"
@@ -366,7 +366,7 @@ HOT = [
         ("work_ready(tenant_id, queue)", DELAYED, LEASED, "work_dead(tenant_id)"),
         6,
     ),
-    Hot("leases_of_worker", {**A, "worker_id": "k2", "limit": 100}, ("work_of_worker(tenant_id, worker_id)",)),
+    Hot("leases_of_worker", {**A, "worker_id": "k2", "limit": 100}, (LEASED,)),
     Hot("list_workers", {**A, "after": "", "limit": 100}, ("workers_pkey(tenant_id, id)",)),
     Hot("lost_workers", {"before": NOW - 600_000, "limit": 100}, ("workers_due(expires_at)",)),
     Hot("count_open_in_namespaces", {}, (OF_NAMESPACE,), 1, (("acme", "blue"), ("globex", "blue"))),
