@@ -21,7 +21,9 @@ structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 began = time.time_ns() // 1_000_000
 clock = lambda: began + (time.time_ns() // 1_000_000 - began) * SPEED
 main.running = functools.partial(main.running, clock=clock)
-main.run(msgspec.json.decode(sys.argv[1], type=Settings), lambda services, port: print(port, flush=True))
+settings = msgspec.json.decode(sys.argv[1], type=Settings)
+settings = msgspec.structs.replace(settings, sweep_lease_ms=settings.sweep_lease_ms * SPEED)
+main.run(settings, lambda services, port: print(port, flush=True))
 """
 
 
