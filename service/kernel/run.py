@@ -29,7 +29,8 @@ from service.kernel.working_set import Schema, WorkingSet
 log = structlog.get_logger()
 ROUNDS = 1_000
 CONFLICTS = 5
-SHARE = 8
+SHARE, COMPANY = 8, 16
+"""A tenant in company fills at most an eighth of a batch; it is in company until sixteen batches were of it alone."""
 Outcome = Any
 """A reply, or the `StateError` that refused."""
 
@@ -49,7 +50,7 @@ class Kernel:
         self.backend, self.schema, self.rules = backend, schema, rules
         self._batch_max, self._waiting_max = batch_max, waiting_max
         self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
-        self._count = 0
+        self._count = self._company = 0
         self._lanes = backend.lanes
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -101,14 +102,15 @@ class Kernel:
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Outcome]]]:
         """Up to `batch_max` requests, one from each waiting tenant in turn, so that a flood of one cannot fill it.
 
-        Where others are in it too, a tenant has at most an eighth: who asks for little does not wait for a batch that a
-        flood has made long. The system's own act for every tenant: when they are first in line they go, and by
-        themselves.
+        Where others ask too, or did a few batches ago, a tenant has at most an eighth: who asks for little does not
+        wait for a batch that a flood has made long. The system's own act for every tenant: when they are first in line they
+        go, and by themselves.
         """
         batch: list[tuple[Request, asyncio.Future[Outcome]]] = []
         first, system = next(iter(self._waiting)), self._waiting.pop(SYSTEM, None)
         line = {SYSTEM: system} if system is not None and first == SYSTEM else self._waiting
-        most = self._batch_max if len(line) == 1 else max(1, self._batch_max // SHARE)
+        self._company = COMPANY if len(line) > 1 else max(0, self._company - 1)
+        most = max(1, self._batch_max // SHARE) if self._company else self._batch_max
         taken: Counter[str] = Counter()
         served: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
         while line and len(batch) < self._batch_max:
