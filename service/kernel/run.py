@@ -103,8 +103,8 @@ class Kernel:
         """Up to `batch_max` requests, one from each waiting tenant in turn, so that a flood of one cannot fill it.
 
         Where others ask too, or did a few batches ago, a tenant has at most an eighth: who asks for little does not
-        wait for a batch that a flood has made long. The system's own act for every tenant: when they are first in line they
-        go, and by themselves.
+        wait for a batch that a flood has made long. The system's own act for every tenant: when they are first in line
+        they go, and by themselves.
         """
         batch: list[tuple[Request, asyncio.Future[Outcome]]] = []
         first, system = next(iter(self._waiting)), self._waiting.pop(SYSTEM, None)
