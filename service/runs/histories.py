@@ -7,12 +7,11 @@ It is read after the claim, and for all the claims of a turn of the loop togethe
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from backends.protocol import Row, StateBackend, Tx
 from service.history.model import ShownEvent, show_event
-from service.http.endpoint import Services
-from service.tokens.together import Together
+from service.kernel.together import Together
 
 HISTORY_MAX = 10_000
 LANES, AT_ONCE = 4, 256
@@ -46,7 +45,7 @@ class History(NamedTuple):
     events: Sequence[ShownEvent]
 
 
-async def histories(services: Services, asked: Sequence[Asked]) -> list[History]:
+async def histories(services: Any, asked: Sequence[Asked]) -> list[History]:
     """What one answer may hold of the runs that are asked for, in their order."""
     together: Together[Sequence[Asked], list[History]] | None = services.extra.get(NAME)
     if together is None:

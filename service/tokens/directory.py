@@ -33,10 +33,10 @@ from service.kernel.principal import SYSTEM, Principal, Standing, internal
 from service.kernel.rate import Limiter
 from service.kernel.run import Kernel, refuse_if_out
 from service.kernel.standing import NOBODY, kept_at, standings_of
+from service.kernel.together import Together
 from service.tokens.model import DAY_MS, NoteSupport, Token, UpgradeVerifier, UseToken
 from service.tokens.secret import Presented, parse
 from service.tokens.sources import Sources
-from service.tokens.together import Together
 from service.tokens.uses import Uses
 from service.tokens.verify import Verifier, needs_rehash
 
@@ -47,6 +47,7 @@ ENDS_MAX, ENDS_MS = 10_000, 60_000
 STANDING_LANES = 1_000
 FLOOD_REST_S = 0.025
 """How long the look-ups of sources that flood wait for each other, so that a read serves many."""
+BUSY = "auth/busy", "Too many tokens wait to be looked up; try again."
 SUPPORT_MAX, SUPPORT_MS = 10_000, 60_000
 REASON_MAX = 512
 EXPIRES = b"holdfast-token-expires"
@@ -83,9 +84,9 @@ class Directory:
         self._limits: dict[str, tuple[Rate | None, int]] = {}
         self._warning_ms = warning_days * DAY_MS
         self._ends: dict[str, tuple[int | None, int]] = {}
-        self._standings = Together(self._read_standings, lanes=STANDING_LANES)
-        self._rows = Together(self._read_rows, lanes=1)
-        self._rows_of_floods = Together(self._read_rows, lanes=1, rest=partial(asyncio.sleep, FLOOD_REST_S))
+        self._standings = Together(self._read_standings, lanes=STANDING_LANES, busy=BUSY)
+        self._rows = Together(self._read_rows, lanes=1, busy=BUSY)
+        self._rows_of_floods = Together(self._read_rows, lanes=1, rest=partial(asyncio.sleep, FLOOD_REST_S), busy=BUSY)
         self._upgrading: set[str] = set()
         self._told: dict[tuple[str | None, str, str | None], tuple[int, asyncio.Future[Any]]] = {}
 

@@ -4,11 +4,11 @@ import pytest
 
 from service.errors import StateError
 from service.kernel.principal import Principal, Standing
+from service.kernel.together import Together
 from service.tokens import directory, sources, uses
 from service.tokens.directory import Directory, Proven
 from service.tokens.matches import Matches
 from service.tokens.sources import Sources
-from service.tokens.together import Together
 from service.tokens.uses import Uses
 from tests.conftest import Api
 
@@ -68,4 +68,4 @@ async def test_questions_that_wait_are_bounded() -> None:
     found: Together[int, int] = Together(None, lanes=0, waiting=0)  # type: ignore[arg-type]  # nobody reads
     with pytest.raises(StateError) as refused:
         await found.ask(1)
-    assert (refused.value.code, refused.value.facts["retry_after"]) == ("auth/busy", 1)
+    assert (refused.value.code, refused.value.facts["retry_after"]) == ("server/busy", 1)

@@ -40,8 +40,6 @@ EXCEPTIONS = {
     ("service.executions.prepare", "service.http.endpoint"): "it reads what an endpoint is sent",
     ("service.work.waiting", "service.http.endpoint"): "it waits for whoever calls, over HTTP",
     ("service.runs.commands", "service.http.endpoint"): "it reads what an endpoint is sent",
-    ("service.runs.histories", "service.http.endpoint"): "its questions of all callers are kept with the services",
-    ("service.runs.histories", "service.tokens.together"): "questions that are asked in one turn travel together",
     ("service.runs.commands", "service.capabilities"): "the commands of every capability, each known to its own only",
     ("service.history.rules", "service.history.fold"): "the fold is as pure as a rule, and has a file of its own",
     ("service.chains.rules", "service.history.fold"): "the fold is as pure as a rule: the state of a reset run",

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.errors import StateError
-from service.tokens.together import Together
+from service.kernel.together import Together
 
 
 class Store:
@@ -124,6 +124,6 @@ async def test_a_line_that_is_full_says_busy() -> None:
     await turns()
     with pytest.raises(StateError) as refused:
         await together.ask(3)
-    assert (refused.value.code, refused.value.facts) == ("auth/busy", {"retry_after": 1})
+    assert (refused.value.code, refused.value.facts) == ("server/busy", {"retry_after": 1})
     store.gate.set()
     assert await asyncio.gather(*tasks) == [0, -1, -2]

@@ -8,6 +8,7 @@ from service.errors import StateError
 
 Asked = TypeVar("Asked")
 Found = TypeVar("Found")
+BUSY = "server/busy", "Too many requests wait for a read; try again in a second."
 
 
 async def a_turn() -> None:
@@ -19,8 +20,8 @@ class Together(Generic[Asked, Found]):
     """`await ask(one)` answers for one; `read` answers for many, in their order.
 
     A question is never answered by a read that began before it was asked. At most `lanes` reads run at a time, of at
-    most `batch` questions each; beyond `waiting` questions the answer is 503 `auth/busy`. Before each read it waits for
-    `rest`: one turn of the loop, or longer, so that more questions share it.
+    most `batch` questions each; beyond `waiting` questions the answer is 503, with the code and the words of `busy`.
+    Before each read it waits for `rest`: one turn of the loop, or longer, so that more questions share it.
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class Together(Generic[Asked, Found]):
         batch: int = 1_000,
         waiting: int = 10_000,
         rest: Callable[[], Awaitable[None]] = a_turn,
+        busy: tuple[str, str] = BUSY,
     ) -> None:
-        self._read, self._rest = read, rest
+        self._read, self._rest, self._busy = read, rest, busy
         self._lanes, self._batch, self._waiting = lanes, batch, waiting
         self._asked: list[tuple[Asked, asyncio.Future[Found]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -40,7 +42,7 @@ class Together(Generic[Asked, Found]):
     async def ask(self, one: Asked) -> Found:
         """The answer to one question; raises what the store raises."""
         if len(self._asked) >= self._waiting:
-            raise StateError("auth/busy", "Too many tokens wait to be looked up; try again.", retry_after=1)
+            raise StateError(*self._busy, retry_after=1)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Found] = loop.create_future()
         self._asked.append((one, future))
