@@ -8,7 +8,6 @@ python examples/run_engine.py --die-at 60                         each worker is
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 import uuid
@@ -17,7 +16,7 @@ from engine import cases
 from engine.crew import Crew
 from engine.report import Told, ended, table, told
 from workflow.client import Client
-from workflow.server import Access, access
+from workflow.server import Access, access, parsed
 
 
 def main() -> int:
@@ -40,14 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=100, metavar="N", help="how many activities fan out")
     parser.add_argument("--workers", type=int, default=2, metavar="N")
     parser.add_argument("--die-at", type=int, default=0, metavar="N", help="kill each worker at its N-th step")
-    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="give up after so long")
-    parser.add_argument("--url", default=os.environ.get("HOLDFAST_URL"), help="a running server")
-    parser.add_argument("--token", default=os.environ.get("HOLDFAST_TOKEN"), help="an owner's token of a tenant")
-    parser.add_argument("--database-url", help="where the example's own server keeps its state")
-    options = parser.parse_args()
-    if options.url and not options.token:
-        parser.error("--url needs --token (or HOLDFAST_TOKEN)")
-    return options
+    return parsed(parser)
 
 
 def run(client: Client, found: Access, options: argparse.Namespace) -> list[Told]:

@@ -9,7 +9,6 @@ python examples/run_workflow.py --ir some.json --executions 500     another work
 import argparse
 import contextlib
 import json
-import os
 import sys
 import time
 import uuid
@@ -20,7 +19,7 @@ from workflow.client import Client
 from workflow.crew import Crew
 from workflow.graph import Graph
 from workflow.report import Report, report
-from workflow.server import access
+from workflow.server import access, parsed
 
 ORDER = Path(__file__).parent / "workflow" / "order.json"
 
@@ -42,14 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--executions", type=int, default=100, metavar="N")
     parser.add_argument("--workers", type=int, default=4, metavar="N")
     parser.add_argument("--lease-ms", type=int, default=2_000, metavar="MS")
-    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="give up after so long")
-    parser.add_argument("--url", default=os.environ.get("HOLDFAST_URL"), help="a running server")
-    parser.add_argument("--token", default=os.environ.get("HOLDFAST_TOKEN"), help="an owner's token of a tenant")
-    parser.add_argument("--database-url", help="where the example's own server keeps its state")
-    options = parser.parse_args()
-    if options.url and not options.token:
-        parser.error("--url needs --token (or HOLDFAST_TOKEN)")
-    return options
+    return parsed(parser)
 
 
 def run(client: Client, ir: dict[str, Any], options: argparse.Namespace) -> Report:

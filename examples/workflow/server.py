@@ -24,6 +24,18 @@ class Access(NamedTuple):
     token: str
 
 
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What was asked for: an example's own options, and those that every example has."""
+    parser.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="give up after so long")
+    parser.add_argument("--url", default=os.environ.get("HOLDFAST_URL"), help="a running server")
+    parser.add_argument("--token", default=os.environ.get("HOLDFAST_TOKEN"), help="an owner's token of a tenant")
+    parser.add_argument("--database-url", help="where the example's own server keeps its state")
+    options = parser.parse_args()
+    if options.url and not options.token:
+        parser.error("--url needs --token (or HOLDFAST_TOKEN)")
+    return options
+
+
 @contextlib.contextmanager
 def access(options: argparse.Namespace) -> Iterator[Access]:
     """The server that was named by `--url`, or one of our own."""
