@@ -60,7 +60,6 @@ def child(raw: str) -> None:
     """Serve with the settings in `raw` (JSON) and say on standard output where, once requests are accepted."""
     from service import capabilities, main
     from service.http.app import build
-    from service.logging import set_up
     from service.settings import Settings
     from service.tokens.bootstrap import bootstrap
 
@@ -75,9 +74,8 @@ def child(raw: str) -> None:
         endpoints = capabilities.endpoints()
         return build(services, [*endpoints, floor_endpoint(endpoints)])
 
-    set_up("warning", "text")
     main.application = application
-    main.run(msgspec.json.decode(raw, type=Settings), ready)
+    main.run(msgspec.structs.replace(msgspec.json.decode(raw, type=Settings), log_level="warning"), ready)
 
 
 @contextlib.contextmanager

@@ -303,7 +303,7 @@ def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
 
 def at_most(item: WorkItem, lease_ms: int) -> int:
     """How long a lease is: as asked for, but of a workflow task no longer than its run lets it be held."""
-    if item.drives != "decision" or item.node_id is None:
+    if item.drives != "decision" or item.node_id is None or not item.node_id.startswith(LEASE_AT_MOST):
         return lease_ms
     return min(lease_ms, int(item.node_id.removeprefix(LEASE_AT_MOST)))
 

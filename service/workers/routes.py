@@ -52,7 +52,7 @@ async def get(call: Call) -> ShownWorker:
         limit = LEASES_SHOWN + 1
         return row, await tx.all("leases_of_worker", where=where, tenant_id=tenant, worker_id=id, limit=limit), tx.now
 
-    row, leases, now = await call.services.backend.read(read, tenants=call.who.reach)
+    row, leases, now = await call.scan(read)
     if row is None or not any(call.who.may_use(queue) for queue in queues_of(row)):
         raise not_found("worker", id)
     held = [HeldLease(*lease) for lease in leases[:LEASES_SHOWN]]

@@ -12,7 +12,7 @@ from service.work.model import REDRIVE_JOB
 from tests.conftest import Api, Service
 
 PATHS = ("/v1/executions?filter=attr.a = 'b'", "/v1/work-items?filter=queue = 'q'", "/v1/dead-letters", "/v1/queues",
-         "/v1/events?kinds=a")  # fmt: skip
+         "/v1/events?kinds=a", "/v1/workers/w", "/v1/namespaces/main/stats")  # fmt: skip
 TABLES = "executions, work_items, queues, shelves, events"
 
 
@@ -50,6 +50,7 @@ async def every_step(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_list_that_takes_too_long_is_cut_off(api: Api, path: str, every_step: None) -> None:
     await api.start(attributes={"a": "b"}, start={"queue": "q"})
+    await api.ok("PUT", "/v1/workers/w", json={"queues": ["q"]})
     before = await api.ok("GET", path)
     async with slow(api.service):
         problem = await api.refused("GET", path, "request/too-slow")
