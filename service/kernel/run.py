@@ -29,8 +29,9 @@ from service.kernel.working_set import Schema, WorkingSet
 log = structlog.get_logger()
 ROUNDS = 1_000
 CONFLICTS = 5
-SHARE, COMPANY = 8, 16
-"""A tenant in company fills at most an eighth of a batch; it is in company until sixteen batches were of it alone."""
+SHARE, FEW, COMPANY = 8, 4, 16
+"""A tenant in company fills at most an eighth of a batch and takes no more of it than the next busiest, but four in any
+case; it is in company until sixteen batches were of it alone."""
 Outcome = Any
 """A reply, or the `StateError` that refused."""
 
@@ -102,9 +103,9 @@ class Kernel:
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Outcome]]]:
         """Up to `batch_max` requests, one from each waiting tenant in turn, so that a flood of one cannot fill it.
 
-        Where others ask too, or did a few batches ago, a tenant has at most an eighth: who asks for little does not
-        wait for a batch that a flood has made long. The system's own act for every tenant: when they are first in line
-        they go, and by themselves.
+        Where others ask too, or did a few batches ago, the busiest has little more than they: who asks for little does
+        not wait for a batch that a flood has made long. The system's own act for every tenant: when they are first in
+        line they go, and by themselves.
         """
         batch: list[tuple[Request, asyncio.Future[Outcome]]] = []
         first, system = next(iter(self._waiting)), self._waiting.pop(SYSTEM, None)
@@ -116,13 +117,15 @@ class Kernel:
         while line and len(batch) < self._batch_max:
             tenant = next(iter(line))
             queue = line.pop(tenant)
-            share = 1 if line else min(self._batch_max - len(batch), most - taken[tenant])
+            if not line and self._company:
+                most = min(most, max(FEW, *(taken[other] for other in taken if other != tenant), 0))
+            share = 1 if line else max(0, min(self._batch_max - len(batch), most - taken[tenant]))
             taken[tenant] += share
             while queue and share:
                 batch.append(queue.popleft())
                 share -= 1
             if queue:  # to the back of the line, of this batch or the next
-                (line if taken[tenant] < most else served)[tenant] = queue
+                (line if line and taken[tenant] < most else served)[tenant] = queue
         line |= served
         if line is not self._waiting:
             self._waiting |= line
