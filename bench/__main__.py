@@ -65,7 +65,7 @@ def main() -> int:
     chosen = options()
     client = chosen.client if chosen.client != "auto" else ("wrk" if wrk.there() else "python")
     plan = Plan(chosen.seconds, chosen.passes, chosen.connections, client)
-    found = Report(machine.description(), plan, {}, at=report.now())
+    found = Report(machine.description(), plan, {}, at=report.now(), full=chosen.full)
     for name in ("sqlite", "postgres") if chosen.engine == "both" else (chosen.engine,):
         with opened(name) as engine:
             found.engines[name] = engine.version

@@ -53,6 +53,7 @@ class Report(msgspec.Struct):
     own: dict[str, list[Any]] = {}
     failures: list[str] = []
     at: str = ""
+    full: bool = False
 
     @property
     def errors(self) -> int:
@@ -136,8 +137,8 @@ def heading(report: Report) -> str:
 
 
 def write(report: Report) -> None:
-    """Put the tables into the README, in place of those before."""
-    place("figures", "\n".join([heading(report), *(markdown(one) for one in tables(report))]))
+    """Put the tables into the README, in place of those before; those of full sizes have a place of their own."""
+    place("full" if report.full else "figures", "\n".join([heading(report), *(markdown(one) for one in tables(report))]))
 
 
 def place(name: str, body: str) -> None:
