@@ -157,11 +157,11 @@ def is_file(url: str) -> bool:
     return Path(url.removeprefix("sqlite:///")).exists()
 
 
-async def test_a_store_that_was_never_migrated_fails(fresh_url: str, engine: str) -> None:
-    findings = await examined(settings_for(fresh_url))
+async def test_a_store_that_was_never_migrated_fails(empty_url: str, engine: str) -> None:
+    findings = await examined(settings_for(empty_url))
     [(what, said)] = failed(findings)
     assert (what, "holdfast" in said) == ({"sqlite": "store", "postgres": "schema"}[engine], True)
-    assert not is_file(fresh_url), "to look for a file does not make one"
+    assert not is_file(empty_url), "to look for a file does not make one"
 
 
 async def test_a_file_that_a_server_holds_is_said_to_be(fresh_url: str, engine: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from backends import connect
 from backends.protocol import StateBackend
 from backends.statements import Statement, load
-from tests.conftest import new_database
+from tests.conftest import new_store
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ async def store(
     if engine == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('store') / 'holdfast.db'}"
     else:
-        url = await new_database(request.getfixturevalue("postgres_server"))
+        url = await new_store(request.getfixturevalue("postgres_server"))
     backend = await connect(url, connections=6)
     await backend.migrate()
     yield backend

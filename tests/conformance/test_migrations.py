@@ -14,9 +14,9 @@ from tests.conftest import new_database
 
 
 @pytest.fixture
-async def fresh(fresh_url: str) -> AsyncIterator[StateBackend]:
+async def fresh(empty_url: str) -> AsyncIterator[StateBackend]:
     """An empty store."""
-    backend = await connect(fresh_url, connections=4, roles=None)  # whose statements may forge the ledger
+    backend = await connect(empty_url, connections=4, roles=None)  # whose statements may forge the ledger
     yield backend
     await backend.close()
 

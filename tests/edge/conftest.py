@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import new_database
+from tests.conftest import new_store
 from tests.races.server import Server, http, new_tenant, prepared, serving_process
 
 PATIENCE = 60.0
@@ -128,6 +128,6 @@ async def edge(
     folder = tmp_path_factory.mktemp(f"edge-{engine}")
     url = f"sqlite:///{folder / 'holdfast.db'}"
     if engine == "postgres":
-        url = await new_database(request.getfixturevalue("postgres_server"))
+        url = await new_store(request.getfixturevalue("postgres_server"))
     async with edge_over(url, folder, head_seconds_max=2, body_seconds_max=2, idle_seconds_max=4) as found:
         yield found

@@ -106,6 +106,7 @@ class World:
         self.ids = {"executions": "run", "work-items": "held", "dead-letters": "dead", "tenants": api.tenant}
         self.ids |= {"schedules": "nightly", "namespaces": "side", "workers": "w1"}
         self.made: list[str] = []
+        self.last: list[Any] | None = None
         self.ids |= {"definitions": "wf", "queues": "q", "jobs": "none", "problems": "not-found", "pages": "none"}
 
     async def furnish(self) -> "World":
@@ -156,12 +157,17 @@ class World:
         """Everything that the tenant and the administrator can see of it."""
         paths = [*(f"/v1/{name}?limit=1000" for name in PICTURED), "/v1/executions/run"]
         seen = [await self.seen(path, self.owner) for path in (*paths, f"/v1/tenants/{self.api.tenant}")]
-        tenants = await self.seen("/v1/tenants?limit=1000", self.admin)
-        seen.append([one["id"] for one in tenants["items"]])
-        return [
-            {key: value for key, value in one.items() if key != "next_cursor"} if isinstance(one, dict) else one
-            for one in seen
-        ]
+        self.last = [{key: value for key, value in one.items() if key != "next_cursor"} for one in seen]
+        return [*self.last, await self.tenants()]
+
+    async def known(self) -> list[Any]:
+        """The picture as it was when somebody last looked: for a tenant that no test may change. So what changes it
+        between two looks is found as well."""
+        return await self.picture() if self.last is None else [*self.last, await self.tenants()]
+
+    async def tenants(self) -> list[str]:
+        """The ids of all tenants; of those that other tests make there are more each time."""
+        return [one["id"] for one in (await self.seen("/v1/tenants?limit=1000", self.admin))["items"]]
 
     async def seen(self, path: str, token: str) -> Any:
         """What a path answers, which must be there."""

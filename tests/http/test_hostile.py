@@ -88,7 +88,7 @@ async def send(raw: Any, world: Any, operation: str, body: Any = None, query: st
 
 @pytest.mark.parametrize("operation", WITH_BODY)
 async def test_what_is_not_json_that_can_be_kept_is_refused(operation: str, raw: Any, world: Any) -> None:
-    before = await world.picture()
+    before = await world.known()
     for name, body in UNFIT.items():
         reply = await send(raw, world, operation, body)
         assert reply.refused("request/json").status == 400, name
@@ -102,7 +102,7 @@ async def test_what_is_not_json_that_can_be_kept_is_refused(operation: str, raw:
 
 @pytest.mark.parametrize("operation", STRUCTS)
 async def test_a_document_of_another_shape_is_refused(operation: str, raw: Any, world: Any) -> None:
-    before = await world.picture()
+    before = await world.known()
     for body in (
         b"[]",
         b"[{}]",
@@ -122,7 +122,7 @@ async def test_a_document_of_another_shape_is_refused(operation: str, raw: Any, 
 
 @pytest.mark.parametrize("operation", BATCHES)
 async def test_a_batch_is_an_array_of_one_to_a_thousand(operation: str, raw: Any, world: Any) -> None:
-    before = await world.picture()
+    before = await world.known()
     for body in (
         b"{}",
         b"null",
@@ -140,7 +140,7 @@ async def test_a_batch_is_an_array_of_one_to_a_thousand(operation: str, raw: Any
 
 @pytest.mark.parametrize("operation", WITH_BODY)
 async def test_a_body_must_say_that_it_is_json_and_be_sent_plain(operation: str, raw: Any, world: Any) -> None:
-    before = await world.picture()
+    before = await world.known()
     for said in NOT_JSON:
         reply = await send(raw, world, operation, b"{}", headers=[(b"content-type", said)])
         assert reply.refused("request/media-type").status == 415, said
@@ -153,7 +153,7 @@ async def test_a_body_must_say_that_it_is_json_and_be_sent_plain(operation: str,
 
 @pytest.mark.parametrize("operation", WITH_BODY)
 async def test_a_body_that_is_too_large_is_refused_however_it_comes(operation: str, raw: Any, world: Any) -> None:
-    before, chunk = await world.picture(), b'"' + b"x" * 65_534 + b'"'
+    before, chunk = await world.known(), b'"' + b"x" * 65_534 + b'"'
     chunked = [(b"transfer-encoding", b"chunked")]
     replies = [
         await send(raw, world, operation, b" " * 10 * MIB),
@@ -170,7 +170,7 @@ async def test_a_body_that_is_too_large_is_refused_however_it_comes(operation: s
 
 @pytest.mark.parametrize("operation", WITH_BODY)
 async def test_a_content_length_that_is_not_true_is_refused(operation: str, raw: Any, world: Any) -> None:
-    before = await world.picture()
+    before = await world.known()
     for said in (
         b"",
         b"abc",
@@ -220,7 +220,7 @@ MADE_BY_NAME = {"storeDefinition", "pauseQueue", "resumeQueue"}
 
 @pytest.mark.parametrize("operation", WITH_PATH)
 async def test_a_path_that_names_nothing_is_refused(operation: str, raw: Any, world: Any) -> None:
-    endpoint, before = OPERATIONS[operation], await world.picture()
+    endpoint, before = OPERATIONS[operation], await world.known()
     body = {"storeDefinition": b"{}"}.get(operation)
     for part in PARTS:
         if operation in MADE_BY_NAME and part == "null":
@@ -237,7 +237,7 @@ async def test_a_path_that_names_nothing_is_refused(operation: str, raw: Any, wo
 
 
 async def test_a_version_or_sequence_that_cannot_be_is_refused(raw: Any, world: Any) -> None:
-    before = await world.picture()
+    before = await world.known()
     for said in (
         "%00",
         "%ff",
@@ -295,7 +295,7 @@ async def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(operati
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_a_query_that_is_not_declared_is_refused(operation: str, raw: Any, world: Any) -> None:
-    before = await world.picture()
+    before = await world.known()
     for query in (
         "?no_such=1",
         "?LIMIT=1",
@@ -373,7 +373,7 @@ FILTERS = (
     "operation", [name for name, one in OPERATIONS.items() if any(query.name == "filter" for query in one.query)]
 )
 async def test_a_filter_that_cannot_be_used_is_refused(operation: str, raw: Any, world: Any) -> None:
-    before = await world.picture()
+    before = await world.known()
     for text in FILTERS:
         reply = await send(raw, world, operation, query=f"?filter={quote(text)}")
         assert reply.refused("request/filter").status == 400, text
@@ -429,7 +429,7 @@ async def test_a_cursor_serves_its_own_list_and_filter_only(raw: Any, own_world:
 
 @pytest.mark.parametrize("operation", PRIVATE)
 async def test_two_authorizations_are_none(operation: str, raw: Any, world: Any) -> None:
-    endpoint, before = OPERATIONS[operation], await world.picture()
+    endpoint, before = OPERATIONS[operation], await world.known()
     header = (b"authorization", b"Bearer " + world.token(endpoint).encode())
     for other in (header, (b"authorization", b"Bearer x"), (b"authorization", b"")):
         for pair in ([header, other], [other, header]):
@@ -449,7 +449,7 @@ async def test_headers_of_any_size_are_refused_not_kept(raw: Any, world: Any) ->
 
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if OPERATIONS[name].method == "POST"])
 async def test_an_idempotency_key_that_is_none_is_refused(operation: str, raw: Any, world: Any) -> None:
-    before = await world.picture()
+    before = await world.known()
     for key in (b"", b"x" * 256, b"x" * 20_000, "é".encode(), b"\xff", b"\x01", b"a\tb", b"\x7f", b"a\x00b"):
         reply = await send(raw, world, operation, b"{}", headers=[(b"idempotency-key", key)])
         assert reply.refused("request/malformed").status == 400, key
@@ -459,7 +459,7 @@ async def test_an_idempotency_key_that_is_none_is_refused(operation: str, raw: A
 
 
 async def test_a_version_to_match_is_a_number(raw: Any, world: Any) -> None:
-    path, before = f"/v1/tenants/{world.api.tenant}", await world.picture()
+    path, before = f"/v1/tenants/{world.api.tenant}", await world.known()
     for said in (
         b"",
         b"x",

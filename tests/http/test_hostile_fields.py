@@ -136,13 +136,13 @@ ANSWERS: dict[tuple[str, str], tuple[int, str | None]] = {}
 
 
 @pytest.mark.parametrize("operation", STRUCTS)
-async def test_a_field_that_is_given_what_it_does_not_take_is_refused(operation: str, raw: Any, own_world: Any) -> None:
-    endpoint, before = OPERATIONS[operation], await own_world.picture()
+async def test_a_field_that_is_given_what_it_does_not_take_is_refused(operation: str, raw: Any, world: Any) -> None:
+    endpoint, before = OPERATIONS[operation], await world.known()
     for where, body in all_bodies(operation):
         if not taken(operation, body):
-            reply = await raw(endpoint.method, own_world.path(endpoint), own_world.token(endpoint), body)
+            reply = await raw(endpoint.method, world.path(endpoint), world.token(endpoint), body)
             assert reply.refused("request/invalid", "request/json").status in (400, 422), where
-    assert await own_world.picture() == before
+    assert await world.picture() == before
 
 
 @pytest.mark.parametrize("operation", STRUCTS)

@@ -9,13 +9,13 @@ import pytest
 from backends.errors import Unavailable
 from service.kernel.lease import LEASE_MS, Lease, read
 from service.kernel.sweeps import Sweep, Sweeper
-from tests.conftest import Service, new_database, serving
+from tests.conftest import Service, new_store, serving
 
 
 @pytest.fixture
 async def shared(postgres_server: str) -> AsyncIterator[Service]:
     """A service on a Postgres of its own, where several processes may want to sweep."""
-    async with serving(await new_database(postgres_server)) as service:
+    async with serving(await new_store(postgres_server)) as service:
         yield service
 
 

@@ -14,7 +14,7 @@ from service.portability.model import IMPORT_MS
 from service.tenants import sweeps
 from service.tokens.secret import PATTERN
 from tests.audit.steps import lines_of, verdict
-from tests.conftest import ENGINES, Api, Service, new_database, serving
+from tests.conftest import ENGINES, Api, Service, new_store, serving
 from tests.portability.steps import (
     TOLD,
     File,
@@ -32,7 +32,7 @@ from tests.tenants.test_behaviour import code, erased, rows_of
 @pytest.fixture(params=ENGINES)
 async def other_store(request: pytest.FixtureRequest, tmp_path: Path, postgres_server: str) -> AsyncIterator[Service]:
     """A store of its own, of either engine: where tenants arrive."""
-    url = f"sqlite:///{tmp_path / 'other.db'}" if request.param == "sqlite" else await new_database(postgres_server)
+    url = f"sqlite:///{tmp_path / 'other.db'}" if request.param == "sqlite" else await new_store(postgres_server)
     async with serving(url) as service:
         yield service
 

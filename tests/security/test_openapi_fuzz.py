@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.http import contract
-from tests.conftest import new_database
+from tests.conftest import new_store
 from tests.races.server import http, new_tenant, prepared, serving_process
 
 DOCUMENT = contract.document()
@@ -61,7 +61,7 @@ async def target(
     folder = tmp_path_factory.mktemp(f"fuzz-{engine}")
     url = f"sqlite:///{folder / 'holdfast.db'}"
     if engine == "postgres":
-        url = await new_database(request.getfixturevalue("postgres_server"))
+        url = await new_store(request.getfixturevalue("postgres_server"))
     admin = await prepared(url)
     async with serving_process(url, Path(folder, "log"), sweep=True) as server:
         async with http(server.base, admin) as client:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from service.http.contract import examples
-from tests.conftest import new_database, with_database
+from tests.conftest import new_store, with_database
 from tests.races.server import http, new_tenant, prepared, serving_process
 from tests.security.test_matrix import OPERATIONS, PRIVATE, ROLES, ROW_OF, ROWS, code, path_of
 
@@ -115,7 +115,7 @@ async def doors(
     request: pytest.FixtureRequest, postgres_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Doors]:
     """Three processes, hearing of one another or not."""
-    url, folder = await new_database(postgres_server), tmp_path_factory.mktemp("doors")
+    url, folder = await new_store(postgres_server), tmp_path_factory.mktemp("doors")
     admin = await prepared(url)
     async with contextlib.AsyncExitStack() as stack:
         servers = [serving_process(url, folder / f"log{n}") for n in range(PROCESSES)]

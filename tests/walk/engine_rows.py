@@ -82,8 +82,9 @@ def _counters(engine: Engine) -> None:
         assert run["alarms"] == alarms[name], f"alarms are {alarms[name]}: {run}"
         if engine.ended(name):
             assert (run["task_id"], run["open_steps"], run["alarms"]) == (None, 0, 0), f"over, and open: {run}"
-    owners = {owner for owner, _ in engine.alarms} - set(engine.runs)
-    assert owners <= {f"schedule/{name}" for name in engine.schedules}, f"alarms of nobody: {owners}"
+    known = {*engine.runs, *(f"schedule/{name}" for name in engine.schedules)}
+    owners = {owner for owner, _ in engine.alarms} - known
+    assert not owners, f"alarms of nobody: {owners}"
 
 
 def _steps(engine: Engine) -> None:
@@ -140,12 +141,24 @@ def _chains(engine: Engine) -> None:
             assert engine.runs[run["previous_id"]]["next_id"] == name, f"its previous run knows nothing of it: {run}"
 
 
+def _follows(engine: Engine, row: Row) -> None:
+    """An occurrence has come to the last run of its chain; how that ended is how the occurrence did."""
+    last = row["execution_id"]
+    while last in engine.runs and engine.runs[last]["next_id"] is not None:
+        last = engine.runs[last]["next_id"]
+    if row["started_at"] is not None and last in engine.executions:
+        assert (row["latest_id"] or row["execution_id"]) == last, f"its chain goes on to {last}: {row}"
+        status = engine.executions[last]["status"]
+        assert row["status"] == (status if status in ENDED else "running"), f"{last} is {status}: {row}"
+
+
 def _schedules(engine: Engine) -> None:
     """A schedule with a next time has its alarm; what waits is waited for; what runs is not over."""
     waiting: Counter[str] = Counter()
     coming: Counter[str] = Counter()
     for row in engine.occurrences:
         running = row["status"] == "running"
+        _follows(engine, row)
         assert not running or not engine.ended(row["latest_id"] or row["execution_id"]), f"its run is over: {row}"
         waiting[row["schedule_id"]] += row["status"] == "buffered"
         coming[row["schedule_id"]] += running and row["followed"]

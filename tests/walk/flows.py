@@ -381,6 +381,8 @@ OPS: Any = {
     "renew_task": (renew_task, 3),
     "cancel": (cancel, 3),
     "terminate": (lambda w: post(f"/v1/executions/{w.run()}/terminate", {"reason": "walk"}), 2.5),
+    "complete_run": (lambda w: post(f"/v1/executions/{w.run()}/complete", {"result": "walk"}), 1.5),
+    "fail_run": (lambda w: post(f"/v1/executions/{w.run()}/fail", {"error": {"type": "walk"}}), 2),
     "continue_run": (continue_run, 3),
     "reset": (reset, 4),
     "signal": (signal, 4),

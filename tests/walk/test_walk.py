@@ -21,7 +21,7 @@ from service.alarms.sweeps import ring_due
 from service.kernel import view
 from service.kernel.principal import SYSTEM, internal
 from service.work.model import PromoteDue
-from tests.conftest import new_database, serving
+from tests.conftest import new_store, serving
 from tests.walk import engine_rows
 from tests.walk.flows import COMMANDS, ENDINGS, HAPPENED, Flows
 from tests.walk.invariants import Invariants
@@ -117,7 +117,7 @@ class Walk:
 
 async def forgetful(server: str) -> str:
     """A database that does not wait for its disk: a walk is not about power cuts."""
-    url = await new_database(server)
+    url = await new_store(server)
     db = await asyncpg.connect(url)
     await db.execute(f'ALTER DATABASE "{url.partition("?")[0].rpartition("/")[2]}" SET synchronous_commit = off')
     await db.close()
