@@ -6,8 +6,11 @@ The differences page: everything in which the two engines differ, and where.
   rows are locked in a fixed order by the caller and lost races are retried (`postgres.py`).
 * Hosts. A Postgres URL may name several (`one:5432,two:5432`); the one that takes writes is found, after a failover too
   (`postgres_hosts.py`).
-* Locks. `FOR UPDATE [SKIP LOCKED]` is dropped on SQLite (`statements.py`).
-* Batches. `WITH rows(…) AS (:rows)` is a VALUES list or an `unnest` (`statements.py`).
+* Locks. `FOR UPDATE [SKIP LOCKED]` is dropped on SQLite (`statements.py`). A write waits for what strangers hold: on
+  Postgres `lock_ms` for each lock, while others go on; on SQLite five seconds for the whole file, and the server with
+  it.
+* Batches. `WITH rows(…) AS (:rows)` is a VALUES list or an `unnest` (`statements.py`). What is wanted of each row (the
+  head of each shelf, `sql/work.sql`) is a LATERAL on Postgres, a correlated IN on SQLite, which knows no LATERAL.
 * Time. SQLite takes the process's clock, Postgres the database's.
 * Wake-ups. In the process on SQLite, LISTEN/NOTIFY between processes on Postgres (`postgres_listen.py`).
 * Types. SQLite tables are STRICT with INTEGER, TEXT, BLOB; Postgres has BIGINT, TEXT sorted by bytes, BYTEA
@@ -48,12 +51,13 @@ async def connect(
     lanes: int = 2,
     pooler: str = "none",
     roles: tuple[str, str] | None = ("holdfast_app", "holdfast_sweep"),
+    lock_ms: int = postgres.LOCK_MS,
 ) -> StateBackend:
     """Open the store that `url` names: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://…`.
 
     Raises `backends.errors.Unavailable` when it cannot be reached, ValueError for another scheme. `clock`
     (milliseconds) stands for the store's own, in tests. `roles` are the app role and the sweep role that Postgres keeps
-    tenants apart by; None leaves that to the statements.
+    tenants apart by; None leaves that to the statements. A write on Postgres waits `lock_ms` for a lock.
     """
     scheme = urlsplit(url).scheme
     if scheme == "sqlite":
@@ -62,6 +66,6 @@ async def connect(
     if scheme in ("postgresql", "postgres"):
         fence = None if roles is None else Fence(*roles)
         return await postgres.connect(
-            url, connections=connections, lanes=lanes, pooler=pooler, fence=fence, clock=clock
+            url, connections=connections, lanes=lanes, pooler=pooler, fence=fence, clock=clock, lock_ms=lock_ms
         )
     raise ValueError(f"{scheme!r} is not a store; use sqlite:///file.db or postgresql://user@host/database")

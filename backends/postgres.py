@@ -1,7 +1,8 @@
 """Postgres: a small pool, ordered locks by the caller, lost races retried, wake-ups beside the transaction.
 
-Promises: a transaction is retried after 40001 and 40P01 (it left no trace); a connection lost before COMMIT is
-`Unavailable`, during COMMIT `OutcomeUnknown`; time is the database's.
+Promises: a transaction is retried after 40001 and 40P01 (it left no trace); one that waits too long for a lock is
+undone and `Unavailable`; a connection lost before COMMIT is `Unavailable`, during COMMIT `OutcomeUnknown`; time is the
+database's.
 
 The odd things: BEGIN and COMMIT are plain messages (asyncpg's transaction object costs more than the statement);
 the pool runs no reset query: the only session state is for whom a connection reads, and each reader says that anew
@@ -22,16 +23,18 @@ import asyncpg
 
 from backends import migrate, postgres_hosts
 from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable, Unfenced
+from backends.postgres_clock import DatabaseClock
 from backends.postgres_fence import LEAVE, Fence
 from backends.postgres_listen import Listener
-from backends.protocol import EVERY, Heard, Row, Tenants, Tx, Where, Work, Write
-from backends.statements import Statement, load, together
+from backends.protocol import EVERY, Heard, Read, Row, Tenants, Tx, Where, Work, Write
+from backends.statements import Statement, gathered, load, together
 
 T = TypeVar("T")
 ATTEMPTS = 8
+LOCK_MS = 5_000
 PLANS_SECONDS = 1.0
 PING_SECONDS = 5.0
-SET_BACK_MS = 5_000
+TIME = "SELECT extract(epoch FROM clock_timestamp())::float8 * 1000"
 LOST = (
     OSError,
     asyncpg.InterfaceError,
@@ -87,6 +90,15 @@ class PostgresTx:
             return []
         columns = [] if rows is None else [list(column) for column in zip(*rows, strict=True)]
         return cast("list[Row]", await self._db.fetch(found.sql, *columns, *found.values(params)))
+
+    async def load(self, reads: Sequence[Read], /) -> list[list[Row]]:
+        if len(reads) == 1:
+            return [await self.all(reads[0][0], rows=reads[0][1])]
+        sql = gathered(tuple(self._statements[name] for name, _ in reads))
+        out: list[list[Row]] = [[] for _ in reads]
+        for part, row in await self._db.fetch(sql, *(list(c) for _, rows in reads for c in zip(*rows, strict=True))):
+            out[part].append(row)
+        return out
 
     async def run(self, statement: str, /, **params: Any) -> int:
         found = self._statements[statement]
@@ -147,41 +159,32 @@ class PostgresBackend:
         clock: Callable[[], int] | None = None,
         fence: Fence | None = None,
         sessions: bool = True,
+        lock_ms: int = LOCK_MS,
     ) -> None:
         self._dsn, self._pool, self.lanes, self._clock = dsn, pool, lanes, clock
         self._whole, self._sessions = fence, sessions
+        self._to_write = f"; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL lock_timeout = {lock_ms}"
         self._fence: Fence | None = None
         self.scan_lanes = max(2, (pool.get_max_size() - lanes) // 2)
         self._statements = load("postgres")
         self._listener = Listener(lambda: postgres_hosts.connect(dsn, timeout=5))
-        self._offset, self._latest = 0.0, 0
+        self._time = DatabaseClock()
         self._planned: dict[int, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Read the database's clock once, and keep reading it each second."""
-        await self._read_clock()
+        """Read the database's clock until a reading can be taken, and keep reading it each second."""
+        while not await self._read_clock():
+            pass
         self._tasks.append(asyncio.create_task(self._keep_time()))
 
     def now(self) -> int:
-        """The database's clock: read each second, carried between by a clock that only moves forward.
+        """The database's clock: read each second, and carried between."""
+        return self._time.now() if self._clock is None else self._clock()
 
-        A reading that is a little behind the one before makes it stand, never step back; one that is `SET_BACK_MS`
-        behind says that the database's clock itself was set back, and is followed.
-        """
-        if self._clock is not None:
-            return self._clock()
-        self._latest = max(self._latest, int(time.monotonic() * 1000 + self._offset))
-        return self._latest
-
-    async def _read_clock(self) -> None:
+    async def _read_clock(self) -> bool:
         async with self._connection() as db:
-            before = time.monotonic()
-            theirs = await db.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8 * 1000")
-            after = time.monotonic()
-            self._offset = theirs - (before + after) * 500
-            if self._latest > after * 1000 + self._offset + SET_BACK_MS:
-                self._latest = 0
+            return await self._time.read(lambda: db.fetchval(TIME))
 
     async def _keep_time(self) -> None:
         while True:
@@ -238,7 +241,7 @@ class PostgresBackend:
         committing = False
         try:
             async with self._connection() as db:
-                await self._begin(db, tenants, "; SET LOCAL plan_cache_mode = force_generic_plan")
+                await self._begin(db, tenants, self._to_write)
                 tx = PostgresTx(db, self._statements, self.now())
                 result = await work(cast("Tx", tx))
                 committing = True
@@ -364,6 +367,8 @@ def translate(error: asyncpg.PostgresError) -> StoreError:
     """The store error for what Postgres said; its own text stays in the log's traceback."""
     if isinstance(error, FULL):
         return Full("the database's disk is full")
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return Unavailable("somebody else holds a lock for longer than a write waits")
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return Conflict("a constraint refused the rows")
     if (error.sqlstate or "").startswith(("53", "57", "58", "08", "25006", "25P03")):
@@ -383,11 +388,12 @@ async def connect(
     pooler: str = "none",
     fence: Fence | None = None,
     clock: Callable[[], int] | None = None,
+    lock_ms: int = LOCK_MS,
 ) -> PostgresBackend:
     """Open a pool. With `pooler="transaction"` nothing is kept per session: no prepared statements, no settings.
 
     With a `fence`, transactions act under its roles as soon as `migrate` has built it or `check` has found it whole.
-    `clock` stands for the database's, in tests.
+    `clock` stands for the database's, in tests. A write waits `lock_ms` for each lock that another holds.
     """
     plain = pooler == "none"
     try:
@@ -401,6 +407,6 @@ async def connect(
         raise Unavailable("Postgres cannot be reached; check the address, the database and the password") from error
     except ValueError:  # its text holds parts of the URL
         raise Unavailable("the URL of Postgres cannot be read; check its host, port and options") from None
-    backend = PostgresBackend(url, pool, lanes, clock, fence, plain)
+    backend = PostgresBackend(url, pool, lanes, clock, fence, plain, lock_ms)
     await backend.start()
     return backend

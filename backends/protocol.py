@@ -17,6 +17,9 @@ def topic_of(channel: str) -> str:
 Row = Sequence[Any]
 """A row as the statement selects it: TEXT is str, BIGINT int, BYTEA bytes, NULL None."""
 
+Read = tuple[str, Sequence[Sequence[Any]]]
+"""A set-based read and its rows."""
+
 Write = tuple[str, Sequence[Sequence[Any]]]
 """A set-based write and its rows."""
 
@@ -46,6 +49,10 @@ class Tx(Protocol):
         self, statement: str, /, rows: Sequence[Sequence[Any]] | None = None, where: Where | None = None, **params: Any
     ) -> list[Row]:
         """Every row; `rows` fills a `WITH rows(…) AS (:rows)`, `where` the `{where}` of a list statement."""
+
+    async def load(self, reads: Sequence[Read], /) -> list[list[Row]]:
+        """Run set-based reads in their order, in one round trip where the store allows it; the rows of each. They may
+        all be of one moment: none of them counts on a lock that another of them takes."""
 
     async def run(self, statement: str, /, **params: Any) -> int:
         """Run a write; the number of rows touched."""

@@ -25,7 +25,7 @@ import aiosqlite
 
 from backends import damage, migrate
 from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable
-from backends.protocol import EVERY, Heard, Row, Tenants, Tx, Where, Work, Write
+from backends.protocol import EVERY, Heard, Read, Row, Tenants, Tx, Where, Work, Write
 from backends.statements import Statement, chunks, load
 
 T = TypeVar("T")
@@ -57,14 +57,16 @@ class SqliteTx:
         found = self._statements[statement]
         if where is not None:
             found, params = found.filtered(where[0]), params | dict(where[1])
-        values = found.values(params)
         if rows is None:
-            return self._db.execute(found.sql, values).fetchall()
+            return self._db.execute(found.sql, found.values(params)).fetchall()
         out: list[Row] = []
-        for chunk in chunks(rows):
+        for chunk, values in found.parts(rows, params):
             flat = [value for row in chunk for value in row]
             out += self._db.execute(found.for_rows(len(chunk)), flat + values).fetchall()
         return out
+
+    async def load(self, reads: Sequence[Read], /) -> list[list[Row]]:
+        return [await self.all(statement, rows=rows) for statement, rows in reads]
 
     async def run(self, statement: str, /, **params: Any) -> int:
         found, before = self._statements[statement], self._db.total_changes

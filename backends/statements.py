@@ -6,6 +6,8 @@ A statement begins with `-- name: claim_ready`; the comment lines after it say w
 * `IN :ids[]` becomes `IN (SELECT value FROM json_each(?))` or `= ANY($n)`;
 * `WITH rows(id TEXT, n BIGINT) AS (:rows)` becomes a `VALUES` list or `unnest($1::text[], $2::bigint[])`: a whole batch
   in one statement, because on SQLite each statement costs the interpreter lock and on Postgres a round trip;
+* `LIMIT r.most`, a column of the batch, is a parameter on SQLite, whose LIMIT knows no columns: there the rows that say
+  the same go together;
 * `FOR UPDATE [OF t] [SKIP LOCKED]` is dropped on SQLite, which has one writer;
 * `{where}` is the place of a compiled list filter;
 * a second text `-- name: x @postgres` replaces the first on that engine: such names are the differences page's
@@ -13,14 +15,14 @@ A statement begins with `-- name: claim_ready`; the comment lines after it say w
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 
-from backends import erasure, portable
+from backends import erasure, portable, turns
 
 NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)(\[\])?")
 ROWS = re.compile(r"WITH rows\(([^)]*)\)\s+AS \(:rows\)")
@@ -28,13 +30,14 @@ LOCK = re.compile(r"\s*FOR (?:UPDATE|KEY SHARE)( OF \w+)?( SKIP LOCKED)?")
 CHANGED = re.compile(r"^(?:UPDATE|DELETE FROM) (\w+)", re.M)
 HEADER = re.compile(r"^-- name: (\w+)(?: @(\w+))?\s*$", re.M)
 PLACE = re.compile(r"\$(\d+)")
+EACH = re.compile(r"LIMIT r\.(\w+)")
 PG_TYPES = {"TEXT": "text", "BIGINT": "bigint", "BYTEA": "bytea"}
 ROWS_PER_CHUNK = 256
 
 
 class Statement:
-    """One statement, fitted to one engine. `columns` names the batch columns of a `WITH rows`, in order; `changes` is
-    the table whose rows it updates or deletes, if it does."""
+    """One statement, fitted to one engine. `columns` names the batch columns of a `WITH rows`, in order; `each` the
+    one of them that is a limit; `changes` is the table whose rows it updates or deletes, if it does."""
 
     def __init__(self, name: str, text: str, engine: str) -> None:
         self.name, self.text, self.engine = name, text, engine
@@ -44,6 +47,8 @@ class Statement:
         self._types = tuple(pair[1] for pair in pairs)
         changed = CHANGED.search(text)
         self.changes = changed.group(1) if changed else None
+        each = EACH.search(text)
+        self.each = each.group(1) if each else None
         self.order: list[str] = []
         self._lists: set[str] = set()
         fitted = self._postgres(text) if engine == "postgres" else self._sqlite(text)
@@ -64,7 +69,7 @@ class Statement:
 
     def _sqlite(self, text: str) -> str:
         text = re.sub(r"IN (:[a-z_0-9]+\[\])", r"IN (SELECT value FROM json_each(\1))", LOCK.sub("", text))
-        head, marker, tail = text.partition("(:rows)")
+        head, marker, tail = EACH.sub(r"LIMIT :\1", text).partition("(:rows)")
 
         def mark(match: re.Match[str]) -> str:
             self.order.append(match.group(1))
@@ -85,6 +90,17 @@ class Statement:
         return [
             msgspec.json.encode(params[name]).decode() if name in self._lists else params[name] for name in self.order
         ]
+
+    def parts(self, rows: Sequence[Any], params: Mapping[str, Any]) -> Iterator[tuple[Sequence[Any], list[Any]]]:
+        """SQLite: a batch cut so that a few texts serve it, and the parameters of each part."""
+        if self.each is None:
+            values = self.values(params)
+            yield from ((chunk, values) for chunk in chunks(rows))
+            return
+        at = self.columns.index(self.each)
+        for said in dict.fromkeys(row[at] for row in rows):
+            values = self.values({**params, self.each: said})
+            yield from ((chunk, values) for chunk in chunks([row for row in rows if row[at] == said]))
 
     @lru_cache(maxsize=32)  # noqa: B019  statements live as long as the process
     def for_rows(self, count: int) -> str:
@@ -119,7 +135,8 @@ def texts() -> dict[str, dict[str, str]]:
                 text = "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip()
                 if found.setdefault(name, {}).setdefault(engine or "", text) is not text:
                     raise ValueError(f"statement {name!r} is defined twice, the second time in {source.name}")
-    return found | {name: {"": text} for name, text in erasure.texts().items()} | portable.texts()
+    derived = erasure.texts() | turns.texts()
+    return found | {name: {"": text} for name, text in derived.items()} | portable.texts()
 
 
 @lru_cache(maxsize=2)
@@ -138,6 +155,17 @@ def together(statements: tuple[Statement, ...]) -> str:
         start += len(statement.columns)
     counts = ", ".join(f"(SELECT count(*) FROM w{at})" for at in range(len(statements)))
     return f"WITH {', '.join(parts)} SELECT {counts}"
+
+
+@lru_cache(maxsize=512)
+def gathered(statements: tuple[Statement, ...]) -> str:
+    """Postgres: several set-based reads as one statement, each of whose rows says which read it is of. They run in
+    their order over one snapshot, each over the arrays that follow those of the one before."""
+    parts, start = [], 0
+    for at, statement in enumerate(statements):
+        parts.append(f"SELECT {at}, p{at} FROM ({moved(statement.sql, start)}) AS p{at}")
+        start += len(statement.columns)
+    return " UNION ALL ".join(parts)
 
 
 def moved(sql: str, by: int) -> str:

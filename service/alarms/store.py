@@ -13,5 +13,6 @@ TABLES = [
         "update_alarms",
         "delete_alarms",
         groups=(Group(OF_OWNER, "alarms_of_owners", lambda alarm: (alarm.tenant_id, alarm.owner_id)),),
+        guarded=True,
     )
 ]

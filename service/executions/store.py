@@ -17,8 +17,8 @@ TABLES = [
         wide=1,
         tallied=True,
     ),
-    Table(Attributed, ("tenant_id", "id"), 21, "load_attributed", update="update_attributed"),
-    Table(State, ("tenant_id", "execution_id"), 22, "load_states", "insert_states", "update_states"),
+    Table(Attributed, ("tenant_id", "id"), 21, "load_attributed", update="update_attributed", guarded=True),
+    Table(State, ("tenant_id", "execution_id"), 22, "load_states", "insert_states", "update_states", guarded=True),
     Table(
         Facet,
         ("tenant_id", "execution_id", "family", "name"),
@@ -28,5 +28,6 @@ TABLES = [
         "update_facets",
         "delete_facets",
         groups=(Group(FACETS, "facets_of_executions", lambda row: (row.tenant_id, row.execution_id)),),
+        guarded=True,
     ),
 ]

@@ -12,6 +12,7 @@ TABLES = [
         "insert_snapshots",
         delete="delete_snapshots",
         groups=(Group(LATEST, "kept_snapshots", lambda row: (row.tenant_id, row.execution_id)),),
+        guarded=True,
     ),
     Table(
         LoggedEvent,
@@ -22,5 +23,6 @@ TABLES = [
             Group(TAIL, "events_since_snapshots", lambda row: (row.tenant_id, row.execution_id)),
             Group(WHOLE, "events_of_executions", lambda row: (row.tenant_id, row.execution_id)),
         ),
+        guarded=True,
     ),
 ]

@@ -12,7 +12,7 @@ import msgspec
 from backends.protocol import Row, Tx
 from service.kernel import request_id
 from service.kernel.principal import Principal, Standing
-from service.kernel.tables import Key, Wanted
+from service.kernel.tables import Wanted
 from service.kernel.view import View
 
 PATH = ""
@@ -30,16 +30,15 @@ def no_keys(_command: Any, _who: Principal, _standing: Standing) -> Iterable[Wan
 class Chooser(msgspec.Struct, frozen=True):
     """For commands whose rows only the database can choose: a claim, due work. One choice serves a whole group.
 
-    `group(command, who)` names the commands that choose together. `choose(tx, commands, whos, taken)` gives, for each
-    command, rows as the table of `row` selects them, locked with SKIP LOCKED and so never waited for; `taken` are the
-    keys that other groups of the batch chose. With `keys`, the chosen rows are only pointers, read without a lock: what
-    `keys(values)` wants is then loaded and locked in order with everything else, the chosen row first, and judged
-    again.
+    `group(command, who)` names the commands that choose together. `choose(tx, commands, whos)` gives, for each
+    command, rows as the table of `row` selects them, locked with SKIP LOCKED and so never waited for; no two groups may
+    come upon the same row. With `keys`, the chosen rows are only pointers, read without a lock: what `keys(values)`
+    wants is then loaded and locked in order with everything else, the chosen row first, and judged again.
     """
 
     row: type
     group: Callable[[Any, Principal], Any]
-    choose: Callable[[Tx, Sequence[Any], Sequence[Principal], set[Key]], Awaitable[list[list[Row]]]]
+    choose: Callable[[Tx, Sequence[Any], Sequence[Principal]], Awaitable[list[list[Row]]]]
     keys: Callable[[Row], list[Wanted]] | None = None
 
 

@@ -8,7 +8,7 @@ command and nothing waits.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -21,7 +21,7 @@ from service.kernel import idempotency
 from service.kernel.command import Chooser, Request, Rule
 from service.kernel.events import Logged
 from service.kernel.principal import SYSTEM, Principal, Standing
-from service.kernel.standing import kept_at, standings_of
+from service.kernel.standing import Guesses, kept_at, reading, standings_in
 from service.kernel.tables import Key, Wanted
 from service.kernel.view import Missing, RowKey, View
 from service.kernel.working_set import Schema, WorkingSet
@@ -34,6 +34,8 @@ SHARE, FEW, COMPANY = 8, 4, 16
 case; it is in company until sixteen batches were of it alone."""
 Outcome = Any
 """A reply, or the `StateError` that refused."""
+Meter = Callable[[int, Counter[Key]], None]
+"""Told after each commit when it was (milliseconds) and what it did, as `Table.metered` names it."""
 
 
 class Kernel:
@@ -49,9 +51,11 @@ class Kernel:
         waiting_max: int = 10_000,
     ) -> None:
         self.backend, self.schema, self.rules = backend, schema, rules
+        self._guesses = Guesses()
         self._batch_max, self._waiting_max = batch_max, waiting_max
         self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
         self._count = self._company = 0
+        self.meter: Meter = unmetered
         self._lanes = backend.lanes
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -139,7 +143,7 @@ class Kernel:
         tenants = kept_at([request.who for request in batch])
         for attempt in range(CONFLICTS):
             try:
-                return await self.backend.write(lambda tx: self._transaction(tx, batch), tenants=tenants)
+                outcomes, done = await self.backend.write(lambda tx: self._transaction(tx, batch), tenants=tenants)
             except Conflict as error:
                 if len(batch) > 1:
                     return await self._halves(batch)
@@ -161,17 +165,24 @@ class Kernel:
                 if len(batch) == 1:
                     return [StateError("server/error", "The server failed; nothing was changed.")]
                 return [(await self.execute([request]))[0] for request in batch]
+            else:
+                self.meter(*done.measured())
+                return outcomes
         raise AssertionError("unreachable")
 
     async def _halves(self, batch: Sequence[Request]) -> list[Outcome]:
         middle = len(batch) // 2
         return await self.execute(batch[:middle]) + await self.execute(batch[middle:])
 
-    async def _transaction(self, tx: Tx, batch: Sequence[Request]) -> list[Outcome]:
-        standings = await standings_of(tx, [request.who for request in batch])
-        base = WorkingSet(self.schema, tx.now)
+    async def _transaction(self, tx: Tx, batch: Sequence[Request]) -> tuple[list[Outcome], WorkingSet]:
+        base, whos = WorkingSet(self.schema, tx.now), [request.who for request in batch]
         chosen, found = await self._point_out(tx, batch)
-        await base.load(tx, chain(self._wanted(batch, standings), found))
+        guessed = self._guesses.of(whos)
+        wanted = chain(self._wanted(batch, guessed), found)
+        standings = standings_in(await base.load(tx, wanted, reading(whos)), whos)
+        if [one.limits for one in guessed] != [one.limits for one in standings]:
+            await base.load(tx, self._wanted(batch, standings))
+            self._guesses.learn(whos, standings)
         await self._choose(tx, base, batch, chosen)
         outcomes: list[Outcome] = [None] * len(batch)
         todo = list(range(len(batch)))
@@ -200,7 +211,7 @@ class Kernel:
         else:
             raise RuntimeError("a decision kept asking for more rows")
         await base.flush(tx)
-        return outcomes
+        return outcomes, base
 
     def _wanted(self, batch: Sequence[Request], standings: Sequence[Standing]) -> Iterable[Wanted]:
         for request, standing in zip(batch, standings, strict=True):
@@ -222,7 +233,7 @@ class Kernel:
         chosen: dict[int, list[RowKey]] = {}
         wanted: list[Wanted] = []
         for (chooser, _), members in self._groups(batch, True).items():
-            rows = await chooser.choose(tx, [batch[i].command for i in members], [batch[i].who for i in members], set())
+            rows = await chooser.choose(tx, [batch[i].command for i in members], [batch[i].who for i in members])
             for index, own in zip(members, rows, strict=True):
                 named = [chooser.keys(values) for values in own] if chooser.keys else []
                 chosen[index] = [keys[0] for keys in named]
@@ -233,12 +244,10 @@ class Kernel:
         self, tx: Tx, base: WorkingSet, batch: Sequence[Request], chosen: dict[int, list[RowKey]]
     ) -> None:
         """Let the database choose rows and lock them without waiting, after everything else is locked."""
-        taken: set[Key] = set()
         for (chooser, _), members in self._groups(batch, False).items():
-            rows = await chooser.choose(tx, [batch[i].command for i in members], [batch[i].who for i in members], taken)
+            rows = await chooser.choose(tx, [batch[i].command for i in members], [batch[i].who for i in members])
             for index, own in zip(members, rows, strict=True):
                 chosen[index] = base.take(self.schema.tables[chooser.row], own, whole=True)
-                taken.update(at[1] for at in chosen[index])
 
     def _decide(self, view: View, request: Request) -> Outcome:
         refuse_if_out(view.who, view.standing, view.now)
@@ -257,6 +266,10 @@ class Kernel:
         """Wait for what is in flight."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def unmetered(_now: int, _measured: Counter[Key]) -> None:
+    """Nobody asks how much is done."""
 
 
 def refuse_if_out(who: Principal, standing: Standing, now: int) -> None:

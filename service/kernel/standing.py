@@ -4,15 +4,18 @@ A revoked token or a suspended tenant is therefore refused by the very transacti
 process, without a cache that could be stale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
 
-from backends.protocol import EVERY, Tenants, Tx
+from backends.protocol import EVERY, Read, Row, Tenants, Tx
 from service.kernel.principal import SYSTEM, Principal, Standing
 
-NOBODY = Standing("archived", {}, revoked_at=0)
+Caller = tuple[str, str, str]
+"""A tenant, and the tenant and id of the token that acts for it."""
+NOBODY, UNLIMITED = Standing("archived", {}, revoked_at=0), Standing("active", {})
+GUESSES_MAX = 10_000
 
 
 @lru_cache(maxsize=4096)
@@ -21,14 +24,48 @@ def limits_of(text: str) -> dict[str, int | None]:
     return msgspec.json.decode(text, type=dict[str, int | None])
 
 
+def reading(whos: Iterable[Principal]) -> Read:
+    """What to read, to know how callers stand."""
+    return "load_standings", sorted({caller(who) for who in whos})
+
+
+def standings_in(rows: Iterable[Row], whos: Iterable[Principal]) -> list[Standing]:
+    """The standing of each caller, by what was read."""
+    found = {(row[0], row[1], row[2]): Standing(row[3], limits_of(row[4]), row[5], row[6]) for row in rows}
+    return [found.get(caller(who), NOBODY) for who in whos]
+
+
 async def standings_of(tx: Tx, whos: Sequence[Principal]) -> list[Standing]:
     """The standing of each caller, as of now."""
-    asked = {(who.tenant_id, who.token_tenant, who.token_id or "") for who in whos}
-    found = {
-        (row[0], row[1], row[2]): Standing(row[3], limits_of(row[4]), row[5], row[6])
-        for row in await tx.all("load_standings", rows=sorted(asked))
-    }
-    return [found.get((who.tenant_id, who.token_tenant, who.token_id or ""), NOBODY) for who in whos]
+    statement, rows = reading(whos)
+    return standings_in(await tx.all(statement, rows=rows), whos)
+
+
+def caller(who: Principal) -> Caller:
+    """What a standing is of."""
+    return who.tenant_id, who.token_tenant, who.token_id or ""
+
+
+class Guesses:
+    """How callers stood the last time. Nothing is decided by it: it tells which rows a limit will ask for, so that they
+    can be read at once with the standing itself."""
+
+    def __init__(self) -> None:
+        self._last: dict[Caller, Standing] = {}
+
+    def of(self, whos: Iterable[Principal]) -> list[Standing]:
+        """A guess for each."""
+        return [self._last.get(caller(who), UNLIMITED) for who in whos]
+
+    def learn(self, whos: Iterable[Principal], standings: Iterable[Standing]) -> None:
+        """Remember who has limits."""
+        if len(self._last) > GUESSES_MAX:
+            self._last.clear()
+        for who, standing in zip(whos, standings, strict=True):
+            if standing.limits:
+                self._last[caller(who)] = standing
+            else:
+                self._last.pop(caller(who), None)
 
 
 def kept_at(whos: Sequence[Principal]) -> Tenants:

@@ -52,10 +52,16 @@ class Table(msgspec.Struct, frozen=True):
     narrow: Mapping[str, tuple[str, ...]] = {}
     blank: Mapping[str, Any] = {}
     lasting_ms: int = 0
+    guarded: bool = False
+    """Whether its rows come and go only under locks that tables before it take (an execution's), and `load` locks the
+    ones that change without: it may be loaded in one statement with its neighbours that say so, too."""
     wide: int = 0
     """Columns that `load` takes beyond the key: a key is padded with as many NULLs."""
     tallied: bool = False
     """Whether its rows are counted by `namespace` and `status`; each commit says what it adds: see `kernel.tallies`."""
+    metered: Callable[[Any, Any], Key | None] | None = None
+    """What a commit did to a row, from the row before and after (None where there is none), under a name by which the
+    kernel's `meter` counts it; None for what is not counted."""
 
     def keyed(self) -> Callable[[Any], Key]:
         """A function from a row to its key."""

@@ -4,6 +4,7 @@ Load order is the order of `Table.rank`, each table's rows ordered by key, so th
 update carries the values it was decided on; if the store touched fewer rows than were decided, the batch is undone.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 from msgspec.structs import astuple, replace
 
 from backends.errors import Conflict
-from backends.protocol import Tx, Write
+from backends.protocol import Read, Row, Tx, Write
 from service.kernel.tables import Group, Key, Table, Wanted, Writer
 from service.kernel.tallies import Place, place_of, tally_changes
 from service.kernel.view import Missing, NewEvent, RowKey, View
 
 Listener = Callable[[View, Any], None]
+Asked = tuple[Table, Group | None, list[Key]]
+"""A table, the group of its rows that is meant (None: rows by their keys), and the keys."""
 ABSENT = object()
 LASTING_MAX = 100_000
 
@@ -53,6 +56,7 @@ class Schema:
         }
         self.blanks = {table.row: Blank(table.blank) for table in self.order if table.blank}
         self.tallied = [table.row for table in self.order if table.tallied]
+        self.metered = [(table.row, table.metered) for table in self.order if table.metered is not None]
 
     def in_order(self, rows: Iterable[type]) -> list[type]:
         """Row types in the order of their tables."""
@@ -119,16 +123,40 @@ class WorkingSet:
         row = self.groups[name][0].row
         return [*members, *self._new.get(row, ()), *self._changed.get(row, ())]
 
-    async def load(self, tx: Tx, wanted: Iterable[Wanted]) -> None:
-        """Load what is wanted and not yet here, one statement a table (and one a group), in order."""
-        points, groups = self._sorted_out(wanted)
+    async def load(self, tx: Tx, wanted: Iterable[Wanted], *beside: Read) -> list[Row]:
+        """Load what is wanted and not yet here, one statement a table (and one a group), in order; neighbours that are
+        `guarded` in one go. With the first of them goes what is read `beside`, whose rows are returned."""
+        aside: list[Row] = []
+        for stage in [*self._stages(*self._sorted_out(wanted))] or ([[]] if beside else []):
+            reads = [(group.load if group else table.load, keys) for table, group, keys in stage]
+            found = await tx.load([*beside, *reads])
+            for rows in found[: len(beside)]:
+                aside += rows
+            for (table, group, keys), rows in zip(stage, found[len(beside) :], strict=True):
+                taken = self.take(table, rows)
+                if group is not None:
+                    self._join(group, keys, taken)
+            beside = ()
+        return aside
+
+    def _stages(
+        self, points: Mapping[type, Iterable[Key]], groups: Mapping[str, Iterable[Key]]
+    ) -> Iterator[list[Asked]]:
+        """What to ask of the store, stage by stage: each may count on the locks of those before."""
+        guarded: list[Asked] = []
         for row in self.schema.in_order({*points, *(self.groups[name][0].row for name in groups)}):
             table = self.schema.tables[row]
-            if asked := points.get(row):
-                self.take(table, await tx.all(table.load, rows=list(asked)))
-            for group in table.groups:
-                if keys := groups.get(group.name):
-                    await self._load_group(tx, table, group, list(keys))
+            asked: list[Asked] = [(table, None, [*points[row]])] if row in points else []
+            asked += [(table, group, [*groups[group.name]]) for group in table.groups if group.name in groups]
+            if table.guarded:
+                guarded += asked
+                continue
+            if guarded:
+                yield guarded
+                guarded = []
+            yield from ([one] for one in asked)
+        if guarded:
+            yield guarded
 
     def _sorted_out(self, wanted: Iterable[Wanted]) -> tuple[dict[type, dict[Key, None]], dict[str, dict[Key, None]]]:
         points: dict[type, dict[Key, None]] = {}
@@ -149,10 +177,11 @@ class WorkingSet:
                 points.setdefault(table.row, {})[path(key)] = None
         return points, groups
 
-    async def _load_group(self, tx: Tx, table: Table, group: Group, keys: list[Key]) -> None:
+    def _join(self, group: Group, keys: Iterable[Key], rows: Iterable[RowKey]) -> None:
+        """Remember which rows are of a group: of all those that it was asked for."""
         for key in keys:
             self._members[group.name, key] = []
-        for at in self.take(table, await tx.all(group.load, rows=keys)):
+        for at in rows:
             key_of_group = group.of(self._loaded[at])
             if key_of_group is not None and (group.name, key_of_group) in self._members:
                 self._members[group.name, key_of_group].append(at)
@@ -214,20 +243,32 @@ class WorkingSet:
             if changed := self._changed.get(kind):
                 yield from self._update(table, changed)
         for kind in self.schema.tallied:
-            yield "insert_tally_changes", tally_changes(self._moves(kind), self._now)
+            yield "insert_tally_changes", tally_changes(self._places(kind), self._now)
         yield "insert_events", [astuple(event) for event in self.events]
         for tail in {(event.tenant_id, event.execution_id) for event in self.events}:
             self.wakes.append(f"tail/{tail[0]}/{tail[1]}")
 
-    def _moves(self, kind: type) -> Iterator[tuple[Place | None, Place | None]]:
+    def _places(self, kind: type) -> Iterator[tuple[Place | None, Place | None]]:
         """From where to where the batch moves each row of a table that is tallied, by namespace and status."""
+        for before, after in self._moves(kind):
+            yield before and place_of(before), after and place_of(after)
+
+    def _moves(self, kind: type) -> Iterator[tuple[Any, Any]]:
+        """Each row of a table that the batch writes, as it was and as it will be; None where there is none."""
         rows, loaded = self._rows, self._loaded
         for new in self._new.get(kind, {}).values():
-            yield None, place_of(new)
+            yield None, new
         for at in self._changed.get(kind, ()):
-            yield place_of(loaded[at]), place_of(rows[at])
+            yield loaded[at], rows[at]
         for at in self._removed.get(kind, ()):
-            yield place_of(loaded[at]), None
+            yield loaded[at], None
+
+    def measured(self) -> tuple[int, Counter[Key]]:
+        """When the batch was (milliseconds) and what it did to the rows of tables that are metered."""
+        found: Counter[Key] = Counter()
+        for kind, measure in self.schema.metered:
+            found.update(what for moved in self._moves(kind) if (what := measure(*moved)) is not None)
+        return self._now, found
 
     def _insert(self, table: Table, new: Mapping[RowKey, Any]) -> Write:
         """New rows in the order of their keys: two batches that insert the same ids wait in line, not crosswise."""

@@ -18,6 +18,7 @@ TABLES = [
         "insert_runs",
         "update_runs",
         paths={OF_TASK: lambda key: (key[0], None, key[1])},
+        guarded=True,
         wide=1,
     ),
     Table(
@@ -28,5 +29,6 @@ TABLES = [
         "insert_steps",
         "update_steps",
         groups=(Group(OPEN_STEPS, "open_steps_of_executions", of_run),),
+        guarded=True,
     ),
 ]

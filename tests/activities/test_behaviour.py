@@ -195,6 +195,10 @@ class Counted:
         self._tally[statement] += 1
         return await self._tx.one(statement, **params)
 
+    async def load(self, reads: Sequence[Any]) -> Any:
+        self._tally.update(read[0] for read in reads)
+        return await self._tx.load(reads)
+
     async def save(self, writes: Sequence[Any]) -> Any:
         self._tally.update(write[0] for write in writes)
         return await self._tx.save(writes)

@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 
+from service import capabilities
 from service.alarms import sweeps as alarms
 from service.alarms.model import RingAlarms
-from service.kernel import rota
+from service.kernel import jobs, rota
 from service.kernel.rota import Line, next_in_line
+from service.kernel.sweeps import Sweeper
 from service.work import sweeps as work
 from tests.conftest import Api, Service, serving
 from tests.runs.engine import started, submit, tasks
-from tests.work.steps import enqueue, shown
+from tests.work.steps import bury, enqueue, shown
 
 PAGE, FLOOD, QUIET = 4, 30, 3
 SOON = 1_000
@@ -151,3 +153,59 @@ async def test_alarms_that_cannot_ring_hold_up_no_other_tenant(own: Service, mon
     monkeypatch.setattr(among.services.kernel, "run", refusing)
     await to_the_end(alarms.ring, among.services)
     assert [await fired(api, run) for api, run in zip(among.quiet, runs, strict=True)] == [1] * QUIET
+
+
+async def redriving(api: Api) -> str:
+    """A redrive of all that is dead; its job."""
+    return str((await api.ok("POST", "/v1/dead-letters:redrive", json={}))["job_id"])
+
+
+async def status(api: Api, job: str) -> str:
+    """How a job stands."""
+    return str((await api.ok("GET", f"/v1/jobs/{job}"))["status"])
+
+
+async def flooded(own: Service, monkeypatch: pytest.MonkeyPatch) -> tuple[Crowd, list[str], list[str]]:
+    """A tenant's redrives, many more than a round has pages, and one of each quiet tenant behind them."""
+    monkeypatch.setattr(jobs, "PAGES_A_ROUND", PAGE)
+    among = await crowd(own)
+    for api in (among.flood, *among.quiet):
+        await bury(api, "q")
+    flood = [await redriving(among.flood) for _ in range(FLOOD)]
+    own.clock.advance(5)
+    return among, flood, [await redriving(api) for api in among.quiet]
+
+
+async def test_a_flood_of_jobs_is_passed_by_quiet_tenants(own: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the deletion of a tenant, which is a job of another kind."""
+    among, flood, mine = await flooded(own, monkeypatch)
+    gone = await own.tenant()
+    await enqueue(gone)
+    deletion = (await gone.admin.delete(f"/v1/tenants/{gone.tenant}")).json()["job_id"]
+    sweeper = Sweeper(own.services.backend, own.services, list(capabilities.parts("sweeps", "SWEEPS")), 1_000, 60_000)
+    await sweeper.lease.keep()
+    await sweeper.round()
+    assert [await status(api, job) for api, job in zip(among.quiet, mine, strict=True)] == ["completed"] * QUIET
+    done = [await status(among.flood, job) for job in flood].count("completed")
+    assert 0 < done <= 2 * PAGE
+    assert (await gone.admin.get(f"/v1/jobs/{deletion}")).json()["done"] > 0
+    await sweeper.lease.release()
+
+
+async def test_a_job_whose_page_fails_holds_up_no_other(own: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a page and more of them, at the head of the line, round after round."""
+    among, flood, mine = await flooded(own, monkeypatch)
+    page = work.page
+
+    async def failing(backend: Any, kernel: Any, job: jobs.Job) -> None:
+        if job.tenant_id == among.flood.tenant:
+            raise ValueError("this page cannot be done")
+        await page(backend, kernel, job)
+
+    monkeypatch.setattr(work, "page", failing)
+    await work.redrive(own.services)
+    assert [await status(api, job) for api, job in zip(among.quiet, mine, strict=True)] == ["completed"] * QUIET
+    monkeypatch.setattr(work, "page", page)
+    for _ in range(FLOOD):
+        await work.redrive(own.services)
+    assert {await status(among.flood, job) for job in flood} == {"completed"}
