@@ -11,7 +11,9 @@ from bench.seam import CountedBackend, Tally
 from bench.server import TENANT
 from service.main import application, compose, open_store
 from service.settings import Settings
+from service.tokens import uses
 from service.tokens.bootstrap import bootstrap
+from service.work import throughput
 
 NOW = 1_800_000_000_000
 """The clock starts here and moves a millisecond each time it is read: ids stay in order, and what is remembered for a
@@ -55,6 +57,7 @@ class Inside:
 @contextlib.asynccontextmanager
 async def inside(url: str) -> AsyncIterator[Inside]:
     """The service over the empty store at `url`, at default settings but for cheap hashing and no sweeps."""
+    uses.FLUSH_SECONDS = throughput.FLUSH_SECONDS = 3_600.0  # nothing is written behind a count's back
     settings = Settings(database_url=url, argon2_memory_kib=8, argon2_time=1, sweep=False)
     backend, tally = await open_store(settings, itertools.count(NOW).__next__), Tally()
     try:

@@ -138,7 +138,9 @@ def heading(report: Report) -> str:
 
 def write(report: Report) -> None:
     """Put the tables into the README, in place of those before; those of full sizes have a place of their own."""
-    place("full" if report.full else "figures", "\n".join([heading(report), *(markdown(one) for one in tables(report))]))
+    place(
+        "full" if report.full else "figures", "\n".join([heading(report), *(markdown(one) for one in tables(report))])
+    )
 
 
 def place(name: str, body: str) -> None:

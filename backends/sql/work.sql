@@ -83,22 +83,58 @@ UPDATE work_items
  WHERE work_items.tenant_id = rows.tenant_id AND work_items.id = rows.id AND work_items.epoch = rows.was_epoch
    AND work_items.status = rows.was_status;
 
--- name: ready_on_shelf
--- The head of one shelf: what is ready, and what was put off until now or before. Two index walks, each cut at the limit,
--- that step over items whose concurrency key is leased, or busy in this batch.
+-- name: heads_of_shelves
+-- The heads of shelves, of one tenant or of many: of each what is ready, and what was put off until now or before. Two
+-- index walks a shelf, each cut at what is asked of it, that step over items whose concurrency key is leased, or busy in
+-- this batch (`tenant/key`).
+WITH rows(tenant_id TEXT, queue TEXT, requires TEXT, most BIGINT) AS (:rows)
+SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
+       w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
+       w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
+       w.cancel_requested_at, w.created_at, w.settled_at, w.payload
+  FROM rows r
+  JOIN work_items w ON w.tenant_id = r.tenant_id AND w.id IN (
+     SELECT * FROM (
+       SELECT i.id FROM work_items i
+        WHERE i.tenant_id = r.tenant_id AND i.queue = r.queue AND i.requires = r.requires AND i.status = 'ready'
+          AND (i.concurrency_key IS NULL OR (NOT (i.tenant_id || '/' || i.concurrency_key) IN :busy[] AND NOT EXISTS (
+                 SELECT 1 FROM work_items k
+                  WHERE k.tenant_id = r.tenant_id AND k.concurrency_key = i.concurrency_key
+                    AND k.concurrency_key IS NOT NULL AND k.status = 'leased')))
+        ORDER BY i.priority DESC, i.ready_at, i.id
+        LIMIT r.most) AS ready
+      UNION ALL
+     SELECT * FROM (
+       SELECT i.id FROM work_items i
+        WHERE i.tenant_id = r.tenant_id AND i.queue = r.queue AND i.requires = r.requires AND i.status = 'delayed'
+          AND i.ready_at <= :now
+          AND (i.concurrency_key IS NULL OR (NOT (i.tenant_id || '/' || i.concurrency_key) IN :busy[] AND NOT EXISTS (
+                 SELECT 1 FROM work_items k
+                  WHERE k.tenant_id = r.tenant_id AND k.concurrency_key = i.concurrency_key
+                    AND k.concurrency_key IS NOT NULL AND k.status = 'leased')))
+        ORDER BY i.priority DESC, i.ready_at, i.id
+        LIMIT r.most) AS due
+       );
+
+-- name: heads_of_shelves @postgres
+-- The same with locks: what another transaction holds is stepped over before the walk is cut, not after.
+WITH rows(tenant_id TEXT, queue TEXT, requires TEXT, most BIGINT) AS (:rows)
+SELECT h.*
+  FROM rows r
+ CROSS JOIN LATERAL (
 SELECT * FROM (
   SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
          w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
          w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
          w.cancel_requested_at, w.created_at, w.settled_at, w.payload
     FROM work_items w
-   WHERE w.tenant_id = :tenant_id AND w.queue = :queue AND w.requires = :requires AND w.status = 'ready'
-     AND (w.concurrency_key IS NULL OR (NOT w.concurrency_key IN :busy[] AND NOT EXISTS (
+   WHERE w.tenant_id = r.tenant_id AND w.queue = r.queue AND w.requires = r.requires AND w.status = 'ready'
+     AND (w.concurrency_key IS NULL OR (NOT (w.tenant_id || '/' || w.concurrency_key) IN :busy[] AND NOT EXISTS (
             SELECT 1 FROM work_items k
-             WHERE k.tenant_id = :tenant_id AND k.concurrency_key = w.concurrency_key
+             WHERE k.tenant_id = r.tenant_id AND k.concurrency_key = w.concurrency_key
                AND k.concurrency_key IS NOT NULL AND k.status = 'leased')))
    ORDER BY w.priority DESC, w.ready_at, w.id
-   LIMIT :limit FOR UPDATE SKIP LOCKED) AS ready
+   LIMIT r.most FOR UPDATE SKIP LOCKED) AS ready
 UNION ALL
 SELECT * FROM (
   SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
@@ -106,30 +142,35 @@ SELECT * FROM (
          w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
          w.cancel_requested_at, w.created_at, w.settled_at, w.payload
     FROM work_items w
-   WHERE w.tenant_id = :tenant_id AND w.queue = :queue AND w.requires = :requires AND w.status = 'delayed'
+   WHERE w.tenant_id = r.tenant_id AND w.queue = r.queue AND w.requires = r.requires AND w.status = 'delayed'
      AND w.ready_at <= :now
-     AND (w.concurrency_key IS NULL OR (NOT w.concurrency_key IN :busy[] AND NOT EXISTS (
+     AND (w.concurrency_key IS NULL OR (NOT (w.tenant_id || '/' || w.concurrency_key) IN :busy[] AND NOT EXISTS (
             SELECT 1 FROM work_items k
-             WHERE k.tenant_id = :tenant_id AND k.concurrency_key = w.concurrency_key
+             WHERE k.tenant_id = r.tenant_id AND k.concurrency_key = w.concurrency_key
                AND k.concurrency_key IS NOT NULL AND k.status = 'leased')))
    ORDER BY w.priority DESC, w.ready_at, w.id
-   LIMIT :limit FOR UPDATE SKIP LOCKED) AS due;
+   LIMIT r.most FOR UPDATE SKIP LOCKED) AS due
+) AS h;
 
 -- name: shelves_of_queues
 -- The shelves of named queues, paused queues left out.
-SELECT s.queue, s.requires
-  FROM shelves s
+WITH rows(tenant_id TEXT, queue TEXT) AS (:rows)
+SELECT s.tenant_id, s.queue, s.requires
+  FROM rows r
+  JOIN shelves s ON s.tenant_id = r.tenant_id AND s.queue = r.queue
   LEFT JOIN queues q ON q.tenant_id = s.tenant_id AND q.name = s.queue
- WHERE s.tenant_id = :tenant_id AND s.queue IN :names[] AND q.paused_at IS NULL
- ORDER BY s.queue, s.requires;
+ WHERE q.paused_at IS NULL
+ ORDER BY s.tenant_id, s.queue, s.requires;
 
--- name: shelves_of_tenant
--- Every shelf of a tenant, paused queues left out: for claims by pattern.
-SELECT s.queue, s.requires
-  FROM shelves s
+-- name: shelves_of_tenants
+-- Every shelf of some tenants, paused queues left out: for claims by pattern.
+WITH rows(tenant_id TEXT) AS (:rows)
+SELECT s.tenant_id, s.queue, s.requires
+  FROM rows r
+  JOIN shelves s ON s.tenant_id = r.tenant_id
   LEFT JOIN queues q ON q.tenant_id = s.tenant_id AND q.name = s.queue
- WHERE s.tenant_id = :tenant_id AND q.paused_at IS NULL
- ORDER BY s.queue, s.requires;
+ WHERE q.paused_at IS NULL
+ ORDER BY s.tenant_id, s.queue, s.requires;
 
 -- name: queue_names
 -- Every queue of a tenant that ever had an item, was paused, or is served, by name.
@@ -194,22 +235,6 @@ SELECT w.tenant_id, w.id, w.execution_id,
  ORDER BY w.expires_at, w.id
  LIMIT :limit;
 
--- name: tenants_with_expired_leases
--- The next tenants that have leases, after one of them, and whether one ran out: one look at the index for each.
-WITH RECURSIVE line(tenant_id, place) AS (
-  SELECT min(w.tenant_id), 1 FROM work_items w WHERE w.tenant_id > :after AND w.status = 'leased'
-   UNION ALL
-  SELECT (SELECT min(w.tenant_id) FROM work_items w WHERE w.tenant_id > line.tenant_id AND w.status = 'leased'),
-         line.place + 1
-    FROM line
-   WHERE line.tenant_id IS NOT NULL AND line.place < :looks)
-SELECT line.tenant_id,
-       CASE WHEN EXISTS (SELECT 1 FROM work_items w
-                          WHERE w.tenant_id = line.tenant_id AND w.status = 'leased' AND w.expires_at <= :now)
-            THEN 1 ELSE 0 END
-  FROM line
- WHERE line.tenant_id IS NOT NULL;
-
 -- name: due_items
 -- Items of any tenant whose time has come. Ids only, no lock. Not of a tenant that is being imported.
 SELECT w.tenant_id, w.id
@@ -227,22 +252,6 @@ SELECT w.tenant_id, w.id
    AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = :tenant_id AND t.version = 0)
  ORDER BY w.ready_at, w.id
  LIMIT :limit;
-
--- name: tenants_with_due_items
--- The next tenants that have delayed items, after one of them, and whether one is due: one look at the index for each.
-WITH RECURSIVE line(tenant_id, place) AS (
-  SELECT min(w.tenant_id), 1 FROM work_items w WHERE w.tenant_id > :after AND w.status = 'delayed'
-   UNION ALL
-  SELECT (SELECT min(w.tenant_id) FROM work_items w WHERE w.tenant_id > line.tenant_id AND w.status = 'delayed'),
-         line.place + 1
-    FROM line
-   WHERE line.tenant_id IS NOT NULL AND line.place < :looks)
-SELECT line.tenant_id,
-       CASE WHEN EXISTS (SELECT 1 FROM work_items w
-                          WHERE w.tenant_id = line.tenant_id AND w.status = 'delayed' AND w.ready_at <= :now)
-            THEN 1 ELSE 0 END
-  FROM line
- WHERE line.tenant_id IS NOT NULL;
 
 -- name: read_work_item
 -- One item with everything that is known of it.
@@ -288,6 +297,25 @@ SELECT w.settled_at, w.id, w.dedup_key, CASE WHEN {where} THEN 1 ELSE 0 END
  ORDER BY w.settled_at, w.id
  LIMIT :limit;
 
+-- name: add_queue_rates
+-- What the commits of a process did, added to what others said of the same ten seconds. Not of a tenant that is leaving.
+WITH rows(tenant_id TEXT, bucket BIGINT, queue TEXT, enqueued BIGINT, claimed BIGINT, completed BIGINT, failed BIGINT)
+  AS (:rows)
+INSERT INTO queue_rates (tenant_id, bucket, queue, enqueued, claimed, completed, failed)
+SELECT r.tenant_id, r.bucket, r.queue, r.enqueued, r.claimed, r.completed, r.failed
+  FROM rows r
+  JOIN tenants t ON t.tenant_id = r.tenant_id
+ WHERE t.status <> 'deleting'
+    ON CONFLICT (tenant_id, bucket, queue) DO UPDATE
+   SET enqueued = queue_rates.enqueued + excluded.enqueued, claimed = queue_rates.claimed + excluded.claimed,
+       completed = queue_rates.completed + excluded.completed, failed = queue_rates.failed + excluded.failed;
+
+-- name: expire_queue_rates
+-- Forget what queues of any tenant did before a time.
+DELETE FROM queue_rates
+ WHERE (tenant_id, bucket, queue) IN (SELECT q.tenant_id, q.bucket, q.queue FROM queue_rates q
+                                       WHERE q.bucket < :before AND q.tenant_id > '' ORDER BY q.bucket LIMIT :limit);
+
 -- name: list_queues
 -- How each queue stands, by name. Each count is a walk of an index that ends at a bound: what is ready (with the time of
 -- the oldest, `count/time`, so that one walk tells both) or put off, queue by queue; what is leased or dead, once for all.
@@ -304,7 +332,8 @@ SELECT n.queue,
        (SELECT count(*)
           FROM worker_queues k
           JOIN workers a ON a.tenant_id = k.tenant_id AND a.id = k.worker_id
-         WHERE k.tenant_id = :tenant_id AND k.queue = n.queue AND a.expires_at > :now)
+         WHERE k.tenant_id = :tenant_id AND k.queue = n.queue AND a.expires_at > :now),
+       COALESCE(m.enqueued, 0), COALESCE(m.claimed, 0), COALESCE(m.completed, 0), COALESCE(m.failed, 0)
   FROM (SELECT s.queue, q.paused_at, q.note
           FROM (SELECT h.tenant_id, h.queue FROM shelves h WHERE h.tenant_id = :tenant_id AND h.queue > :after
                  UNION
@@ -323,6 +352,11 @@ SELECT n.queue,
                FROM (SELECT w.queue FROM work_items w
                       WHERE w.tenant_id = :tenant_id AND w.settled_at > 0 AND w.status = 'dead' LIMIT :most_held) AS c
               GROUP BY c.queue) AS d ON d.queue = n.queue
+  LEFT JOIN (SELECT t.queue, CAST(sum(t.enqueued) AS BIGINT) AS enqueued, CAST(sum(t.claimed) AS BIGINT) AS claimed,
+                    CAST(sum(t.completed) AS BIGINT) AS completed, CAST(sum(t.failed) AS BIGINT) AS failed
+               FROM queue_rates t
+              WHERE t.tenant_id = :tenant_id AND t.bucket >= :since AND t.bucket < :until
+              GROUP BY t.queue) AS m ON m.queue = n.queue
  ORDER BY n.queue;
 
 -- name: count_leased_and_dead

@@ -2,13 +2,15 @@
 
 A claim looks shelf by shelf. A shelf is a queue and one set of required capabilities, so its head is always something
 the claimer can do, and the index gives it in order: the cost does not grow with what lies behind. Items put off for
-later stand on an index of their own, so a thousand future items of high priority never hide a ready one.
+later stand on an index of their own, so a thousand future items of high priority never hide a ready one. The claims of
+a batch look together, whosever they are: one statement finds their shelves, one the heads of all of these.
 
 Of the items with one concurrency key at most one is leased. A claim steps over the items of a key that is busy, so
 those hide nothing, but each costs a look; a unique index holds two processes to it that claim at the same moment.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,58 +22,120 @@ from service.kernel.tables import Key, Wanted
 from service.work.model import OPEN_ITEMS, ClaimWork, PromoteDue, ReclaimLeases, WorkItem, apart, shelf
 
 FIELDS = WorkItem.__struct_fields__
-TENANT, ID, PRIORITY, READY_AT, KEY = (
-    FIELDS.index(name) for name in ("tenant_id", "id", "priority", "ready_at", "concurrency_key")
+TENANT, ID, QUEUE, REQUIRES, PRIORITY, READY_AT, KEY = (
+    FIELDS.index(name) for name in ("tenant_id", "id", "queue", "requires", "priority", "ready_at", "concurrency_key")
 )
-BUSY = "concurrency_key"
-"""Marks, among what was taken in this batch, a concurrency key: (`BUSY`, tenant, key)."""
 LOOKS = 8
+Place = tuple[str, str, str]
+"""A shelf: tenant, queue, required capabilities."""
 
 
-def alike(command: ClaimWork, who: Principal) -> Any:
-    """Claims of one tenant for the same queues with the same capabilities and rights choose together."""
-    asked = command.namespace, tuple(sorted(command.queues)), tuple(sorted(command.capabilities))
-    return who.tenant_id, asked, who.queues
+def together(_command: Any, _who: Principal) -> Any:
+    """All claims of a batch choose together."""
+    return None
 
 
-async def choose_ready(
-    tx: Tx, commands: Sequence[ClaimWork], whos: Sequence[Principal], taken: set[Key]
-) -> list[list[Row]]:
-    """The best items over all shelves, dealt to the claims in the order in which they came."""
-    who, want = whos[0], sum(command.max_items for command in commands)
-    asked = await shelves(tx, who, commands[0])
-    busy = {key[2] for key in taken if key[0] == BUSY and key[1] == who.tenant_id}
-    best: dict[str, Row] = {}
-    for _ in range(LOOKS):
-        rows = await heads(tx, who.tenant_id, asked, busy, want + len(taken))
-        found = [row for row in rows if key_of(row) not in taken]
-        fresh = one_a_key(sorted(found, key=order))
-        best |= {row[ID]: row for row in fresh}
-        busy |= {row[KEY] for row in fresh if row[KEY] is not None}
-        if len(fresh) == len(found) or len(best) >= want:
+class Ask:
+    """The claims of a batch that look on the same shelves: `who` asks `command`, and those at `places` of the batch ask
+    the same, for `want` items in all. `best` is what they have found so far, by id."""
+
+    def __init__(self, who: Principal, command: ClaimWork) -> None:
+        self.who, self.command, self.tenant_id = who, command, who.tenant_id
+        self.by_pattern = any(is_glob(name) for name in command.queues)
+        self.places: list[int] = []
+        self.want = 0
+        self.shelves: list[Place] = []
+        self.best: dict[str, Row] = {}
+
+    def look(self, heads: Mapping[Place, Sequence[Row]], taken: set[Key], busy: set[str]) -> bool:
+        """Add what the heads of its shelves offer, without what others took or what has a busy concurrency key; whether
+        that is all there is, or all that is wanted. If not, what lies behind the busy ones must be looked at."""
+        found = [row for place in self.shelves for row in heads.get(place, ()) if key_of(row) not in taken]
+        fresh = one_a_key(sorted((row for row in found if row[KEY] not in busy), key=order))
+        self.best |= {row[ID]: row for row in fresh}
+        return len(fresh) == len(found) or len(self.best) >= self.want
+
+    def chosen(self) -> list[Row]:
+        """The best, as many as are wanted, in order."""
+        return sorted(self.best.values(), key=order)[: self.want]
+
+
+def asks_of(commands: Sequence[ClaimWork], whos: Sequence[Principal]) -> list[Ask]:
+    """What a batch asks for, in the order in which it came: alike claims of one tenant are one."""
+    found: dict[Any, Ask] = {}
+    for place, (command, who) in enumerate(zip(commands, whos, strict=True)):
+        asked = command.namespace, tuple(sorted(command.queues)), tuple(sorted(command.capabilities))
+        ask = found.get(key := (who.tenant_id, who.queues, asked))
+        if ask is None:
+            ask = found[key] = Ask(who, command)
+        ask.places.append(place)
+        ask.want += command.max_items
+    return list(found.values())
+
+
+class Deal:
+    """What the claims of a batch get: `hands`, in their order. `taken` are items, `busy` the concurrency keys of each
+    tenant that were dealt."""
+
+    def __init__(self, commands: Sequence[ClaimWork]) -> None:
+        self._commands = commands
+        self.hands: list[list[Row]] = [[] for _ in commands]
+        self.taken: set[Key] = set()
+        self.busy: dict[str, set[str]] = defaultdict(set)
+
+    def after_look(self, asks: Sequence[Ask], heads: Mapping[Place, Sequence[Row]], *, last: bool) -> list[Ask]:
+        """Deal to whoever has seen enough; who must look again. Behind one of these its tenant's later claims wait."""
+        again: dict[str, list[Ask]] = {}
+        for ask in asks:
+            waits = again.get(ask.tenant_id)
+            if waits is not None:
+                waits.append(ask)
+            elif ask.look(heads, self.taken, self.busy[ask.tenant_id]) or last:
+                self._deal(ask)
+            else:
+                again[ask.tenant_id] = [ask]
+        return [ask for waits in again.values() for ask in waits]
+
+    def _deal(self, ask: Ask) -> None:
+        chosen, start = ask.chosen(), 0
+        self.taken.update(key_of(row) for row in chosen)
+        self.busy[ask.tenant_id].update(row[KEY] for row in chosen if row[KEY] is not None)
+        for place in ask.places:
+            most = self._commands[place].max_items
+            self.hands[place] = chosen[start : start + most]
+            start += most
+
+
+async def choose_ready(tx: Tx, commands: Sequence[ClaimWork], whos: Sequence[Principal]) -> list[list[Row]]:
+    """The best items over all shelves of each claim, dealt in the order in which the claims came."""
+    asks, deal = asks_of(commands, whos), Deal(commands)
+    await find_shelves(tx, asks)
+    most: dict[Place, int] = defaultdict(int)
+    for ask in asks:
+        for place in ask.shelves:
+            most[place] += ask.want
+    for look in range(LOOKS):
+        heads = await heads_of(tx, asks, most, deal.busy)
+        asks = deal.after_look(asks, heads, last=look == LOOKS - 1)
+        if not asks:
             break
-    chosen = sorted(best.values(), key=order)[:want]
-    taken |= {(BUSY, who.tenant_id, row[KEY]) for row in chosen if row[KEY] is not None}
-    return dealt(chosen, commands)
+    return deal.hands
 
 
-def dealt(rows: Sequence[Row], commands: Sequence[ClaimWork]) -> list[list[Row]]:
-    """To each claim as many as it asked for, in order."""
-    hands, start = [], 0
-    for command in commands:
-        hands.append(list(rows[start : start + command.max_items]))
-        start += command.max_items
-    return hands
-
-
-async def heads(tx: Tx, tenant_id: str, asked: Sequence[tuple[str, str]], busy: set[str], limit: int) -> list[Row]:
-    """The head of each shelf, without items whose concurrency key is busy, in the store or in this batch."""
-    found: list[Row] = []
-    skip = list(busy)
-    for queue, requires in asked:
-        found += await tx.all(
-            "ready_on_shelf", tenant_id=tenant_id, queue=queue, requires=requires, now=tx.now, busy=skip, limit=limit
-        )
+async def heads_of(
+    tx: Tx, asks: Sequence[Ask], most: Mapping[Place, int], busy: Mapping[str, set[str]]
+) -> dict[Place, list[Row]]:
+    """The heads of the shelves that are asked for, cut at `most` of each, without items whose concurrency key is busy,
+    in the store or in this batch."""
+    asked = sorted({place for ask in asks for place in ask.shelves})
+    if not asked:
+        return {}
+    held = {f"{tenant}/{key}" for tenant, keys in busy.items() for key in keys}
+    held |= {f"{ask.tenant_id}/{row[KEY]}" for ask in asks for row in ask.best.values() if row[KEY] is not None}
+    rows = [(*place, most[place]) for place in asked]
+    found: dict[Place, list[Row]] = {}
+    for row in await tx.all("heads_of_shelves", rows=rows, now=tx.now, busy=sorted(held)):
+        found.setdefault((row[TENANT], row[QUEUE], row[REQUIRES]), []).append(row)
     return found
 
 
@@ -94,17 +158,38 @@ def order(row: Row) -> tuple[int, int, str]:
     return -row[PRIORITY], row[READY_AT], row[ID]
 
 
-async def shelves(tx: Tx, who: Principal, command: ClaimWork) -> list[tuple[str, str]]:
-    """The shelves of the asked queues that are not paused, that need nothing that is not offered, and that the token
-    may use: `a*` may be asked for by a token for `a?`, which gets no more than that."""
-    tenant_id = who.tenant_id
-    plain = [shelf(command.namespace, name) for name in command.queues if not is_glob(name)]
-    rows = await tx.all("shelves_of_queues", tenant_id=tenant_id, names=plain) if plain else []
-    if len(plain) < len(command.queues):
-        every = await tx.all("shelves_of_tenant", tenant_id=tenant_id)
-        rows = [*rows, *(row for row in every if asks_for(command, row[0]))]
-    offered = frozenset(command.capabilities)
-    return sorted({(row[0], row[1]) for row in rows if fits(row[1], offered) and who.may_use(row[0])})
+async def find_shelves(tx: Tx, asks: Sequence[Ask]) -> None:
+    """Give each claim the shelves of the queues that it asks for: those that are not paused, need nothing that is not
+    offered, and that the token may use: `a*` may be asked for by a token for `a?`, which gets no more than that.
+    Patterns are matched here, over all shelves of the tenant."""
+    names = {(ask.tenant_id, shelf(ask.command.namespace, name)) for ask in asks for name in plain(ask)}
+    tenants = {(ask.tenant_id,) for ask in asks if ask.by_pattern}
+    there: list[Row] = await tx.all("shelves_of_queues", rows=sorted(names)) if names else []
+    every: list[Row] = await tx.all("shelves_of_tenants", rows=sorted(tenants)) if tenants else []
+    by_name, by_tenant = grouped(there, 2), grouped(every, 1)
+    for ask in asks:
+        command, tenant = ask.command, ask.tenant_id
+        if ask.by_pattern:
+            found = [place for place in by_tenant.get((tenant,), ()) if asks_for(command, place[1])]
+        else:
+            queues = {shelf(command.namespace, name) for name in command.queues}
+            found = [place for queue in queues for place in by_name.get((tenant, queue), ())]
+        offered = frozenset(command.capabilities)
+        ask.shelves = [place for place in found if fits(place[2], offered) and ask.who.may_use(place[1])]
+
+
+def plain(ask: Ask) -> Sequence[str]:
+    """The queues that are looked up by name: those of a claim without a pattern."""
+    return () if ask.by_pattern else ask.command.queues
+
+
+def grouped(rows: Iterable[Row], columns: int) -> dict[Key, list[Place]]:
+    """Shelves by the first columns of their key."""
+    found: dict[Key, list[Place]] = {}
+    for tenant, queue, requires in rows:
+        place = tenant, queue, requires
+        found.setdefault(place[:columns], []).append(place)
+    return found
 
 
 def fits(requires: str, offered: frozenset[str]) -> bool:
@@ -133,16 +218,12 @@ def whose(_command: Any, who: Principal) -> Any:
     return who.tenant_id
 
 
-async def choose_expired(
-    tx: Tx, commands: Sequence[ReclaimLeases], whos: Sequence[Principal], _taken: set[Key]
-) -> list[list[Row]]:
+async def choose_expired(tx: Tx, commands: Sequence[ReclaimLeases], whos: Sequence[Principal]) -> list[list[Row]]:
     """Leases that ran out, the longest first; the first command gets them all."""
     return await first_gets_all(tx, ("expired_leases", "expired_leases_of_tenant"), commands, whos[0].tenant_id)
 
 
-async def choose_due(
-    tx: Tx, commands: Sequence[PromoteDue], whos: Sequence[Principal], _taken: set[Key]
-) -> list[list[Row]]:
+async def choose_due(tx: Tx, commands: Sequence[PromoteDue], whos: Sequence[Principal]) -> list[list[Row]]:
     """Items whose time has come, the most overdue first."""
     return await first_gets_all(tx, ("due_items", "due_items_of_tenant"), commands, whos[0].tenant_id)
 
@@ -168,6 +249,6 @@ def item_and_execution(values: Row) -> list[Wanted]:
     return wanted if ending is None else [*wanted, (OPEN_ITEMS, (tenant, ending))]
 
 
-READY = Chooser(WorkItem, alike, choose_ready)
+READY = Chooser(WorkItem, together, choose_ready)
 EXPIRED = Chooser(WorkItem, whose, choose_expired, item_and_execution)
 DUE = Chooser(WorkItem, whose, choose_due, lambda values: [(WorkItem, (values[0], values[1]))])

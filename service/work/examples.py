@@ -42,7 +42,7 @@ TAKEN = {"tenant_id": "acme", "id": ITEM_ID, "epoch": 1, "attempt": 1}
 QUEUE = {"tenant_id": "acme", "name": "emails", "paused_at": AT, "note": "the mail server is down", "created_at": AT}
 STATS = {
     "name": "emails", "ready": 12, "leased": 3, "delayed": 1, "dead": 0, "oldest_ready_ms": 840, "workers": 2,
-    "at_least": [],
+    "at_least": [], "per_second": {"enqueued": 4.2, "claimed": 4.0, "completed": 3.9, "failed": 0.1},
     "paused_at": None, "note": None,
 }  # fmt: skip
 

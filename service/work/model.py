@@ -24,6 +24,11 @@ REDRIVE_JOB = "work.redrive"
 
 OPEN_ITEMS = "open_items"
 """The items of an execution that have not ended, asked for by (tenant, execution)."""
+HAPPENED = ("enqueued", "claimed", "completed", "failed")
+"""What is counted of the items of a queue, for its rates."""
+BUCKET_MS, RATES_MS, SETTLED_MS = 10_000, 60_000, 5_000
+"""Rates are counted ten seconds at a time, and told of the last sixty that ended long enough ago that every process has
+said what it did in them."""
 BY_DEDUP = "open_item_by_dedup_key"
 """The open item with a dedup key, asked for by (tenant, key)."""
 

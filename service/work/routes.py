@@ -13,7 +13,10 @@ from service.http.lists import ALL, Page, listed, where
 from service.kernel.ids import NAME_PATTERN, Name
 from service.kernel.raw import shown
 from service.work.model import (
+    BUCKET_MS,
     MAIN,
+    RATES_MS,
+    SETTLED_MS,
     Claims,
     ClaimWork,
     CompleteWork,
@@ -194,10 +197,21 @@ def pausing(paused: bool) -> Any:
     return handle
 
 
+class Rates(msgspec.Struct, frozen=True):
+    """How many items a second, over the last six times ten seconds that ended at least five seconds ago: `enqueued`
+    (dead letters that were requeued, too), `claimed`, `completed`, and `failed`: attempts that ended without success,
+    with another to follow or not, by a lease that ran out, too. A server that is killed leaves its last seconds out."""
+
+    enqueued: float
+    claimed: float
+    completed: float
+    failed: float
+
+
 class QueueStats(msgspec.Struct, frozen=True):
-    """How a queue stands: what is ready, leased, put off and dead, how long the oldest ready item has waited, and how
-    many workers serve it that are heard of. Items are counted up to 5,000, or fewer where a page has many queues:
-    `at_least` names the counts that there may be more of."""
+    """How a queue stands: what is ready, leased, put off and dead, how long the oldest ready item has waited, how many
+    workers serve it that are heard of, and how fast it moves. Items are counted up to 5,000, or fewer where a page has
+    many queues: `at_least` names the counts that there may be more of."""
 
     name: str
     ready: int
@@ -209,11 +223,13 @@ class QueueStats(msgspec.Struct, frozen=True):
     note: str | None
     workers: int
     at_least: list[str]
+    per_second: Rates
 
 
 async def queues(call: Call) -> Page:
     """Every queue of the tenant that ever had an item, was paused, or is served."""
     now, tenant = call.services.backend.now(), call.who.tenant_id
+    until = (now - SETTLED_MS) // BUCKET_MS * BUCKET_MS
 
     async def walked(tx: Tx) -> tuple[int, Row | None]:
         names = await tx.all("queue_names", tenant_id=tenant)
@@ -235,17 +251,20 @@ async def queues(call: Call) -> Page:
         most=most + 1,
         most_held=COUNTED_MAX + 1,
         now=now,
+        since=until - RATES_MS,
+        until=until,
     )
 
 
 def queue_stats(row: Row, now: int, most: int, over: list[str]) -> QueueStats:
     """A stored row as it is answered; `over` are the counts that were cut for all queues."""
-    name, told, leased, delayed, dead, *rest = row
+    name, told, leased, delayed, dead, *rest, enqueued, claimed, completed, failed = row
     ready, _, oldest = (told or "0/").partition("/")
     cut = [said for said, count in (("ready", int(ready)), ("delayed", delayed)) if count > most] + over
     waited = max(0, now - int(oldest)) if oldest else None
     counts = min(int(ready), most), min(leased, COUNTED_MAX), min(delayed, most), min(dead, COUNTED_MAX)
-    return QueueStats(name, *counts, waited, *rest, cut)  # type: ignore[call-arg]  # as selected
+    rates = Rates(*(round(count * 1000 / RATES_MS, 3) for count in (enqueued, claimed, completed, failed)))
+    return QueueStats(name, *counts, waited, *rest, cut, rates)  # type: ignore[call-arg]  # as selected
 
 
 ENQUEUE_LIMITS = ("limit/ready-work-items", "limit/payload-bytes", "limit/events-per-execution")

@@ -486,18 +486,26 @@ def answer(view: View, item: WorkItem, outcome: str, said: str, ready_at: int | 
 def finish(
     view: View, item: WorkItem, status: str, said: str, *, result: bytes | None = None, error: bytes | None = None
 ) -> Settled:
-    """End an item: `completed`, `dead` or `cancelled`; then whatever it drives is settled with it."""
+    """End an item, and answer whoever settles it."""
+    return answer(view, end(view, item, status, result=result, error=error), ENDS[status][2], said)
+
+
+def end(
+    view: View, item: WorkItem, status: str, *, result: bytes | None = None, error: bytes | None = None
+) -> WorkItem:
+    """End an item: `completed`, `dead` or `cancelled`; then whatever it drives is settled with it. The item as it is,
+    without an answer: that is for the caller to keep."""
     item = msgspec.structs.replace(
         item, status=status, result=result, expires_at=None, settled_at=view.now, cancel_requested_at=None
     )
     view.put(item)
-    kind, outcome, told_as = ENDS[status]
+    kind, outcome, _ = ENDS[status]
     body = SettledBody(item.attempt, shown(result) or msgspec.UNSET, shown(error) or msgspec.UNSET)
     note(view, item, kind, body, -1)
     if item.concurrency_key is not None:
         there_is(view, item)
     view.tell(WorkSettled(item, outcome, result, error))
-    return answer(view, item, told_as, said)
+    return item
 
 
 def failed(

@@ -14,6 +14,23 @@ def of_dedup_key(item: WorkItem) -> Key | None:
     return (item.tenant_id, item.dedup_key) if item.dedup_key and item.status in OPEN else None
 
 
+def happened(before: WorkItem | None, after: WorkItem | None) -> Key | None:
+    """What a commit did to an item as its queue's rates count it: tenant, queue, and one of `HAPPENED`; None for what
+    they do not count (a release, a renewal, a cancel)."""
+    if after is None or (before is not None and before.status == after.status):
+        return None
+    if before is None or (before.status == "dead" and after.status in OPEN):
+        what = "enqueued"
+    elif after.status in WHAT:
+        what = WHAT[after.status]
+    elif before.status == "leased" and after.status in OPEN and after.attempt == before.attempt:
+        what = "failed"  # to be tried again; a release gives the attempt back
+    else:
+        return None
+    return after.tenant_id, after.queue, what
+
+
+WHAT = {"leased": "claimed", "completed": "completed", "dead": "failed"}
 ATTEMPT = ("attempt", "ready_at", "worker_id", "lease_ms")
 SETTLED = ("settled_at", "result", "settle_digest", "settle_reply", "cancel_requested_at")
 NEVER_LEASED = (
@@ -37,6 +54,8 @@ TABLES = [
             Group(OPEN_ITEMS, "open_items_of_executions", of_execution),
             Group(BY_DEDUP, "open_items_by_dedup_key", of_dedup_key),
         ),
+        metered=happened,
+        guarded=True,
     ),
     Table(Shelf, ("tenant_id", "queue", "requires"), 40, "load_shelves", "insert_shelves", lasting_ms=60_000),
     Table(Queue, ("tenant_id", "name"), 41, "load_queues", "insert_queues", "update_queues"),

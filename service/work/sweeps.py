@@ -1,9 +1,10 @@
 """What time does to work: leases run out, delayed items become due, redrives go on."""
 
+from functools import partial
 from typing import Any
 
 from backends.protocol import EVERY, Tx
-from service.kernel.jobs import PAGES_A_ROUND, due
+from service.kernel.jobs import in_turn
 from service.kernel.principal import SYSTEM, internal
 from service.kernel.rota import Line, Took, in_turns
 from service.kernel.sweeps import Sweep
@@ -11,6 +12,7 @@ from service.work.model import REDRIVE_JOB, PromoteDue, ReclaimLeases
 from service.work.redrive import page
 
 PAGE = 500
+RATES_KEPT_MS = 120_000
 
 
 async def reclaim(services: Any) -> bool:
@@ -51,11 +53,29 @@ async def is_any(services: Any, statement: str) -> bool:
 
 async def redrive(services: Any) -> None:
     """Work on redrives that are due: a page of each in turn."""
-    pages = 0
-    while pages < PAGES_A_ROUND and (jobs := await due(services.backend, REDRIVE_JOB)):
-        for job in jobs:
-            await page(services.backend, services.kernel, job)
-        pages += len(jobs)
+    line = services.lines.setdefault("redrives", Line())
+    await in_turn(
+        services.backend,
+        line,
+        REDRIVE_JOB,
+        "tenants_with_due_redrives",
+        partial(page, services.backend, services.kernel),
+    )
 
 
-SWEEPS = [Sweep("work.reclaim", 0, reclaim), Sweep("work.promote", 0, promote), Sweep("work.redrive", 0, redrive)]
+async def forget_rates(services: Any) -> bool:
+    """Delete a page of what no rate is counted from any more; whether it was full."""
+    before = services.backend.now() - RATES_KEPT_MS
+
+    async def forget(tx: Tx) -> int:
+        return await tx.run("expire_queue_rates", before=before, limit=PAGE)
+
+    return bool(await services.backend.write(forget, tenants=EVERY) == PAGE)
+
+
+SWEEPS = [
+    Sweep("work.reclaim", 0, reclaim),
+    Sweep("work.promote", 0, promote),
+    Sweep("work.redrive", 0, redrive),
+    Sweep("work.rates", 60_000, forget_rates),
+]

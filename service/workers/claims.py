@@ -6,7 +6,7 @@ from typing import Any
 from backends.protocol import Row, Tx
 from service.kernel.command import Chooser
 from service.kernel.principal import Principal
-from service.kernel.tables import Key, Wanted
+from service.kernel.tables import Wanted
 from service.workers.model import LOST_MS, QUEUES_OF, ReapWorkers, Worker
 
 
@@ -15,9 +15,7 @@ def anywhere(_command: Any, _who: Principal) -> Any:
     return None
 
 
-async def choose_lost(
-    tx: Tx, commands: Sequence[ReapWorkers], _whos: Sequence[Principal], _taken: set[Key]
-) -> list[list[Row]]:
+async def choose_lost(tx: Tx, commands: Sequence[ReapWorkers], _whos: Sequence[Principal]) -> list[list[Row]]:
     """Workers that were lost long enough ago, the longest first; the first command gets them all."""
     limit = max(command.limit for command in commands)
     return [await tx.all("lost_workers", before=tx.now - LOST_MS, limit=limit), *([] for _ in commands[1:])]

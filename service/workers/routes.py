@@ -125,7 +125,7 @@ ENDPOINTS = [
         reply=Heard,
         body=RegisterWorker,
         created=True,
-        errors=("auth/queue", "namespace/unknown", "namespace/deleting"),
+        errors=("auth/queue", "namespace/unknown", "namespace/deleting", "limit/workers"),
     ),
     Endpoint(
         "POST",

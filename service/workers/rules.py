@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from service.errors import not_found
 from service.executions.rules import enter, namespace_keys
 from service.kernel.command import Rule
+from service.kernel.limits import usage_keys, use
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded
 from service.kernel.tables import Wanted
@@ -28,15 +29,17 @@ from service.workers.model import (
 )
 
 
-def register_keys(command: RegisterWorker, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The worker and its queues as they are, and the namespace."""
+def register_keys(command: RegisterWorker, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The worker and its queues as they are, the namespace, and what limits workers."""
     yield Worker, (who.tenant_id, command.id)
     yield QUEUES_OF, (who.tenant_id, command.id)
     yield from namespace_keys(who.tenant_id, command.namespace)
+    yield from usage_keys(who.tenant_id, standing, "workers")
 
 
 def register(view: View, command: RegisterWorker) -> Heard:
-    """The worker as it says it is, whatever was said before. A token registers, or replaces, workers of its queues."""
+    """The worker as it says it is, whatever was said before. A token registers, or replaces, workers of its queues. One
+    that is there, lost ones too, takes a place among the tenant's until it is forgotten."""
     before = view.get(Worker, view.tenant_id, command.id)
     wanted = served(command.namespace, command.queues)
     for queue in sorted(wanted | (set() if before is None else shelves_of(before))):
@@ -59,6 +62,7 @@ def register(view: View, command: RegisterWorker) -> Heard:
         expires_at=view.now + MISSED_MAX * command.heartbeat_ms,
     )
     if before is None:
+        use(view, "workers")
         view.add(worker)
     else:
         view.put(worker)

@@ -605,7 +605,8 @@ async def test_queues_tell_what_is_ready_leased_put_off_and_dead(api: Api, clock
     await api.claim("a")
     clock.advance(700)
     page = await api.ok("GET", "/v1/queues")
-    rest = {"paused_at": None, "note": None, "workers": 0, "at_least": []}
+    still = {"enqueued": 0.0, "claimed": 0.0, "completed": 0.0, "failed": 0.0}
+    rest = {"paused_at": None, "note": None, "workers": 0, "at_least": [], "per_second": still}
     assert page["items"] == [
         {"name": "a", "ready": 2, "leased": 1, "delayed": 1, "dead": 0, "oldest_ready_ms": 700, **rest},
         {"name": "b", "ready": 0, "leased": 0, "delayed": 0, "dead": 1, "oldest_ready_ms": None, **rest},
