@@ -121,13 +121,14 @@ DELETE FROM facets
  WHERE (tenant_id, execution_id, family, name) IN (SELECT tenant_id, execution_id, family, name FROM rows);
 
 -- name: read_execution
--- One execution as it is shown: its head, its state, and its input out of its first event.
+-- One execution as it is shown: its head, its state, and its input out of its first event. One without that is being
+-- removed, and is not shown.
 SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence, e.open_items,
        e.labels, e.attributes, e.result, e.error, e.created_at, e.started_at, e.updated_at, e.completed_at,
        s.state, v.body
   FROM executions e
   LEFT JOIN states s ON s.tenant_id = e.tenant_id AND s.execution_id = e.id
-  LEFT JOIN events v ON v.tenant_id = e.tenant_id AND v.execution_id = e.id AND v.sequence = 1
+  JOIN events v ON v.tenant_id = e.tenant_id AND v.execution_id = e.id AND v.sequence = 1
  WHERE e.tenant_id = :tenant_id AND e.id = :id;
 
 -- name: list_executions

@@ -6,11 +6,13 @@ SELECT f.execution_id
  LIMIT :limit;
 
 -- name: list_executions_among
--- Of executions that are named: by age, newest first, after a position. The plus keeps SQLite from walking all by age.
+-- Of executions that are named: by age, newest first, after a position. The plus keeps SQLite from walking all by age, the
+-- cross join from walking all that have a status.
 SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence, e.open_items,
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, e.created_at, 0
-  FROM executions e
- WHERE e.tenant_id = :tenant_id AND e.id IN :ids[] AND (+e.created_at, e.id) < (:at, :id) AND {where}
+  FROM json_each(:ids[]) AS r
+ CROSS JOIN executions e
+ WHERE e.tenant_id = :tenant_id AND e.id = r.value AND (+e.created_at, e.id) < (:at, :id) AND {where}
  ORDER BY +e.created_at DESC, e.id DESC
  LIMIT :limit;
 
@@ -28,8 +30,9 @@ SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_
 -- Of executions that are named: by age, oldest first, after a position.
 SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence, e.open_items,
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, e.created_at, 0
-  FROM executions e
- WHERE e.tenant_id = :tenant_id AND e.id IN :ids[] AND (+e.created_at, e.id) > (:at, :id) AND {where}
+  FROM json_each(:ids[]) AS r
+ CROSS JOIN executions e
+ WHERE e.tenant_id = :tenant_id AND e.id = r.value AND (+e.created_at, e.id) > (:at, :id) AND {where}
  ORDER BY +e.created_at, e.id
  LIMIT :limit;
 
@@ -47,9 +50,10 @@ SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_
 -- Of executions that are named: by last change, newest first, after a position; on SQLite position alone is the order.
 SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence, e.open_items,
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, v.commit_id, v.position
-  FROM executions e
+  FROM json_each(:ids[]) AS r
+ CROSS JOIN executions e
  CROSS JOIN events v
- WHERE e.tenant_id = :tenant_id AND e.id IN :ids[] AND v.tenant_id = :tenant_id AND v.execution_id = e.id
+ WHERE e.tenant_id = :tenant_id AND e.id = r.value AND v.tenant_id = :tenant_id AND v.execution_id = e.id
    AND v.sequence = e.sequence AND +v.position < :position AND {where}
  ORDER BY +v.position DESC
  LIMIT :limit;

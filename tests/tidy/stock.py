@@ -62,7 +62,7 @@ def stock() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     )
     yield (
         "shelves",
-        [{"tenant_id": name, "queue": f"q{q}", "requires": ""} for name in ("acme", "globex") for q in range(5)],
+        [{"tenant_id": name, "queue": f"q{q}", "requires": ""} for name in TENANTS for q in range(5)],
     )
     yield (
         "idempotency_keys",
@@ -103,6 +103,7 @@ def stock() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     )
     yield "workers", [worker(index) for index in range(400)]
     yield "worker_queues", [{"tenant_id": tenant(i), "queue": f"q{i % 5}", "worker_id": f"k{i}"} for i in range(400)]
+    yield "queue_rates", [rates(index) for index in range(1_000)]
     statuses = ("running", *sorted(set(ENDED)))
     yield (
         "tallies",
@@ -114,6 +115,12 @@ def stock() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     )
     yield "workflows", [{"tenant_id": name, "workflow_id": "wf", "revision": 100} for name in ("acme", "globex")]
     yield "definitions", [definition(index) for index in range(400)]
+
+
+def rates(index: int) -> dict[str, Any]:
+    """What happened on a queue in some ten seconds."""
+    of = {"tenant_id": tenant(index), "bucket": NOW + index // 20 * 10_000, "queue": f"q{index % 20}"}
+    return of | {"enqueued": 1, "claimed": 1, "completed": 1, "failed": 0}
 
 
 def token(index: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def parse(text: str, where: str = "1 = 1") -> exp.Expression:
         names = [column.split()[0] for column in found.group(1).split(",")]
         nulls = ", ".join(["NULL"] * len(names))
         text = ROWS.sub(lambda _: f"WITH rows({', '.join(names)}) AS (SELECT {nulls})", text)
-    text = re.sub(r"IN (:[a-z_]+)\[\]", r"IN (\1)", text.replace("{where}", where))
+    text = re.sub(r"IN (:[a-z_]+)\[\]", r"IN (\1)", text.replace("{where}", where)).replace("[])", ")")
     return sqlglot.parse_one(text.strip().rstrip(";"), dialect="postgres")
 
 

@@ -66,6 +66,7 @@ STEPS = (("acme", "e1", "timer", 1), ("globex", "e3", "timer", 2))
 KEYS = (("acme", "e1"), ("acme", "e2"), ("globex", "e3"))
 CUSTOMER = has("attr").format(name="'customer'", condition="f.text_value = 'c1'")
 AMONG = {"ids": ["e1", "e2", "e3"]}
+RUNNING = "(e.status = 'running' AND e.status <> 'completed')"
 STATS = {**A, "namespace": "main", "now": NOW, "most": 5_001}
 DELAYED = "work_delayed(tenant_id, queue)"
 LEASED = "work_leased_of_tenant(tenant_id, expires_at)"
@@ -76,14 +77,15 @@ OPEN_FEW = "what is open is guessed to be few rows, and those are read whole"
 ANY_INDEX = "one index of a tenant's rows is as good as another"
 HOT = [
     Hot(
-        "ready_on_shelf",
-        {**A, "queue": "q1", "requires": "", "busy": ["c"], **LATER},
+        "heads_of_shelves",
+        {"busy": ["acme/c"], "most": 100, **LATER},
         (
             "work_ready(tenant_id, queue, requires)",
             "work_delayed(tenant_id, queue, requires, ready_at)|work_due_of_tenant(tenant_id, ready_at)",
             "work_concurrency(tenant_id)",  # of what is leased under a key; hashed once where that is less
         ),
         sorts=1,
+        rows=(("acme", "q1", "", 100), ("globex", "q2", "", 100)),
     ),
     Hot(
         "load_executions",
@@ -121,12 +123,13 @@ HOT = [
         "count_usage",
         {},
         (
-            "executions_by_status(tenant_id, status)",
+            "tallies_pkey(tenant_id)",
+            "tally_changes_pkey(tenant_id)",
             "work_ready(tenant_id)",
             "work_delayed(tenant_id)|work_due_of_tenant(tenant_id)",
         ),
         1,
-        (("acme", "ready_work_items"), ("globex", "running_executions")),
+        (("acme", "ready_work_items", 9), ("globex", "running_executions", 9)),
         only_analyzed=RARE,
     ),
     Hot("read_usage", A, ("executions_by_status(tenant_id)", "work_ready(tenant_id)"), only_analyzed=RARE),
@@ -190,12 +193,16 @@ HOT = [
         where=alone("attr").format(name="'customer'", condition="f.number_value BETWEEN 1 AND 2"),
     ),
     Hot("list_executions_among", PAGE | AMONG, ("executions_pkey(tenant_id, id)",), 1, where=CUSTOMER),
-    Hot("list_executions_oldest_among", PAGE | AMONG | {"at": 0}, ("executions_pkey(tenant_id, id)",), 1),
+    Hot("list_executions_among", PAGE | AMONG, ("executions_pkey(tenant_id, id)",), 1, where=RUNNING),
+    Hot(
+        "list_executions_oldest_among", PAGE | AMONG | {"at": 0}, ("executions_pkey(tenant_id, id)",), 1, where=RUNNING
+    ),
     Hot(
         "list_executions_updated_among",
         {**A, **AMONG, "commit_id": 2**62, "position": 2**62, "limit": 100},
         ("executions_pkey(tenant_id, id)", "events_pkey(tenant_id, execution_id, sequence)"),
         1,
+        where=RUNNING,
     ),
     Hot(
         "list_executions_updated",
@@ -222,6 +229,8 @@ HOT = [
     Hot("tenants_with_expired_leases", LINE, ("work_leased_of_tenant(tenant_id)",)),
     Hot("due_items", LATER, ("work_due(ready_at)",)),
     Hot("due_items_of_tenant", A | LATER, ("work_due_of_tenant(tenant_id, ready_at)",)),
+    Hot("tenants_with_due_redrives", LINE, ("jobs_of_tenant(tenant_id)",)),
+    Hot("tenants_with_due_deletions_of_namespaces", LINE, ("jobs_of_tenant(tenant_id)",)),
     Hot("tenants_with_due_items", LINE, ("work_due_of_tenant(tenant_id)|work_delayed(tenant_id)",)),
     Hot("due_alarms", LATER, ("alarms_due(due_at)",)),
     Hot("due_alarms_of_tenant", A | LATER, ("alarms_of_tenant(tenant_id, due_at)",)),
@@ -300,9 +309,9 @@ HOT = [
         ),
     ),
     Hot(
-        "next_tenant_with_aged",
-        {"after": "", "before": NOW + 500},
-        ("tenants_pkey(tenant_id)", "executions_by_age(tenant_id, created_at)"),
+        "tenants_with_oldest",
+        {"after": "", "limit": 100},
+        ("tenants_pkey(tenant_id)", "executions_by_age(tenant_id)"),
     ),
     Hot(
         "aged_executions",
@@ -317,10 +326,16 @@ HOT = [
         KEYS,
     ),
     Hot("due_jobs", LATER | {"kind": "k"}, ("jobs_running(due_at)",)),
+    Hot("due_jobs_of_tenant", A | LATER | {"kind": "k"}, ("jobs_of_tenant(tenant_id, kind, due_at)",)),
     Hot(
         "expire_idempotency_keys",
         {"before": NOW + 500, "limit": 100},
         ("idempotency_keys_by_age(created_at)", "idempotency_keys_pkey(tenant_id, key)"),
+    ),
+    Hot(
+        "expire_queue_rates",
+        {"before": NOW + 500, "limit": 100},
+        ("queue_rates_by_age(bucket)", "queue_rates_pkey(tenant_id, bucket, queue)"),
     ),
     Hot("list_dead_letters", {**A, "at": 0, "after": "", "limit": 100}, ("work_dead(tenant_id, settled_at, id)",)),
     Hot(
@@ -332,11 +347,18 @@ HOT = [
     Hot("list_work_items", {**A, "after": "", "limit": 100}, ("work_items_pkey(tenant_id, id)",)),
     Hot(
         "shelves_of_queues",
-        {**A, "names": ["q1", "q2"]},
+        {},
         ("shelves_pkey(tenant_id, queue)", "queues_pkey(tenant_id)"),
         1,
+        (("acme", "q1"), ("globex", "q2")),
     ),
-    Hot("shelves_of_tenant", A, ("shelves_pkey(tenant_id)", "queues_pkey(tenant_id)"), 1),
+    Hot(
+        "shelves_of_tenants",
+        {},
+        ("shelves_pkey(tenant_id)", "queues_pkey(tenant_id)"),
+        1,
+        (("acme",), ("globex",)),
+    ),
     Hot(
         "list_definitions",
         {**A, "at": 2**62, "workflow_id": "", "version": "", "limit": 100},
@@ -362,9 +384,15 @@ HOT = [
     Hot("count_workers_of_namespace", STATS, ("workers_pkey(tenant_id)",)),
     Hot(
         "list_queues",
-        STATS | {"after": "", "limit": 100, "most_held": 5_001},
-        ("work_ready(tenant_id, queue)", DELAYED, LEASED, "work_dead(tenant_id)"),
-        6,
+        STATS | {"after": "", "limit": 100, "most_held": 5_001, "since": NOW, "until": NOW + 60_000},
+        (
+            "work_ready(tenant_id, queue)",
+            DELAYED,
+            LEASED,
+            "work_dead(tenant_id)",
+            "queue_rates_pkey(tenant_id, bucket)",
+        ),
+        7,
     ),
     Hot("leases_of_worker", {**A, "worker_id": "k2", "limit": 100}, (LEASED,)),
     Hot("list_workers", {**A, "after": "", "limit": 100}, ("workers_pkey(tenant_id, id)",)),

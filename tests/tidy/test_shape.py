@@ -24,6 +24,7 @@ ACROSS = {
     "alarms_due": "the sweep of alarms goes by time",
     "jobs_running": "the sweep of jobs goes by time",
     "workers_due": "the sweep of workers that were lost goes by time",
+    "queue_rates_by_age": "the sweep forgets by age, whoever's they are",
     "events position": "SQLite's row id, in the order of its commits",
 }
 """Keys and indexes of tenants' tables that do not begin with tenant_id, and why."""

@@ -20,12 +20,15 @@ ACROSS = {
     "any_tally_change": "a sweep: whether there is anything to fold",
     "tally_changes_to_fold": "a sweep: adds up what commits said, each under the tenant_id that it carries",
     "tenants_with_due_alarms": "a sweep: the ids of tenants only; what is due is then found under each one's tenant_id",
+    "tenants_with_due_deletions_of_namespaces": "a sweep: the ids of tenants only, as above",
     "tenants_with_due_items": "a sweep: the ids of tenants only, as above",
+    "tenants_with_due_redrives": "a sweep: the ids of tenants only, as above",
     "tenants_with_expired_leases": "a sweep: the ids of tenants only, as above",
     "expire_idempotency_keys": "a sweep: deletes by age alone; nothing is read",
+    "expire_queue_rates": "a sweep: as above",
     "read_tokens_by_id": "a token's public id is unique over all tenants and says whose it is, before anybody is known",
     "list_audit_chains": "the doctor, with the store in hand, verifies every chain; each is then read under its own id",
-    "next_tenant_with_aged": "a sweep: one id only; its executions are then read and removed under its own tenant_id",
+    "tenants_with_oldest": "a sweep: ids and ages only; executions are then read and removed under their own tenant_id",
     "audit_to_trim": "a sweep: ids only; each chain is then trimmed under its own tenant_id",
     "count_tokens": "the doctor, as above; three numbers, no rows",
     "list_broken_logs": "the doctor, as above; ids only, of what is broken",
@@ -139,13 +142,21 @@ def test_a_planted_statement_is_caught(text: str) -> None:
 
 
 def predicates(tree: exp.Expression) -> list[exp.Expression]:
-    """Every equality or IN of a statement with a tenant_id on one of its sides."""
+    """Every equality or IN of a statement with a tenant_id on one of its sides; in a text that is put together of it,
+    it binds nothing."""
     both = [
         (node, [side for side in (node.this, node.args.get("expression")) if side])
         for node in tree.find_all(exp.EQ, exp.In)
     ]
     return [
-        node for node, sides in both if any(one.name == TENANT for side in sides for one in side.find_all(exp.Column))
+        node
+        for node, sides in both
+        if any(
+            one.name == TENANT
+            for side in sides
+            for one in side.find_all(exp.Column)
+            if not one.find_ancestor(exp.DPipe)
+        )
     ]
 
 
