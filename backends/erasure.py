@@ -36,11 +36,13 @@ def keys() -> dict[str, list[str]]:
 
 @lru_cache(maxsize=1)
 def of_executions() -> dict[str, str]:
-    """The tables whose rows belong to an execution, and the column that names it; executions themselves come last."""
+    """The tables whose rows belong to an execution, and the column that names it. Events come first, from the first of
+    a log on: an execution without it is being removed, and is not shown. Executions themselves come last."""
     made = (TABLE.match(text.removesuffix(" STRICT")) for one in migrate.known() for text in one.statements("sqlite"))
     naming = {table.group(1) for table in made if table and re.search(r"^\s*execution_id\b", table.group(2), re.M)}
     named = OF_EXECUTION | dict.fromkeys(naming - {OF_SCHEDULE}, "execution_id")
-    return {table: named[table] for table in keys() if table in named}
+    order = sorted(keys(), key=lambda table: table != "events")
+    return {table: named[table] for table in order if table in named}
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ STAYS = {
     "secrets": "the service's own",
     "sweep_leases": "the service's own",
     "rates": "how fast a tenant asks here, just now",
+    "queue_rates": "how fast its queues move here, just now",
     "workers": "who works for it here, just now; they register where it arrives",
     "worker_queues": "as above",
 }

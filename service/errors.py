@@ -77,6 +77,7 @@ CODES: dict[str, tuple[int, str]] = {
     "limit/state-bytes": (409, "The limit of bytes of a state is reached"),
     "limit/tokens": (409, "The limit of tokens is reached"),
     "limit/namespaces": (409, "The limit of namespaces is reached"),
+    "limit/workers": (409, "The limit of workers is reached"),
     "limit/requests-per-second": (429, "Too many requests"),
     "store/unavailable": (503, "The store is away"),
     "store/outcome-unknown": (503, "The store went away during the commit"),

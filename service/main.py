@@ -38,6 +38,7 @@ from service.settings import Settings
 from service.tokens.directory import Directory
 from service.tokens.sources import Sources, networks
 from service.tokens.verify import Parameters, Verifier
+from service.work.throughput import Throughput
 
 log = structlog.get_logger()
 Ready = Callable[[Services, int], Any]
@@ -65,6 +66,7 @@ async def open_store(settings: Settings, clock: Callable[[], int] | None = None)
         lanes=settings.postgres_batches_in_flight,
         pooler=settings.postgres_pooler,
         roles=None if settings.postgres_unfenced else (settings.postgres_app_role, settings.postgres_sweep_role),
+        lock_ms=settings.postgres_lock_ms_max,
     )
 
 
@@ -93,7 +95,9 @@ async def compose(settings: Settings, backend: StateBackend) -> Services:
     rates: Limiter = SharedRates(backend) if on_postgres and settings.rates == "shared" else Rates()
     tokens = Directory(backend, kernel, verifier, sources, rates, settings.token_warning_days)
     scans = Turns(backend.scan_lanes)
-    return Services(kernel, backend, wakes, Cursors(await cursor_key(backend)), settings, scans, tokens)
+    throughput = Throughput(backend)
+    kernel.meter = throughput.note
+    return Services(kernel, backend, wakes, Cursors(await cursor_key(backend)), settings, scans, tokens, throughput)
 
 
 async def cursor_key(backend: StateBackend) -> bytes:
@@ -137,6 +141,7 @@ async def running(
             await sweeper.close()
             await services.tokens.close()
             await services.kernel.close()
+            await services.throughput.close()
     finally:
         await backend.close()
 

@@ -102,6 +102,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         between(1, 64, "Batches committing at once; fewer than postgres_connections_max, so that reads get through."),
     ] = 2
     postgres_batch_commands_max: Annotated[int, between(1, 1000, "Most commands of one transaction on Postgres.")] = 256
+    postgres_lock_ms_max: Annotated[
+        int, between(10, 50_000, "Time that a write waits for a lock held by another session; beyond it: 503.")
+    ] = 5_000
     postgres_pooler: Annotated[
         Literal["none", "transaction"],
         means("'transaction' where a pooler in transaction mode, such as PgBouncer, stands before the database."),

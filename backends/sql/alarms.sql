@@ -52,17 +52,3 @@ SELECT a.tenant_id, a.owner_id, a.name
    AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = :tenant_id AND t.version = 0)
  ORDER BY a.due_at, a.owner_id, a.name
  LIMIT :limit;
-
--- name: tenants_with_due_alarms
--- The next tenants that have alarms, after one of them, and whether something is due: one look at the index for each.
-WITH RECURSIVE line(tenant_id, place) AS (
-  SELECT min(a.tenant_id), 1 FROM alarms a WHERE a.tenant_id > :after
-   UNION ALL
-  SELECT (SELECT min(a.tenant_id) FROM alarms a WHERE a.tenant_id > line.tenant_id), line.place + 1
-    FROM line
-   WHERE line.tenant_id IS NOT NULL AND line.place < :looks)
-SELECT line.tenant_id,
-       CASE WHEN EXISTS (SELECT 1 FROM alarms a WHERE a.tenant_id = line.tenant_id AND a.due_at <= :now)
-            THEN 1 ELSE 0 END
-  FROM line
- WHERE line.tenant_id IS NOT NULL;

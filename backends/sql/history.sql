@@ -80,8 +80,11 @@ SELECT v.sequence, v.kind, v.body, v.at, v.actor, v.node_id, v.work_item_id, v.c
  LIMIT :limit;
 
 -- name: read_sequence
--- Where an execution's log ends, and its status.
-SELECT e.sequence, e.status FROM executions e WHERE e.tenant_id = :tenant_id AND e.id = :execution_id;
+-- Where an execution's log ends, and its status; nothing of one without a first event, which is being removed.
+SELECT e.sequence, e.status
+  FROM executions e
+  JOIN events v ON v.tenant_id = e.tenant_id AND v.execution_id = e.id AND v.sequence = 1
+ WHERE e.tenant_id = :tenant_id AND e.id = :execution_id;
 
 -- name: read_feed
 -- A page of a tenant's events in commit order. SQLite commits in order: `position` alone is the order, every `commit_id` is

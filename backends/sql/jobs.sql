@@ -33,6 +33,15 @@ SELECT j.tenant_id, j.id, j.kind, j.status, j.detail, j.total, j.done, j.due_at,
  ORDER BY j.due_at, j.tenant_id, j.id
  LIMIT :limit;
 
+-- name: due_jobs_of_tenant
+-- Those of one tenant.
+SELECT j.tenant_id, j.id, j.kind, j.status, j.detail, j.total, j.done, j.due_at, j.created_at, j.updated_at
+  FROM jobs j
+ WHERE j.tenant_id = :tenant_id AND j.status = 'running' AND j.due_at <= :now AND j.kind = :kind
+   AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = j.tenant_id AND t.version = 0)
+ ORDER BY j.due_at, j.id
+ LIMIT :limit;
+
 -- name: read_job
 -- One job.
 SELECT j.tenant_id, j.id, j.kind, j.status, j.detail, j.total, j.done, j.due_at, j.created_at, j.updated_at

@@ -18,24 +18,34 @@ SELECT t.tenant_id
 
 -- name: count_usage
 -- How many of each counted thing a tenant has. Its own statement, after the lock: it must see what was just committed.
--- Every queue has a name; saying so leads SQLite to the index of what is ready, past all that has ended.
-WITH rows(tenant_id TEXT, name TEXT) AS (:rows)
-SELECT r.tenant_id, r.name,
+-- Executions by their tallies, as one snapshot has them, folded or not; ready items no further than one past the
+-- greatest limit that is asked for. Every queue has a name; saying so leads SQLite to the index of what is ready, past all
+-- that has ended.
+WITH rows(tenant_id TEXT, name TEXT, most BIGINT) AS (:rows)
+SELECT r.tenant_id, r.name, r.most,
        CASE r.name
-         WHEN 'running_executions' THEN
-           (SELECT count(*) FROM executions e
-             WHERE e.tenant_id = r.tenant_id AND e.status <> 'completed'
-               AND e.status IN ('pending', 'running', 'paused'))
+         WHEN 'running_executions' THEN CAST(
+           (SELECT coalesce(sum(t.count), 0) FROM tallies t
+             WHERE t.tenant_id = r.tenant_id AND t.status IN ('pending', 'running', 'paused'))
+           + (SELECT coalesce(sum(d.count), 0) FROM tally_changes d
+               WHERE d.tenant_id = r.tenant_id AND d.status IN ('pending', 'running', 'paused')) AS BIGINT)
          WHEN 'definitions' THEN
            (SELECT count(*) FROM definitions d WHERE d.tenant_id = r.tenant_id)
          WHEN 'ready_work_items' THEN
-           (SELECT count(*) FROM work_items w WHERE w.tenant_id = r.tenant_id AND w.queue > '' AND w.status = 'ready')
-           + (SELECT count(*) FROM work_items w
-               WHERE w.tenant_id = r.tenant_id AND w.queue > '' AND w.status = 'delayed')
+           (SELECT count(*)
+              FROM (SELECT 1 FROM work_items w
+                     WHERE w.tenant_id = r.tenant_id AND w.queue > '' AND w.status = 'ready'
+                     LIMIT (SELECT max(m.most) + 1 FROM rows m WHERE m.name = 'ready_work_items')) AS at)
+           + (SELECT count(*)
+                FROM (SELECT 1 FROM work_items w
+                       WHERE w.tenant_id = r.tenant_id AND w.queue > '' AND w.status = 'delayed'
+                       LIMIT (SELECT max(m.most) + 1 FROM rows m WHERE m.name = 'ready_work_items')) AS later)
          WHEN 'tokens' THEN
            (SELECT count(*) FROM tokens k WHERE k.tenant_id = r.tenant_id AND k.revoked_at IS NULL)
          WHEN 'namespaces' THEN
            (SELECT count(*) FROM namespaces n WHERE n.tenant_id = r.tenant_id AND n.status = 'active')
+         WHEN 'workers' THEN
+           (SELECT count(*) FROM workers k WHERE k.tenant_id = r.tenant_id)
          ELSE 0
        END
   FROM rows r

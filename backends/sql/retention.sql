@@ -1,12 +1,12 @@
--- name: next_tenant_with_aged
--- The next active tenant, by id, with an execution that began before a time, of all tenants. What another tenant has
--- stays as it is.
-SELECT t.tenant_id
+-- name: tenants_with_oldest
+-- The next active tenants by id, of all, with their limits and when the oldest execution of each began. What another
+-- tenant has stays as it is.
+SELECT t.tenant_id, t.limits,
+       (SELECT e.created_at FROM executions e WHERE e.tenant_id = t.tenant_id ORDER BY e.created_at, e.id LIMIT 1)
   FROM tenants t
  WHERE t.tenant_id > :after AND t.status = 'active'
-   AND EXISTS (SELECT 1 FROM executions e WHERE e.tenant_id = t.tenant_id AND e.created_at < :before)
  ORDER BY t.tenant_id
- LIMIT 1;
+ LIMIT :limit;
 
 -- name: aged_executions
 -- A tenant's executions that began before a time, the oldest first, after a position.
@@ -17,9 +17,10 @@ SELECT e.id, e.created_at, e.completed_at, e.sequence
  LIMIT :limit;
 
 -- name: lock_ended_executions
--- Executions about to be removed, locked: those that ended before a time, and that nobody works on, of an active tenant.
+-- Executions about to be removed, locked: those that ended before a time, and that nobody works on, of an active tenant;
+-- with the tenant's limits as they are now.
 WITH rows(tenant_id TEXT, id TEXT) AS (:rows)
-SELECT e.id, e.namespace, e.status
+SELECT e.id, e.namespace, e.status, e.completed_at, t.limits
   FROM rows r
   JOIN tenants t ON t.tenant_id = r.tenant_id AND t.status = 'active'
   JOIN executions e ON e.tenant_id = r.tenant_id AND e.id = r.id AND e.completed_at < :before

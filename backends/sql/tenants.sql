@@ -55,4 +55,5 @@ SELECT (SELECT count(*) FROM executions e WHERE e.tenant_id = :tenant_id AND e.s
        (SELECT count(*) FROM work_items w WHERE w.tenant_id = :tenant_id AND w.queue > '' AND w.status = 'ready')
          + (SELECT count(*) FROM work_items w WHERE w.tenant_id = :tenant_id AND w.queue > '' AND w.status = 'delayed'),
        (SELECT count(*) FROM tokens k WHERE k.tenant_id = :tenant_id AND k.revoked_at IS NULL),
-       (SELECT count(*) FROM namespaces n WHERE n.tenant_id = :tenant_id AND n.status = 'active');
+       (SELECT count(*) FROM namespaces n WHERE n.tenant_id = :tenant_id AND n.status = 'active'),
+       (SELECT count(*) FROM workers x WHERE x.tenant_id = :tenant_id);

@@ -47,7 +47,11 @@ def show(tenant_id: str, *, server: Target = SERVER) -> None:
         print_json({"tenant": tenant, "usage": usage})
         return
     print(f"{tenant['id']} ({tenant['name']}): {tenant['status']}, created {moment(tenant['created_at'])} UTC\n")
-    rows = [(name, usage.get(name), "no limit" if most is None else most) for name, most in tenant["limits"].items()]
+    unset = {"execution_days": "the server's"}
+    rows = [
+        (name, usage.get(name), unset.get(name, "no limit") if most is None else most)
+        for name, most in tenant["limits"].items()
+    ]
     print_table(("Of", "In use", "Limit"), rows)
 
 

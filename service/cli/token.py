@@ -55,7 +55,7 @@ def list_tokens(*, tenant: Tenant = None, expiring: str | None = None, server: T
     if server.json:
         print_json(items)
     else:
-        print_table(("Id", "Name", "Role", "Tenant", "Expires", "Last used", "Revoked"), map(row, items))
+        print_table(("Id", "Name", "Role", "Tenant", "Expires", "Last used", "From", "Revoked"), map(row, items))
 
 
 def days_of(text: str) -> int:
@@ -71,7 +71,8 @@ def row(token: Any) -> tuple[object, ...]:
     from service.cli.table import moment
 
     ends, used, revoked = (moment(token[name]) for name in ("expires_at", "last_used_at", "revoked_at"))
-    return token["id"], token["name"], token["role"], token["tenant_id"] or "system", ends or "never", used, revoked
+    whose, source = token["tenant_id"] or "system", token["last_used_from"]
+    return token["id"], token["name"], token["role"], whose, ends or "never", used, source, revoked
 
 
 @app.command

@@ -5,6 +5,7 @@ Nothing new comes meanwhile, for whatever is made in a namespace first holds its
 was found and a minute has passed: by then no process remembers a shelf of it.
 """
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from msgspec.structs import replace
 
 from backends.protocol import StateBackend, Tx
 from service.kernel.chain import add
-from service.kernel.jobs import PAGES_A_ROUND, Job, due
+from service.kernel.jobs import Job, in_turn
+from service.kernel.rota import Line
 from service.kernel.sweeps import Sweep
 from service.namespaces.model import DELETE_JOB, Emptying
 
@@ -26,11 +28,10 @@ WRITTEN = ("tenant_id", "id", "status", "detail", "total", "done", "due_at", "up
 
 async def erase(services: Any) -> None:
     """Work on deletions that are due: a page of each in turn."""
-    pages = 0
-    while pages < PAGES_A_ROUND and (jobs := await due(services.backend, DELETE_JOB)):
-        for job in jobs:
-            await page(services.backend, job)
-        pages += len(jobs)
+    line = services.lines.setdefault("namespaces", Line())
+    await in_turn(
+        services.backend, line, DELETE_JOB, "tenants_with_due_deletions_of_namespaces", partial(page, services.backend)
+    )
 
 
 async def page(backend: StateBackend, job: Job) -> None:

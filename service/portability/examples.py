@@ -43,7 +43,8 @@ EXAMPLES = [
             "limits": {
                 "running_executions": None, "definitions": None, "ready_work_items": None,
                 "events_per_execution": None, "payload_bytes": None, "state_bytes": None,
-                "requests_per_second": None, "burst": None, "tokens": 100,
+                "requests_per_second": None, "burst": None, "tokens": 100, "namespaces": None, "workers": None,
+                "execution_days": None,
             },
             "created_at": AT - 9_000, "updated_at": AT, "job_id": None,
         },

@@ -1,4 +1,8 @@
-"""What time does to executions that have ended: past their retention they go, page by page."""
+"""What time does to executions that have ended: past their retention they go, page by page.
+
+The days are the tenant's where it has some, else the server's. A page is judged by what the tenant has as its
+transaction reads it, so a tenant that asks for more days loses nothing from the next page on.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +10,13 @@ from typing import Any
 import msgspec
 
 from backends.protocol import EVERY, Row, StateBackend, Tx
+from service.kernel.standing import limits_of
 from service.kernel.sweeps import Sweep
 from service.kernel.tallies import tally_changes
 
 DAY_MS, MINUTE_MS = 86_400_000, 60_000
+TENANTS = 250
+"""Tenants that a step looks at for the next one with something old enough."""
 LOOKS = 1_000
 """Executions that a page looks at, of those that are old enough."""
 EXECUTIONS, EVENTS = 50, 500
@@ -21,10 +28,13 @@ PAGES_A_ROUND = 20
 
 
 class Walk(msgspec.Struct):
-    """Where the walk has come to: a tenant, and the age and id of the execution that was looked at last. Once all
-    tenants were walked through it rests until `rest_until`."""
+    """Where the walk has come to: the tenant that was looked at last, whether it is being walked, and then the time
+    before which its executions must have ended, and the age and id of the one that was looked at last. Once all tenants
+    were walked through it rests until `rest_until`."""
 
     tenant_id: str = ""
+    inside: bool = False
+    before: int = 0
     at: int = 0
     id: str = ""
     rest_until: int = 0
@@ -44,51 +54,65 @@ class TooManyRows(Exception):
 
 
 async def remove(services: Any) -> None:
-    """Some pages; 0 days keep everything."""
+    """Some pages."""
     days, backend = services.settings.execution_days, services.backend
     walk: Walk = services.lines.setdefault("retention", Walk())
     now = backend.now()
-    if not days or 0 < walk.rest_until - now <= MINUTE_MS:  # further ahead: the clock was set back
+    if 0 < walk.rest_until - now <= MINUTE_MS:  # further ahead: the clock was set back
         return
     for _ in range(PAGES_A_ROUND):
-        if not await page(backend, walk, now - days * DAY_MS):
-            walk.rest_until = now + MINUTE_MS
+        if not await page(backend, walk, days, now):
+            walk.tenant_id, walk.rest_until = "", now + MINUTE_MS
             return
 
 
-async def page(backend: StateBackend, walk: Walk, before: int) -> bool:
+async def page(backend: StateBackend, walk: Walk, days: int, now: int) -> bool:
     """One page of one tenant, or a step to the next tenant; False after the last one."""
-    seen = await aged(backend, walk, before) if walk.tenant_id else []
+    seen = await aged(backend, walk) if walk.inside else []
     if not seen:
-        walk.tenant_id, walk.at, walk.id = await next_tenant(backend, walk.tenant_id, before), 0, ""
-        return walk.tenant_id != ""
-    looked, gone = chosen(seen, before)
+        return await step(backend, walk, days, now)
+    looked, gone = chosen(seen, walk.before)
     try:
-        whole = await removed(backend, walk.tenant_id, [one.id for one in gone], before)
+        whole = await removed(backend, walk.tenant_id, [one.id for one in gone], days, now)
     except TooManyRows:
         looked = gone[0]
-        whole = await removed(backend, walk.tenant_id, [looked.id], before)
+        whole = await removed(backend, walk.tenant_id, [looked.id], days, now)
     if whole:
         walk.at, walk.id = looked.created_at, looked.id
     return True
 
 
-async def next_tenant(backend: StateBackend, after: str, before: int) -> str:
-    """The next tenant with executions that are old enough; empty when there is none."""
+async def step(backend: StateBackend, walk: Walk, days: int, now: int) -> bool:
+    """On to the next tenant with executions that are old enough, past a page of others at most; False after the last
+    tenant."""
 
-    async def read(tx: Tx) -> Row | None:
-        return await tx.one("next_tenant_with_aged", after=after, before=before)
+    async def read(tx: Tx) -> list[Row]:
+        return await tx.all("tenants_with_oldest", after=walk.tenant_id, limit=TENANTS)
 
-    row = await backend.read(read, tenants=EVERY)
-    return "" if row is None else str(row[0])
+    rows = await backend.read(read, tenants=EVERY)
+    walk.inside, walk.at, walk.id = False, 0, ""
+    for tenant_id, limits, oldest in rows:
+        walk.tenant_id, walk.before = tenant_id, kept_since(limits, days, now)
+        if oldest is not None and oldest < walk.before:
+            walk.inside = True
+            return True
+    return len(rows) == TENANTS
 
 
-async def aged(backend: StateBackend, walk: Walk, before: int) -> list[Aged]:
+def kept_since(limits: str, days: int, now: int) -> int:
+    """The time before which a tenant's executions must have ended to go, by its own days or else the server's `days`; 0
+    days are for ever."""
+    own = limits_of(limits).get("execution_days")
+    kept = days if own is None else own
+    return now - kept * DAY_MS if kept else 0
+
+
+async def aged(backend: StateBackend, walk: Walk) -> list[Aged]:
     """The next of a tenant's executions that are old enough to have ended before the time of retention."""
 
     async def read(tx: Tx) -> list[Row]:
         return await tx.all(
-            "aged_executions", tenant_id=walk.tenant_id, at=walk.at, id=walk.id, before=before, limit=LOOKS
+            "aged_executions", tenant_id=walk.tenant_id, at=walk.at, id=walk.id, before=walk.before, limit=LOOKS
         )
 
     return [Aged(*row) for row in await backend.read(read, tenants=[walk.tenant_id])]
@@ -107,14 +131,15 @@ def chosen(seen: Sequence[Aged], before: int) -> tuple[Aged, list[Aged]]:
     return looked, gone
 
 
-async def removed(backend: StateBackend, tenant_id: str, ids: list[str], before: int) -> bool:
+async def removed(backend: StateBackend, tenant_id: str, ids: list[str], days: int, now: int) -> bool:
     """Remove executions, themselves last; False if there are more rows of a single one than a page takes. One that
-    another transaction works on is left for the next walk."""
+    another transaction works on is left for the next walk, and so is one that the tenant keeps for longer by now."""
     if not ids:
         return True
 
     async def work(tx: Tx) -> bool:
-        heads = await tx.all("lock_ended_executions", rows=[(tenant_id, id) for id in ids], before=before)
+        ended = await tx.all("lock_ended_executions", rows=[(tenant_id, id) for id in ids], before=now)
+        heads = [row[:3] for row in ended if row[3] < kept_since(row[4], days, now)]
         free, left = [row[0] for row in heads], ROWS
         for (table,) in await tx.all("tables_of_executions") if free else ():
             most = len(free) if table == "executions" else left

@@ -7,7 +7,7 @@ from service.http.examples import AT, Example, page
 LIMITS: dict[str, Any] = {
     "running_executions": 10_000, "definitions": None, "ready_work_items": 100_000, "events_per_execution": 50_000,
     "payload_bytes": 262_144, "state_bytes": 1_048_576, "requests_per_second": 500,
-    "burst": 1_000, "tokens": 100, "namespaces": 20,
+    "burst": 1_000, "tokens": 100, "namespaces": 20, "workers": 50, "execution_days": 30,
 }  # fmt: skip
 TENANT: dict[str, Any] = {
     "id": "acme", "name": "Acme Ltd", "status": "active", "policy": {"region": "eu"}, "limits": LIMITS, "version": 1,
@@ -15,7 +15,7 @@ TENANT: dict[str, Any] = {
 }  # fmt: skip
 USAGE = {
     "tenant_id": "acme", "running_executions": 41, "definitions": 3, "ready_work_items": 120, "tokens": 6,
-    "namespaces": 2, "limits": LIMITS,
+    "namespaces": 2, "workers": 12, "limits": LIMITS,
 }  # fmt: skip
 
 EXAMPLES = [

@@ -17,7 +17,7 @@ Most = Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Most of each thing; 0 allows none, null any number. Of requests, `burst` may come at once: null is a second's
-    worth."""
+    worth. Executions are kept `execution_days` after their end: 0 keeps all of them, null is the server's setting."""
 
     running_executions: Most = None
     definitions: Most = None
@@ -29,6 +29,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     burst: Most = None
     tokens: Most = None
     namespaces: Most = None
+    workers: Most = None
+    execution_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] | None = None
 
 
 class Tenant(msgspec.Struct, frozen=True):

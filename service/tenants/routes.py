@@ -31,6 +31,7 @@ class Usage(msgspec.Struct, frozen=True):
     ready_work_items: int
     tokens: int
     namespaces: int
+    workers: int
     limits: Limits
 
 
@@ -91,7 +92,7 @@ async def usage(call: Call) -> Usage:
     async def read(tx: Tx) -> Row | None:
         return await tx.one("read_usage", tenant_id=tenant.tenant_id)
 
-    counts = await call.scan(read) or (0, 0, 0, 0, 0)
+    counts = await call.scan(read) or (0, 0, 0, 0, 0, 0)
     limits = msgspec.json.decode(tenant.limits, type=Limits)
     return Usage(tenant.tenant_id, *counts, limits)  # type: ignore[call-arg]  # as selected
 

@@ -5,6 +5,7 @@ is found too. The tenant goes when nothing was found and so much time has passed
 and that no process remembers anything of it.
 """
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 
 from backends.protocol import Row, StateBackend, Tx
 from service.kernel.chain import add
-from service.kernel.jobs import PAGES_A_ROUND, Job, due
+from service.kernel.jobs import PAGES_A_ROUND, Job, due, pages_of
 from service.kernel.principal import SYSTEM
 from service.kernel.sweeps import Sweep
 from service.tenants.model import DEFAULT, IMPORT_JOB, Erasing
@@ -24,12 +25,11 @@ WRITTEN = ("tenant_id", "id", "status", "detail", "total", "done", "due_at", "up
 
 
 async def erase(services: Any) -> None:
-    """Work on deletions that are due: a page of each in turn."""
+    """Work on deletions that are due: a page of each in turn. One whose page fails holds up no other."""
     pages = 0
     while pages < PAGES_A_ROUND and (jobs := await leaving(services.backend)):
-        for job in jobs:
-            await page(services.backend, job)
-        pages += len(jobs)
+        took = await pages_of(jobs, partial(page, services.backend))
+        pages += took.found if took.done else PAGES_A_ROUND
 
 
 async def leaving(backend: StateBackend) -> list[Job]:

@@ -34,7 +34,7 @@ from service.kernel.rate import Limiter
 from service.kernel.run import Kernel, refuse_if_out
 from service.kernel.standing import NOBODY, kept_at, standings_of
 from service.kernel.together import Together
-from service.tokens.model import DAY_MS, NoteSupport, Token, UpgradeVerifier, UseToken
+from service.tokens.model import DAY_MS, NoteSupport, Token, UpgradeVerifier
 from service.tokens.secret import Presented, parse
 from service.tokens.sources import Sources
 from service.tokens.uses import Uses
@@ -78,7 +78,7 @@ class Directory:
     ) -> None:
         self.backend, self.kernel, self.verifier, self.sources = backend, kernel, verifier, sources
         self.rates = rates
-        self.uses = Uses(kernel)
+        self.uses = Uses(kernel, sources)
         self._key = secrets.token_bytes(32)
         self._proven: OrderedDict[bytes, Proven] = OrderedDict()
         self._limits: dict[str, tuple[Rate | None, int]] = {}
@@ -102,7 +102,7 @@ class Directory:
             proven.seen = now
             who = proven.who
         else:
-            who = await self._prove(scope, given)
+            who = await self._prove(scope, given, headers)
             self._remember(digest, Proven(who, now))
         who = named_tenant(who, headers)
         if not who.may(endpoint.permit):
@@ -116,7 +116,7 @@ class Directory:
         await (self._count(who) if endpoint.writes else self.check(who))
         if who.role == SUPPORT:
             await self._tell_of_support(who, endpoint.operation, scope)
-        self.uses.note(who, self.backend.now())
+        self.uses.note(who, self.backend.now(), scope, headers)
         return who
 
     def _remember(self, digest: bytes, proven: Proven) -> None:
@@ -177,7 +177,7 @@ class Directory:
 
         return await self.backend.read(read, tenants=kept_at(whos))
 
-    async def _prove(self, scope: Any, given: bytes) -> Principal:
+    async def _prove(self, scope: Any, given: bytes, headers: Mapping[bytes, bytes]) -> Principal:
         """The slow way, for a header that was not seen lately."""
         presented = bearer(given)
         source = self.sources.of(scope)
@@ -188,7 +188,7 @@ class Directory:
         who = principal_of(token)
         await self.stands(who)
         if token.replaces is not None and token.last_used_at is None:
-            await self.kernel.run(who, UseToken(token.tenant_id, token.id, self.backend.now()))
+            await self.kernel.run(who, self.uses.use(token.tenant_id, token.id, self.backend.now(), scope, headers))
         await self._upgrade(presented, token)
         return who
 

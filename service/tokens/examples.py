@@ -9,6 +9,7 @@ TOKEN: dict[str, Any] = {
     "id": TOKEN_ID, "tenant_id": "acme", "name": "mail workers", "role": "worker", "queues": ["emails*"],
     "created_at": AT, "created_by": "z9NlJCEoHA5PeMt4", "expires_at": AT + 90 * 86_400_000, "last_used_at": None,
     "revoked_at": None, "revoked_by": None, "replaces": None, "replaced_by": None,
+    "last_used_from": None, "last_used_agent": None,
 }  # fmt: skip
 REVOKED = {**TOKEN, "revoked_at": AT, "revoked_by": "z9NlJCEoHA5PeMt4"}
 MINTED = {"token": TOKEN, "secret": SECRET}

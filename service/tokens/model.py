@@ -31,6 +31,8 @@ class Token(msgspec.Struct, frozen=True):
     revoked_by: str | None
     replaces: str | None
     replaced_by: str | None
+    last_used_from: str | None = None
+    last_used_agent: str | None = None
 
 
 class MintBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,11 +99,14 @@ class RevokeToken(msgspec.Struct, frozen=True):
 
 
 class UseToken(msgspec.Struct, frozen=True):
-    """Note that a token was used; the first use of a rotated one ends the old one."""
+    """Note that a token was used, from which source and by which program; the first use of a rotated one ends the old
+    one."""
 
     tenant_id: str
     id: str
     at: int
+    source: str | None = None
+    agent: str | None = None
 
 
 class UpgradeVerifier(msgspec.Struct, frozen=True):
@@ -136,6 +141,8 @@ class ShownToken(msgspec.Struct, frozen=True):
     revoked_by: str | None
     replaces: str | None
     replaced_by: str | None
+    last_used_from: str | None = None
+    last_used_agent: str | None = None
 
 
 class Minted(msgspec.Struct, frozen=True):

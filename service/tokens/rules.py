@@ -134,7 +134,7 @@ def rotate(view: View, command: RotateToken) -> Minted:
     new = msgspec.structs.replace(
         old, id=command.new_id, verifier=command.verifier, reject_tag=command.reject_tag, created_at=view.now,
         created_by=view.who.token_id, expires_at=expires_at, last_used_at=None, revoked_at=None, revoked_by=None,
-        replaces=old.id, replaced_by=None,
+        replaces=old.id, replaced_by=None, last_used_from=None, last_used_agent=None,
     )  # fmt: skip
     view.add(new)
     ends = view.now + command.grace_ms
@@ -203,7 +203,8 @@ def used(view: View, command: UseToken) -> None:
             view.put(msgspec.structs.replace(old, revoked_at=view.now, revoked_by=token.id))
             audit(view, "token.revoked", old.id, {"rotated_to": token.id}, old.tenant_id)
     if command.at > (token.last_used_at or 0):
-        view.put(msgspec.structs.replace(token, last_used_at=command.at))
+        use = {"last_used_at": command.at, "last_used_from": command.source, "last_used_agent": command.agent}
+        view.put(msgspec.structs.replace(token, **use))
 
 
 def upgrade(view: View, command: UpgradeVerifier) -> None:
@@ -234,7 +235,7 @@ def answer(token: Token) -> ShownToken:
     return ShownToken(
         token.id, token.tenant_id or None, token.name, token.role, msgspec.json.decode(token.queues, type=list[str]),
         token.created_at, token.created_by, token.expires_at, token.last_used_at, token.revoked_at, token.revoked_by,
-        token.replaces, token.replaced_by,
+        token.replaces, token.replaced_by, token.last_used_from, token.last_used_agent,
     )  # fmt: skip
 
 

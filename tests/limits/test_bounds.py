@@ -49,9 +49,9 @@ def test_sources_of_failures_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_uses_that_are_noted_are_few(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uses, "NOTED_MAX", 10)
-    found = Uses(api.service.services.kernel)
+    found = Uses(api.service.services.kernel, Sources([], 5))
     for n in range(MANY):
-        found.note(Principal(api.tenant, "owner", f"k{n}", api.tenant), api.clock.now)
+        found.note(Principal(api.tenant, "owner", f"k{n}", api.tenant), api.clock.now, {}, {})
     assert len(found._noted) <= 10
     assert len(found._used) <= 10
     await found.close()

@@ -11,7 +11,7 @@ from service.kernel.gcra import Rate
 from service.kernel.slices import SharedRates
 from service.main import running
 from service.tokens.bootstrap import bootstrap
-from tests.conftest import Api, Clock, Service, new_database, settings_for
+from tests.conftest import Api, Clock, Service, new_store, settings_for
 
 
 async def limited(service: Service, tenant: str, **limits: int | None) -> None:
@@ -78,7 +78,7 @@ async def two_processes(url: str) -> AsyncIterator[list[Service]]:
 
 
 async def test_two_processes_let_in_together_what_the_rate_allows(postgres_server: str) -> None:
-    async with two_processes(await new_database(postgres_server)) as (one, two):
+    async with two_processes(await new_store(postgres_server)) as (one, two):
         api = await one.tenant()
         doors = [api.http, two.client(api.owner_token)]
         await limited(one, api.tenant, requests_per_second=20, burst=30)
@@ -91,7 +91,7 @@ async def test_two_processes_let_in_together_what_the_rate_allows(postgres_serve
 
 
 async def test_one_process_may_use_the_whole_budget(postgres_server: str) -> None:
-    async with two_processes(await new_database(postgres_server)) as (one, _):
+    async with two_processes(await new_store(postgres_server)) as (one, _):
         api = await one.tenant()
         await limited(one, api.tenant, requests_per_second=40)
         assert let_in(await tried(60, api.http)) == 40

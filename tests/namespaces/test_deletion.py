@@ -27,7 +27,7 @@ BY_ANOTHER_COLUMN = {
 """Tables with rows of a namespace that belong to no execution, and how those are found."""
 THE_TENANTS = {
     "tenants", "tokens", "audit", "audit_heads", "audit_checkpoints", "idempotency_keys", "workflows", "definitions",
-    "jobs", "sweep_leases", "secrets", "rates",
+    "jobs", "sweep_leases", "secrets", "rates", "queue_rates",
 }  # fmt: skip
 """Tables whose rows are the whole tenant's, and stay."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from service.main import running
 from service.tokens.bootstrap import bootstrap
-from tests.conftest import Clock, Service, new_database, settings_for
+from tests.conftest import Clock, Service, new_store, settings_for
 from tests.races.server import Server, http, new_tenant, prepared, serving_process
 
 WAYS = ("postgres-services", "postgres-processes", "sqlite-process")
@@ -125,7 +125,7 @@ async def ways(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp(request.param)
     url = f"sqlite:///{folder / 'holdfast.db'}"
     if request.param != "sqlite-process":
-        url = await new_database(request.getfixturevalue("postgres_server"))
+        url = await new_store(request.getfixturevalue("postgres_server"))
     if request.param == "postgres-services":
         async with two_services(url) as found:
             yield found

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.alarms.sweeps import ring_due
-from tests.conftest import new_database
+from tests.conftest import new_store
 from tests.races.conftest import Pair, Ways, in_one_process
 from tests.races.test_limits import have
 
@@ -24,7 +24,7 @@ async def house(
     """A store whose sweeps a test rings: two services on Postgres; a file of SQLite's has one service."""
     url = f"sqlite:///{tmp_path_factory.mktemp('house') / 'holdfast.db'}"
     if engine == "postgres":
-        url = await new_database(request.getfixturevalue("postgres_server"))
+        url = await new_store(request.getfixturevalue("postgres_server"))
     async with in_one_process(url, 2 if engine == "postgres" else 1) as found:
         yield found
 

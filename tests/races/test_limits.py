@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.races.conftest import Pair, Ways
+from service.kernel.tallies import fold
+from tests.races.conftest import Pair, Ways, in_one_process
 
 ROUNDS = 3
 ADDING: dict[str, tuple[str, str, Any]] = {
@@ -14,6 +16,7 @@ ADDING: dict[str, tuple[str, str, Any]] = {
     "ready_work_items": ("POST", "/v1/work-items", {"queue": "q"}),
     "definitions": ("PUT", "/v1/definitions/wf{n}/1?validate=false", {"any": "thing"}),
     "tokens": ("POST", "/v1/tokens", {"name": "n", "role": "viewer"}),
+    "workers": ("PUT", "/v1/workers/w{n}", {"queues": ["q"]}),
 }
 """For each counted limit, a request that adds one."""
 
@@ -30,11 +33,16 @@ async def have(pair: Pair, name: str) -> int:
 
 
 async def add(pair: Pair, name: str, count: int, first: int = 0) -> list[Any]:
-    """Add that many at once, dealt out over the doors."""
+    """Add that many at once, dealt out over the doors; a token again as long as too many of them wait to be made."""
     method, path, body = ADDING[name]
-    doors = [pair.clients[n % len(pair.clients)] for n in range(count)]
-    sent = [door.request(method, path.format(n=first + n), json=body) for n, door in enumerate(doors)]
-    return list(await asyncio.gather(*sent))
+
+    async def one(n: int) -> Any:
+        while True:
+            answer = await pair.clients[n % len(pair.clients)].request(method, path.format(n=first + n), json=body)
+            if answer.status_code != 503 or answer.json()["code"] != "auth/busy":
+                return answer
+
+    return list(await asyncio.gather(*(one(n) for n in range(count))))
 
 
 def told(answers: list[Any]) -> Counter[int]:
@@ -93,6 +101,52 @@ async def test_starts_and_endings_at_once_leave_no_more_than_the_limit(pair: Pai
         runs = [answer.json()["execution_id"] for answer in answers if answer.status_code == 201]
         assert len(runs) == await have(pair, "running_executions") <= 5
         runs += [await start(pair) for _ in range(5 - len(runs))]
+
+
+@pytest.fixture
+async def doors(engine: str, fresh_url: str) -> AsyncIterator[Ways]:
+    """The services of this process that share one store: two on Postgres, one on SQLite."""
+    async with in_one_process(fresh_url, 2 if engine == "postgres" else 1) as found:
+        yield found
+
+
+async def test_the_limit_of_executions_holds_while_their_tallies_are_folded(doors: Ways) -> None:
+    """They are counted by totals and by what was not added to these yet; each comes from the one to the other."""
+    pair, stop = await doors.tenant(), asyncio.Event()
+
+    async def folding(services: Any) -> None:
+        while not stop.is_set():
+            await fold(services.backend)
+            await asyncio.sleep(0)
+
+    await limit(pair, running_executions=5)
+    folds = [asyncio.create_task(folding(services)) for services in doors.services for _ in range(2)]
+    runs = list[str]()
+    for _ in range(4 * ROUNDS):
+        answers = await add(pair, "running_executions", 12)
+        runs += [answer.json()["execution_id"] for answer in answers if answer.status_code == 201]
+        assert len(runs) == await have(pair, "running_executions") == 5, "as many as there are places"
+        gone, runs = runs[:3], runs[3:]
+        paths = [f"/v1/executions/{run}/status" for run in gone]
+        await asyncio.gather(*(pair.ok("POST", path, json={"status": "completed"}) for path in paths))
+    stop.set()
+    await asyncio.gather(*folds)
+
+
+async def test_what_a_tenant_has_past_its_limit_is_let_go_of_before_there_is_a_place(doors: Ways) -> None:
+    """It is not counted to its end, and nothing that goes makes a place before its time."""
+    pair = await doors.tenant()
+    await add(pair, "ready_work_items", 12)
+    await limit(pair, ready_work_items=4)
+    asked = {"worker_id": "w", "queues": ["q"], "max_items": 2}
+    for left in (10, 8, 6, 4):
+        answers, taken = await asyncio.gather(
+            add(pair, "ready_work_items", 3), pair.ok("POST", "/v1/work-items:claim", json=asked)
+        )
+        assert (told(answers), len(taken["items"])) == ({409: 3}, 2)
+        assert await have(pair, "ready_work_items") == left
+    await pair.ok("POST", "/v1/work-items:claim", json=asked | {"max_items": 1})
+    assert told(await add(pair, "ready_work_items", 3)) == {201: 1, 409: 2}
 
 
 async def test_claimed_items_leave_their_places_and_released_ones_take_them_back(pair: Pair) -> None:

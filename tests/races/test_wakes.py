@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.kernel import wake
-from tests.conftest import new_database
+from tests.conftest import new_store
 from tests.races.conftest import PATIENCE, Pair, two_services
 from tests.races.test_work import claim, enqueue
 
@@ -27,7 +27,7 @@ async def known(pair: Pair, services: Any) -> None:
 
 
 async def test_work_at_one_service_wakes_a_claim_at_the_other(postgres_server: str) -> None:
-    async with two_services(await new_database(postgres_server)) as ways:
+    async with two_services(await new_store(postgres_server)) as ways:
         pair = await ways.tenant()
         body = {"worker_id": "w", "queues": ["q"], "wait_ms": 60_000}
         waiting = asyncio.ensure_future(pair.first.post("/v1/work-items:claim", json=body))
@@ -39,7 +39,7 @@ async def test_work_at_one_service_wakes_a_claim_at_the_other(postgres_server: s
 
 
 async def test_a_queue_resumed_at_one_service_wakes_a_claim_at_the_other(postgres_server: str) -> None:
-    async with two_services(await new_database(postgres_server)) as ways:
+    async with two_services(await new_store(postgres_server)) as ways:
         pair = await ways.tenant()
         await pair.first.post("/v1/queues/q/pause", json={})
         assert await enqueue(pair, 1) == ["i0000"]

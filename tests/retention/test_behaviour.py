@@ -39,6 +39,16 @@ async def swept(api: Api) -> None:
         await sweeps.remove(services)
 
 
+def inside(api: Api) -> Walk:
+    """A walk that has just come to the tenant, by the days of the server."""
+    return Walk(api.tenant, inside=True, before=api.clock.now - DAYS * DAY_MS)
+
+
+async def paged(api: Api, walk: Walk) -> None:
+    """A page of a walk."""
+    await sweeps.page(api.service.services.backend, walk, DAYS, api.clock.now)
+
+
 async def of_tables(api: Api) -> dict[str, int]:
     """How many rows the tenant has in each table whose rows belong to executions."""
     found = await rows_of(api.service, api.tenant)
@@ -116,18 +126,89 @@ async def test_of_each_tenant_only_its_own_go(own: Api) -> None:
     assert await rows_of(other.service, other.tenant) == kept
 
 
+async def keeping(api: Api, days: int | None) -> None:
+    """Say how many days the tenant keeps executions."""
+    changed = await api.admin.patch(f"/v1/tenants/{api.tenant}", json={"limits": {"execution_days": days}})
+    assert (changed.status_code, changed.json()["limits"]["execution_days"]) == (200, days), changed.text
+
+
+async def test_a_tenant_keeps_executions_for_days_of_its_own(own: Api) -> None:
+    days = {"shorter": 1, "longer": DAYS + 10, "forever": 0, "servers": None}
+    tenants = {name: await own.service.tenant() for name in days}
+    for name, api in tenants.items():
+        await keeping(api, days[name])
+        run = (await api.start())["execution_id"]
+        await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "completed"})
+    left, at = dict[int, set[str]](), own.clock.now
+    for day in (1, DAYS, DAYS + 10, 36_000):
+        own.clock.advance(at + day * DAY_MS + 1 - own.clock.now)
+        await swept(own)
+        left[day] = {name for name, api in tenants.items() if (await of_tables(api))["executions"]}
+    assert left == {
+        1: {"longer", "forever", "servers"}, DAYS: {"longer", "forever"}, DAYS + 10: {"forever"}, 36_000: {"forever"},
+    }  # fmt: skip
+
+
+async def test_a_tenant_has_days_of_its_own_where_the_server_keeps_everything(fresh_url: str) -> None:
+    async with serving(fresh_url) as service:
+        api, beside = await service.tenant(), await service.tenant()
+        for one in (api, beside):
+            await worked(one)
+        kept = await of_tables(beside)
+        await keeping(api, 2)
+        service.clock.advance(2 * DAY_MS + 1)
+        await swept(api)
+        assert set((await of_tables(api)).values()) == {0}
+        assert await of_tables(beside) == kept
+
+
+async def test_days_that_are_added_hold_from_the_next_page_on(own: Api) -> None:
+    """Also where the walk has come to the tenant already."""
+    await worked(own)
+    own.clock.advance(DAYS * DAY_MS + 1)
+    walk, kept = inside(own), await of_tables(own)
+    await keeping(own, DAYS + 1)
+    await paged(own, walk)
+    assert await of_tables(own) == kept
+
+
+@pytest.mark.parametrize("days", [-1, 36_501, "7", 1.5, True])
+async def test_days_that_are_none_are_refused(own: Api, days: Any) -> None:
+    asked = {"limits": {"execution_days": days}}
+    answer = await own.admin.patch(f"/v1/tenants/{own.tenant}", json=asked)
+    assert answer.status_code == 422, answer.text
+    assert (await own.ok("GET", f"/v1/tenants/{own.tenant}"))["limits"]["execution_days"] is None
+
+
+async def test_a_change_of_the_days_is_a_line_of_the_audit_log(own: Api) -> None:
+    await keeping(own, 7)
+    lines = (await own.admin.get("/v1/audit")).json()["items"]
+    [line] = [line for line in lines if line["action"] == "tenant.updated"]
+    assert line["detail"]["changed"] == ["limits"]
+
+
+async def test_more_tenants_than_a_step_looks_at_are_all_walked(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "TENANTS", 2)
+    tenants = [await own.service.tenant() for _ in range(7)]
+    for api in (tenants[2], tenants[5]):
+        await worked(api)
+    own.clock.advance(DAYS * DAY_MS + 1)
+    await swept(own)
+    assert not any([sum((await of_tables(api)).values()) for api in tenants])
+
+
 async def test_a_tenant_that_is_not_active_keeps_what_it_has(own: Api) -> None:
     await worked(own)
     kept = await of_tables(own)
     own.clock.advance(DAYS * DAY_MS + 1)
-    walk, before = Walk(own.tenant), own.clock.now - DAYS * DAY_MS
+    walk = inside(own)
     for status, left in (("suspended", kept), ("archived", kept), ("active", dict.fromkeys(kept, 0))):
         changed = await own.admin.patch(f"/v1/tenants/{own.tenant}", json={"status": status})
         assert changed.status_code == 200, changed.text
-        await sweeps.page(own.service.services.backend, walk, before)
+        await paged(own, walk)
         await swept(own)
         assert await of_tables(own) == left, status
-        walk = Walk(own.tenant)
+        walk = inside(own)
 
 
 async def test_a_chain_loses_its_old_runs_and_goes_on(own: Api) -> None:
@@ -169,10 +250,9 @@ async def test_a_walk_gets_past_what_stays_and_takes_bounded_pages(own: Api, mon
             await own.ok("POST", f"/v1/executions/{id}/status", json={"status": "failed"})
         own.clock.advance(1)
     own.clock.advance(DAYS * DAY_MS)
-    services, walk = own.service.services, Walk(own.tenant)
-    before, sizes = own.clock.now - DAYS * DAY_MS, [10]
-    while walk.tenant_id == own.tenant:
-        await sweeps.page(services.backend, walk, before)
+    walk, sizes = inside(own), [10]
+    while walk.inside:
+        await paged(own, walk)
         sizes.append(len((await own.ok("GET", "/v1/executions"))["items"]))
     assert all(was - now <= 2 for was, now in pairwise(sizes)), sizes
     left = [one["execution_id"] for one in (await own.ok("GET", "/v1/executions?sort=created_asc"))["items"]]
@@ -188,15 +268,14 @@ async def test_a_long_log_goes_in_several_commits_and_cannot_be_reset_meanwhile(
     await own.ok("POST", f"/v1/executions/{run}/events", json=events)
     await own.ok("POST", f"/v1/executions/{run}/terminate", json={})
     own.clock.advance(DAYS * DAY_MS + 1)
-    services, walk = own.service.services, Walk(own.tenant)
-    before = own.clock.now - DAYS * DAY_MS
-    await sweeps.page(services.backend, walk, before)
-    await sweeps.page(services.backend, walk, before)
+    walk = inside(own)
+    await paged(own, walk)
+    await paged(own, walk)
     assert 0 < (await of_tables(own))["events"] < 27
     await own.refused("POST", f"/v1/executions/{run}/reset", "not-found", json={"to_sequence": 20})
-    walk = Walk(own.tenant)  # the process dies; the next one begins again
-    while walk.tenant_id == own.tenant:
-        await sweeps.page(services.backend, walk, before)
+    walk = inside(own)  # the process dies; the next one begins again
+    while walk.inside:
+        await paged(own, walk)
     assert set((await of_tables(own)).values()) == {0}
 
 
@@ -234,9 +313,9 @@ async def test_executions_that_do_not_fit_into_a_page_together_go_one_by_one(
     rows = await of_tables(own)
     monkeypatch.setattr(sweeps, "ROWS", 30)
     own.clock.advance(DAYS * DAY_MS + 1)
-    walk, before = Walk(own.tenant), own.clock.now - DAYS * DAY_MS
+    walk = inside(own)
     for left in (3, 2, 1, 0):
-        await sweeps.page(own.service.services.backend, walk, before)
+        await paged(own, walk)
         assert await of_tables(own) == {table: count * left // 4 for table, count in rows.items()}, "each as a whole"
 
 

@@ -56,7 +56,7 @@ ROW_OF = {
     **dict.fromkeys(["claimWorkflowTasks", "submitCommands", "renewWorkflowTask"], "work"),
     **dict.fromkeys(["claimActivities", "completeActivity", "failActivity", "heartbeatActivity"], "work"),
     **dict.fromkeys(["scheduleActivity", "scheduleTimer", "sendSignal", "signalWithStart"], "write"),
-    **dict.fromkeys(["startChild", "continueExecution"], "write"),
+    **dict.fromkeys(["startChild", "continueExecution", "completeExecution", "failExecution"], "write"),
     **dict.fromkeys(["listChildren", "listChain"], "read"),
     "resetExecution": "operate",
     **dict.fromkeys(["createSchedule", "changeSchedule", "deleteSchedule", "pauseSchedule"], "write"),

@@ -198,6 +198,7 @@ ADDING: dict[str, tuple[str, str, Any]] = {
     "definitions": ("PUT", "/v1/definitions/wf{n}/1?validate=false", {"any": "thing"}),
     "tokens": ("POST", "/v1/tokens", {"name": "n", "role": "viewer"}),
     "namespaces": ("POST", "/v1/namespaces", {"name": "n{n}"}),
+    "workers": ("PUT", "/v1/workers/w{n}", {"queues": ["q"]}),
 }
 """For each counted limit, a request that adds one."""
 
@@ -313,9 +314,11 @@ async def test_usage_counts_what_limits_count(api: Api) -> None:
     await add(api, "definitions")
     await add(api, "tokens")
     await add(api, "namespaces")
+    await add(api, "workers")
     usage = await api.ok("GET", f"/v1/tenants/{api.tenant}/usage")
     counted = {name: usage[name] for name in ADDING}
     expected = {"running_executions": 1, "ready_work_items": 2, "definitions": 1, "tokens": 2, "namespaces": 1}
+    expected["workers"] = 1
     assert counted == expected
     assert (await api.admin.get(f"/v1/tenants/{api.tenant}/usage")).json() == usage
 

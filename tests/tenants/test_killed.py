@@ -8,6 +8,7 @@ import httpx
 
 from service.kernel.tallies import fold
 from service.tenants import sweeps
+from service.work.sweeps import forget_rates
 from service.workers.sweeps import reap
 from tests.conftest import Service, serving
 from tests.races.server import Server, http, new_tenant, prepared
@@ -25,6 +26,7 @@ async def furnished(url: str, tenant: str) -> None:
             await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "q", "payload": "p" * 100}] * 1_000)
         await fold(service.services.backend)
         await reap(service.services)
+        await forget_rates(service.services)
 
 
 async def owned(service: Service, tenant: str) -> Any:

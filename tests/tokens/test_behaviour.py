@@ -10,6 +10,7 @@ import pytest
 from service.errors import StateError
 from service.kernel.audit import AuditEntry, AuditHead, Chain
 from service.kernel.principal import PERMITS, SYSTEM_ROLES, TENANT_ROLES, internal
+from service.tokens import uses
 from service.tokens.bootstrap import bootstrap
 from service.tokens.model import UpgradeVerifier
 from service.tokens.secret import mint
@@ -158,6 +159,73 @@ async def test_use_is_noted_off_the_request_and_not_each_time(api: Api, clock: C
     assert (await api.ok("GET", f"/v1/tokens/{token['id']}"))["last_used_at"] is None
     await api.service.services.tokens.uses.flush()
     assert (await api.ok("GET", f"/v1/tokens/{token['id']}"))["last_used_at"] == used
+
+
+async def shown_use(api: Api, token_id: str) -> tuple[str | None, str | None]:
+    """From where and by which program a token was last used, once that is written down."""
+    await api.service.services.tokens.uses.flush()
+    token = await api.ok("GET", f"/v1/tokens/{token_id}")
+    assert token in (await api.ok("GET", "/v1/tokens?limit=1000"))["items"]
+    return token["last_used_from"], token["last_used_agent"]
+
+
+async def test_a_use_tells_from_where_and_by_which_program(api: Api, clock: Clock) -> None:
+    token, client = await minted(api)
+    assert await shown_use(api, token["id"]) == (None, None)
+    await client.get("/v1/tokens/self", headers={"user-agent": "worker/1.2 (+https://acme.example)"})
+    assert await shown_use(api, token["id"]) == ("127.0.0.1", "worker/1.2 (+https://acme.example)")
+    clock.advance(uses.EVERY_MS - 1)
+    await client.get("/v1/tokens/self", headers={"user-agent": "other/1"})
+    assert (await shown_use(api, token["id"]))[1] == "worker/1.2 (+https://acme.example)"
+    clock.advance(1)
+    own = (await client.get("/v1/tokens/self", headers={"user-agent": "other/1"})).json()
+    assert own["last_used_agent"] == "worker/1.2 (+https://acme.example)", "written down after the request"
+    assert (await shown_use(api, token["id"]))[1] == "other/1"
+
+
+async def test_the_first_use_of_a_rotated_token_tells_it_too(api: Api) -> None:
+    old, _ = await minted(api)
+    new, client = await rotated(api, old["id"])
+    assert (new["last_used_from"], new["last_used_agent"]) == (None, None)
+    assert (await client.get("/v1/tokens/self", headers={"user-agent": "new/1"})).json()["last_used_agent"] == "new/1"
+
+
+async def test_a_program_that_names_itself_by_a_token_is_not_kept_so(api: Api) -> None:
+    secret = mint("tenant")[0]
+    split = secret[:23] + "\x01" + secret[23:]
+    for said in (f"curl {secret}", f"a{secret}b", split, secret[23:], f"x/1 ({secret[6:]})"):
+        token, client = await minted(api)
+        assert (await client.get("/v1/tokens/self", headers={"user-agent": said})).status_code == 200
+        _, agent = await shown_use(api, token["id"])
+        assert agent is not None and "[masked]" in agent and secret[23:45] not in agent, said
+
+
+SECRET = mint("tenant")[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (None, None),
+        (b"", None),
+        (b" \x00\x1b\x7f ", None),
+        (b"a\x1b[31mb\r\nc\x85d", "a[31mbcd"),
+        (b"caf\xe9 1", "café 1"),
+        (b"ab " * 200, ("ab " * 67)[:200]),
+        (b"y " * 95 + SECRET.encode(), "y " * 95 + SECRET[:10]),
+    ],
+)  # fmt: skip
+def test_what_is_kept_of_a_programs_name_is_short_and_plain(said: bytes | None, kept: str | None) -> None:
+    assert uses.agent_of(said) == kept
+
+
+async def test_the_address_is_that_which_trusted_proxies_tell(fresh_url: str) -> None:
+    for trusted, source in (("", "127.0.0.1"), ("127.0.0.0/8", "203.0.113.9")):
+        async with serving(fresh_url, trusted_proxies=trusted) as service:
+            api = await service.tenant()
+            token, client = await minted(api)
+            await client.get("/v1/tokens/self", headers={"x-forwarded-for": "198.51.100.1, 203.0.113.9"})
+            assert (await shown_use(api, token["id"]))[0] == source
 
 
 async def test_every_process_writes_down_the_uses_that_it_saw(fresh_url: str) -> None:

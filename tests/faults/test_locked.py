@@ -1,0 +1,151 @@
+"""Somebody else holds a lock that a write needs: the write is undone and told to come again, and all else goes on."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from backends import connect
+from backends.errors import Unavailable
+from backends.sqlite import SqliteBackend
+from service.kernel.sweeps import Sweep, Sweeper
+from service.work import sweeps as work
+from tests.conformance.jobs import adding, exists, job
+from tests.conftest import Api, Service, new_database, serving
+from tests.work.steps import enqueue, shown
+
+LOCK_MS = 100
+AT_THE_COMMIT = """
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM 1 FROM waited FOR UPDATE; RETURN NULL; END $$;
+    CREATE TABLE waited AS SELECT 1 AS one;
+    GRANT ALL ON waited TO PUBLIC;
+    CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION wait();
+"""
+
+
+@pytest.fixture
+async def own(fresh_url: str) -> AsyncIterator[Service]:
+    """A service of one's own that has little patience."""
+    async with serving(fresh_url, postgres_lock_ms_max=LOCK_MS) as service:
+        backend = service.services.backend
+        if isinstance(backend, SqliteBackend):
+            backend._db.execute(f"PRAGMA busy_timeout = {LOCK_MS}")
+        yield service
+
+
+@contextlib.asynccontextmanager
+async def held(url: str, tenant: str, table: str) -> AsyncIterator[None]:
+    """Meanwhile a stranger holds the tenant's rows of a table; on SQLite, the file."""
+    if url.startswith("sqlite"):
+        file = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        try:
+            file.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            file.close()
+        return
+    db = await asyncpg.connect(url)
+    try:
+        async with db.transaction():
+            assert await db.fetch(f"SELECT 1 FROM {table} WHERE tenant_id = $1 FOR UPDATE", tenant)
+            yield
+    finally:
+        await db.close()
+
+
+async def started(api: Api, status: str = "running") -> str:
+    """An execution's id."""
+    made = await api.start()
+    assert made["status"] == status
+    return str(made["execution_id"])
+
+
+async def test_a_command_that_waits_too_long_for_a_lock_is_undone_and_may_be_repeated(
+    own: Service, fresh_url: str
+) -> None:
+    api, beside = await own.tenant(), await own.tenant()
+    run = await started(api)
+    change = {"expected_sequence": 1, "events": [{"kind": "x"}]}
+    async with held(fresh_url, api.tenant, "executions"):
+        answer = await api.http.post(f"/v1/executions/{run}/events", json=change)
+        assert (answer.status_code, answer.json()["code"]) == (503, "store/unavailable")
+        assert answer.headers["retry-after"] == "1"
+        assert len(await api.events(run)) == 1, "a reader does not wait, and nothing was changed"
+        if own.services.backend.name == "postgres":
+            await started(beside)
+    await api.ok("POST", f"/v1/executions/{run}/events", json=change)
+    assert [event["sequence"] for event in await api.events(run)] == [1, 2]
+
+
+async def test_every_lane_goes_on_behind_those_that_waited_too_long(own: Service, fresh_url: str) -> None:
+    api = await own.tenant()
+    run = await started(api)
+    async with held(fresh_url, api.tenant, "executions"):
+        sent = [api.http.post(f"/v1/executions/{run}/events", json={"events": [{"kind": "x"}]}) for _ in range(8)]
+        answers = await asyncio.gather(*sent)
+        assert {answer.json()["code"] for answer in answers} == {"store/unavailable"}
+    assert await asyncio.gather(*(started(api) for _ in range(8)))
+    assert len(await api.events(run)) == 1
+
+
+async def test_a_sweep_that_waits_too_long_for_a_lock_is_put_off_and_others_have_their_turn(
+    own: Service, fresh_url: str
+) -> None:
+    api = await own.tenant()
+    item = await enqueue(api, delay_ms=1_000)
+    own.clock.advance(1_000)
+    rounds = list[str]()
+
+    async def next_one(_: Any) -> None:
+        rounds.append("next")
+
+    sweeps = [Sweep("work.promote", 0, work.promote), Sweep("next", 0, next_one)]
+    sweeper = Sweeper(own.services.backend, own.services, sweeps, 1_000, 60_000)
+    await sweeper.lease.keep()
+    async with held(fresh_url, api.tenant, "work_items"):
+        assert not await sweeper.round()
+        assert rounds == ["next"]
+    assert (await api.ok("GET", "/v1/queues"))["items"][0]["delayed"] == 1
+    own.clock.advance(1)
+    await sweeper.round()
+    queue = (await api.ok("GET", "/v1/queues"))["items"][0]
+    assert (queue["ready"], queue["delayed"]) == (1, 0)
+    assert (await shown(api, item))["status"] == "ready"
+    await sweeper.lease.release()
+
+
+async def test_a_lock_that_is_missed_at_the_commit_leaves_no_doubt(postgres_server: str) -> None:
+    url = await new_database(postgres_server)
+    store, stranger = await connect(url, connections=2, lock_ms=LOCK_MS), await asyncpg.connect(url)
+    try:
+        await store.migrate()
+        await stranger.execute(AT_THE_COMMIT)
+        async with stranger.transaction():
+            await stranger.execute("SELECT 1 FROM waited FOR UPDATE")
+            with pytest.raises(Unavailable):
+                await store.write(adding(job("t", "a")))
+        assert not await exists(store, "t", "a")
+        await store.write(adding(job("t", "a")))
+        assert await exists(store, "t", "a")
+    finally:
+        await stranger.close()
+        await store.close()
+
+
+async def test_no_write_waits_longer_than_its_setting_says(postgres_server: str) -> None:
+    """It comes with BEGIN, and ends with the transaction."""
+    url = await new_database(postgres_server)
+    async with serving(url, postgres_lock_ms_max=4_321) as service:
+        backend = service.services.backend
+
+        async def shown_by(tx: Any) -> list[str]:
+            return [row[0] for row in await tx._db.fetch("SHOW lock_timeout")]
+
+        assert await backend.write(shown_by) == ["4321ms"]
+        assert await backend.read(shown_by) == ["0"]
