@@ -90,7 +90,9 @@ class Worker:
     def settle(self, client: Client, task: Any) -> None:
         """One task. A run is kept for its next one only once the service has taken what it said."""
         id = task["execution_id"]
-        run = self.runs.pop(id, None) or Run(self.flows[task["workflow_type"]], task["task_queue"])
+        run = self.runs.pop(id, None)
+        if run is None or run.sequence != task["history_after"]:  # unknown here, or remembered of another log
+            run = Run(self.flows[task["workflow_type"]], task["task_queue"])
         try:
             commands = run.read(whole(client, task))
             body = {"epoch": task["epoch"], "history_sequence": run.sequence, "commands": commands}

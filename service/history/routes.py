@@ -140,7 +140,10 @@ class Tail:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         gone = asyncio.ensure_future(self._gone(receive))
         try:
-            await self._stream(send, gone)
+            try:
+                await self._stream(send, gone)
+            except StateError as refusal:  # the execution went away meanwhile
+                await self._goodbye(send, encode(document(refusal)))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             gone.cancel()
@@ -156,6 +159,8 @@ class Tail:
             while not gone.done():
                 _, status = await head(call)
                 rows = await page_of(call, self.after, 500)
+                if rows and rows[0][0] > self.after + 1:
+                    await head(call)  # not there: between the two its removal began
                 said = await self._refused()  # after the page: what was logged since a revocation is never sent
                 if said is None:
                     for row in rows:
@@ -166,10 +171,15 @@ class Tail:
                     if status in ENDED:
                         return
                 if said is not None or not await place.rest(CHECK_SECONDS):
-                    goodbye = b"event: goodbye\nretry: 1000\ndata: %s\n\n" % (said or encode(document(DRAINING)))
-                    await send({"type": "http.response.body", "body": goodbye, "more_body": True})
+                    await self._goodbye(send, said or encode(document(DRAINING)))
                     return
                 await send({"type": "http.response.body", "body": b": here\n\n", "more_body": True})
+
+    @staticmethod
+    async def _goodbye(send: Any, said: bytes) -> None:
+        """Why the stream ends before the execution does."""
+        goodbye = b"event: goodbye\nretry: 1000\ndata: %s\n\n" % said
+        await send({"type": "http.response.body", "body": goodbye, "more_body": True})
 
     async def _refused(self) -> bytes | None:
         """Why the caller may not go on reading, or None: a token that was revoked meanwhile ends the stream."""
@@ -226,9 +236,10 @@ async def latest_snapshot(call: Call) -> ShownSnapshot:
     """The newest snapshot."""
 
     async def read(tx: Tx) -> Row | None:
-        return await tx.one(
-            "read_snapshot_latest", tenant_id=call.who.tenant_id, execution_id=call.path["id"], sequence=2**62
-        )
+        of = {"tenant_id": call.who.tenant_id, "execution_id": call.path["id"]}
+        if await tx.one("read_sequence", **of) is None:
+            return None
+        return await tx.one("read_snapshot_latest", **of, sequence=2**62)
 
     row = await call.services.backend.read(read, tenants=call.who.reach)
     if row is None:

@@ -50,6 +50,7 @@ class Services(msgspec.Struct):
     settings: Any
     scans: Turns
     tokens: Any = None
+    throughput: Any = None
     lease: Any = None
     lines: dict[str, Any] = {}
     draining: bool = False

@@ -158,6 +158,10 @@ REMEDIES: dict[str, str] = {
     ),
     "limit/tokens": "Revoke tokens that are no longer used, or ask an administrator for a higher limit.",
     "limit/namespaces": "Delete a namespace that is no longer used, or ask an administrator for a higher limit.",
+    "limit/workers": (
+        "Register again under the id that the worker had before, wait until lost ones are forgotten (ten minutes), or "
+        "ask an administrator for a higher limit."
+    ),
     "limit/requests-per-second": (
         "Wait `retry_after` seconds. Batch endpoints carry up to 1,000 commands in one request."
     ),

@@ -10,7 +10,7 @@ CLAIMED = {
         "sequence": 1, "kind": "execution.started", "at": AT, "actor": "QbBKAdR4rBmcRH5J",
         "body": {"workflow_id": "order", "input": {"order": 4711}},
     }],
-    "history_sequence": 1, "history_complete": True,
+    "history_after": 0, "history_sequence": 1, "history_complete": True,
 }  # fmt: skip
 COMMANDS = {
     "epoch": 1, "history_sequence": 1,
@@ -36,5 +36,13 @@ EXAMPLES = [
     Example(
         "terminateExecution", {"reason": "runaway"},
         {"execution_id": "order-4711", "status": "terminated", "sequence": 5},
+    ),
+    Example(
+        "completeExecution", {"result": {"receipt": "r-99"}},
+        {"execution_id": "order-4711", "status": "completed", "sequence": 5},
+    ),
+    Example(
+        "failExecution", {"error": {"type": "card_declined", "message": "the bank said no"}, "retryable": False},
+        {"execution_id": "order-4711", "status": "failed", "sequence": 5},
     ),
 ]  # fmt: skip

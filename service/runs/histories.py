@@ -1,7 +1,8 @@
 """What a worker is handed with its workflow tasks: each run as it stands, and its log after what the worker has.
 
 It is read after the claim, and for all the claims of a turn of the loop together. One answer holds at most
-`HISTORY_MAX` events; what does not fit is read from `GET /v1/executions/{id}/events`.
+`HISTORY_MAX` events; what does not fit is read from `GET /v1/executions/{id}/events`. A worker that remembers more than
+there is remembers another log, one from before a store was put back: it gets this one from its beginning.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ Key = tuple[str, str]
 
 
 class Asked(NamedTuple):
-    """A run, and how far the worker has its log."""
+    """A run, and how far the worker says that it has its log."""
 
     tenant_id: str
     execution_id: str
@@ -39,9 +40,11 @@ class Span(NamedTuple):
 
 
 class History(NamedTuple):
-    """A run's row, as `read_task_heads` gives it after tenant and id, None if it went away; and the part of its log."""
+    """A run's row, as `read_task_heads` gives it after tenant and id, None if it went away; and the part of its log
+    that comes after the sequence `after`."""
 
     head: Row | None
+    after: int
     events: Sequence[ShownEvent]
 
 
@@ -69,16 +72,19 @@ async def read(backend: StateBackend, asked: Sequence[Sequence[Asked]]) -> list[
     for page in rest:
         await asyncio.sleep(0)
         logs |= await backend.read(partial(events, page=page), tenants=tenants)
-    return [[History(heads.get(span[:2]), logs.get(span, ())) for span in answer] for answer in spans]
+    return [[History(heads.get(span[:2]), span.seen, logs.get(span, ())) for span in answer] for answer in spans]
 
 
 def spans_of(asked: Sequence[Asked], heads: Mapping[Key, Row]) -> list[Span]:
-    """What each run's part of one answer is: all that the worker has not, as long as there is room."""
+    """What each run's part of one answer is: all that the worker has not, as long as there is room; of a log that ends
+    before what the worker says to have, all."""
     room, found = HISTORY_MAX, []
     for tenant, execution, after in asked:
         head = heads.get((tenant, execution))
-        size = 0 if head is None else min(max(head[SEQUENCE] - after, 0), room)
-        found.append(Span(tenant, execution, after, after + size))
+        end = 0 if head is None else head[SEQUENCE]
+        seen = after if after <= end else 0
+        size = min(end - seen, room)
+        found.append(Span(tenant, execution, seen, seen + size))
         room -= size
     return found
 

@@ -170,7 +170,8 @@ class Submitted(msgspec.Struct, frozen=True):
 class ClaimTasks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Ask for workflow tasks of some queues, of workflow types that this worker can run.
 
-    `since` says how far the worker has the log of executions in its memory: their history is answered from there on.
+    `since` says how far the worker has the log of executions in its memory: their history is answered from there on, or
+    from the beginning if the log ends before that.
     """
 
     worker_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -195,6 +196,21 @@ class TerminateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """End an execution at once, whoever works on it."""
 
     reason: Reason = None
+    execution_id: str = PATH
+
+
+class CompleteRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """End an execution well, from outside: as a workflow does by `CompleteWorkflow`."""
+
+    result: msgspec.Raw = ABSENT
+    execution_id: str = PATH
+
+
+class FailRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """End an execution badly, from outside: as a workflow does by `FailWorkflow`, and tried again where it would be."""
+
+    error: WorkError
+    retryable: bool = True
     execution_id: str = PATH
 
 

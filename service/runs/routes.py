@@ -12,7 +12,15 @@ from service.http.endpoint import Call, Endpoint, command, decode, fill
 from service.kernel.raw import shown
 from service.runs.commands import ENVELOPE, Command, decoded
 from service.runs.histories import Asked, histories
-from service.runs.model import CancelRun, ClaimTasks, SubmitCommands, Submitted, TerminateRun
+from service.runs.model import (
+    CancelRun,
+    ClaimTasks,
+    CompleteRun,
+    FailRun,
+    SubmitCommands,
+    Submitted,
+    TerminateRun,
+)
 from service.work.model import Claimed, Claims, ClaimWork, Renewed, RenewLease
 from service.work.waiting import claimed_as
 
@@ -22,9 +30,10 @@ CLAIM = msgspec.json.Decoder(ClaimTasks)
 class ClaimedTask(msgspec.Struct, frozen=True):
     """A workflow task as its holder sees it: the run, and its log after what the worker has in memory.
 
-    `history_sequence` is where `history` ends, or what the worker has if it brings nothing; `history_complete` is false
-    when more of the log must be read from `GET /v1/executions/{id}/events?after=…`: one answer holds ten thousand
-    events.
+    `history` begins after the sequence `history_after`: the worker's `since`, or 0 if the log ends before that. Then
+    what the worker has in memory is not this log, and is to be forgotten. `history_sequence` is where `history` ends,
+    or `history_after` if it brings nothing; `history_complete` is false when more of the log must be read from
+    `GET /v1/executions/{id}/events?after=…`: one answer holds ten thousand events.
     """
 
     task_id: str
@@ -42,6 +51,7 @@ class ClaimedTask(msgspec.Struct, frozen=True):
     cancel_requested_at: int | None
     memo: msgspec.Raw | None
     history: list[ShownEvent]
+    history_after: int
     history_sequence: int
     history_complete: bool
 
@@ -79,8 +89,8 @@ async def claim(call: Call) -> Any:
         found_of = await histories(call.services, [Asked(call.who.tenant_id, *run) for run in runs])
         return ClaimedTasks(
             [
-                handed(item, history.head, history.events, after)
-                for item, history, (_, after) in zip(items, found_of, runs, strict=True)
+                handed(item, history.head, history.events, history.after)
+                for item, history in zip(items, found_of, strict=True)
                 if history.head is not None  # else the run went away since the claim
             ]
         )
@@ -108,6 +118,7 @@ def handed(item: Claimed, head: Row, events: Sequence[ShownEvent], after: int) -
         cancel_requested_at=cancel_requested_at,
         memo=shown(memo),
         history=list(events),
+        history_after=after,
         history_sequence=last,
         history_complete=last >= sequence,
     )
@@ -181,5 +192,27 @@ ENDPOINTS = [
         reply=Changed,
         body=TerminateRun,
         errors=END_ERRORS,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/executions/{id}/complete",
+        "completeExecution",
+        "execution.write",
+        "End an execution well",
+        command(CompleteRun, execution_id="id"),
+        reply=Changed,
+        body=CompleteRun,
+        errors=(*END_ERRORS, "limit/payload-bytes"),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/executions/{id}/fail",
+        "failExecution",
+        "execution.write",
+        "End an execution badly, or try its workflow again",
+        command(FailRun, execution_id="id"),
+        reply=Changed,
+        body=FailRun,
+        errors=(*END_ERRORS, "limit/payload-bytes", "limit/running-executions"),
     ),
 ]  # fmt: skip

@@ -39,8 +39,10 @@ from service.runs.model import (
     CancelWorkflow,
     Closed,
     Command,
+    CompleteRun,
     CompleteWorkflow,
     Failing,
+    FailRun,
     FailWorkflow,
     Link,
     Ordered,
@@ -271,7 +273,7 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
     view.expect(*(wanted for one in command.commands for wanted in needs(one, execution)))  # first: it may begin anew
     run = need_run(view, tenant, execution_id)
     view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + 1, seen=command.history_sequence))
-    work.finish(view, item, "completed", said)
+    item = work.end(view, item, "completed")
     for one in command.commands:
         order(view, tenant, execution_id, one)
     run = need_run(view, tenant, execution_id)
@@ -279,7 +281,6 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
         wake(view, tenant, execution_id)
     execution = head(view, tenant, execution_id)
     reply = Submitted(execution_id, execution.status, execution.sequence, need_run(view, tenant, execution_id).task_id)
-    item = work.need(view, command.id)
     view.put(msgspec.structs.replace(item, settle_digest=said, settle_reply=encoded(reply)))
     return reply
 
@@ -464,7 +465,7 @@ class CancelBody(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
 
 
-def by_execution(command: CancelRun, who: Principal, _standing: Standing) -> Iterable[Wanted]:
+def by_execution(command: Any, who: Principal, _standing: Standing) -> Iterable[Wanted]:
     """The execution and its run."""
     yield Execution, (who.tenant_id, command.execution_id)
     yield Run, (who.tenant_id, command.execution_id)
@@ -507,6 +508,29 @@ def terminate(view: View, command: TerminateRun) -> Changed:
     execution = need_open(view, command.execution_id)
     audit(view, "execution.terminated", execution.id, {"from": execution.status, "reason": command.reason})
     return executions.changed(executions.move(view, execution, "terminated", None, None, command.reason))
+
+
+def complete(view: View, command: CompleteRun) -> Changed:
+    """End well, whoever works on it."""
+    execution = need_open(view, command.execution_id)
+    return executions.changed(executions.move(view, execution, "completed", stored(command.result)))
+
+
+def fail_keys(command: FailRun, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The execution and its run; what limits the executions that another attempt is one of."""
+    yield from by_execution(command, who, standing)
+    yield from usage_keys(who.tenant_id, standing, "running_executions")
+
+
+def fail(view: View, command: FailRun) -> Changed:
+    """End badly, or go on in another attempt. One that is paused is an operator's to end, and that is audited."""
+    execution = need_open(view, command.execution_id)
+    executions.operate(view, execution, "failed")
+    if execution.segment == 0:
+        error = encoded(work.shown_error(command.error))
+        return executions.changed(executions.move(view, execution, "failed", None, error))
+    _fail(view, execution, FailWorkflow(command.error, command.retryable))
+    return executions.changed(head(view, execution.tenant_id, execution.id))
 
 
 def close(view: View, fact: ExecutionFinished) -> None:
@@ -552,5 +576,7 @@ RULES = [
     Rule(SubmitCommands, submit, task_keys),
     Rule(CancelRun, cancel, by_execution),
     Rule(TerminateRun, terminate, by_execution),
+    Rule(CompleteRun, complete, by_execution),
+    Rule(FailRun, fail, fail_keys),
 ]
 LISTENERS = [(ExecutionStarted, begin), (WorkSettled, task_settled), (ExecutionFinished, close), (Rang, rang)]

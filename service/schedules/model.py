@@ -73,8 +73,9 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """A schedule; `next_at` is the nominal time of its next occurrence, None when none comes. `missed` and `skipped`
-    count occurrences that came too late, and that met another one. `refusal` says why the next one cannot start yet."""
+    """A schedule; `next_at` is the nominal time of its next occurrence, None when none comes. `missed`
+    counts occurrences that came too late, or that a pause or another spec left behind, `skipped` those that met another
+    one. `refusal` says why the next one cannot start yet."""
 
     tenant_id: str
     id: str

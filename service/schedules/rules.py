@@ -193,7 +193,7 @@ def change(view: View, command: ChangeSchedule) -> ScheduleChanged:
         refuse_action(view, command.action)
         runs.refuse_queue(view, schedule.namespace, command.action.task_queue)
     if command.spec is not None and encoded(command.spec) != schedule.spec:
-        schedule = fire_due(view, schedule)
+        schedule = fire_all_due(view, schedule)
         schedule = planned(msgspec.structs.replace(schedule, spec=encoded(command.spec)), view.now)
     schedule = put(
         view,
@@ -211,7 +211,7 @@ def pause(view: View, command: PauseSchedule) -> ScheduleChanged:
     """Nothing starts from now on; what was due before has started first. What waits goes on waiting its turn."""
     schedule = need(view, command.id)
     if not schedule.paused:
-        schedule = fire_due(view, schedule)
+        schedule = fire_all_due(view, schedule)
     schedule = put(view, schedule, paused=1, next_at=None, note=command.note, refusal=None)
     arm(view, schedule)
     audit(view, "schedule.paused", schedule.id, {"note": command.note})
@@ -382,6 +382,20 @@ def fire_due(view: View, schedule: Schedule) -> Schedule:
             next_at = nominal
             break
     return msgspec.structs.replace(schedule, missed=schedule.missed + missed, next_at=next_at)
+
+
+def fire_all_due(view: View, schedule: Schedule) -> Schedule:
+    """The schedule past all that is due, for it will not come to it later: a page starts, and what is left of it then,
+    or cannot start now, is counted as missed (a thousand at most)."""
+    for _ in range(0, FIRED_MAX, page_of(schedule.overlap)):
+        schedule = fire_due(view, schedule)
+        if schedule.refusal:
+            break
+    spec, left = spec_of(schedule), 0
+    nominal = schedule.next_at
+    while nominal is not None and left < MISSED_MAX and nominal + jitter(schedule.id, spec, nominal) <= view.now:
+        left, nominal = left + 1, after(spec, nominal)
+    return msgspec.structs.replace(schedule, missed=schedule.missed + left, next_at=nominal)
 
 
 def due_of(schedule: Schedule, now: int) -> tuple[list[int], int, int | None]:

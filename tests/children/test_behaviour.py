@@ -99,6 +99,7 @@ async def test_a_child_without_an_id_has_one_that_follows_from_its_parent(api: A
     again = await api.ok("POST", f"/v1/executions/{parent}/children", json=body)
     assert made["execution_id"] == again["execution_id"]
     assert (made["created"], again["created"]) == (True, False)
+    assert [task["execution_id"] for task in await tasks(api, "part")] == [made["execution_id"]]
 
 
 @pytest.mark.parametrize("end", ["complete", "terminate", "cancel"])

@@ -171,8 +171,9 @@ class Service:
 def task(events: Events, complete: bool = True) -> Any:
     """The answer to a claim: one task of one run."""
     said = {"task_id": "t", "epoch": 1, "execution_id": "e", "workflow_type": "squares", "task_queue": "q"}
-    last = events[-1]["sequence"]
-    return {"items": [said | {"history": events, "history_sequence": last, "history_complete": complete}]}
+    first, last = events[0]["sequence"], events[-1]["sequence"]
+    brought = {"history": events, "history_after": first - 1, "history_sequence": last, "history_complete": complete}
+    return {"items": [said | brought]}
 
 
 def worker() -> Any:
@@ -196,6 +197,16 @@ def test_a_worker_says_how_far_it_has_the_logs_and_is_sent_only_the_rest() -> No
     submitted = [body for path, body in service.asked if path.endswith("/commands")]
     assert [one["history_sequence"] for one in submitted] == [1, 3]
     assert said(submitted[1]["commands"]) == [("CompleteWorkflow", 0)]
+
+
+def test_a_worker_forgets_a_run_whose_log_ends_before_what_it_remembers() -> None:
+    found, status = worker(), {"status": "running"}
+    service = Service(task(EVENTS[:2]), status, task(EVENTS[:1]), status)
+    assert (found.decide(service, 0), found.decide(service, 0)) == (1, 1)
+    submitted = [body for path, body in service.asked if path.endswith("/commands")]
+    assert [one["history_sequence"] for one in submitted] == [2, 1]
+    assert said(submitted[1]["commands"]) == [("ScheduleActivity", "square")], "it asks for what this log has not"
+    assert found.runs["e"].sequence == 1
 
 
 def test_a_worker_that_lost_a_task_forgets_what_it_had_decided() -> None:

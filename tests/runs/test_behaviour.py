@@ -127,6 +127,46 @@ async def test_a_terminated_run_takes_its_task_with_it(api: Api) -> None:
     assert (await api.events(run))[-1]["kind"] == "execution.terminated"
 
 
+async def test_a_run_is_completed_from_outside_and_its_worker_has_lost_its_task(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    told = await api.ok("POST", f"/v1/executions/{run}/complete", json={"result": {"ok": True}})
+    assert told == {"execution_id": run, "status": "completed", "sequence": 2}
+    await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "lease/stale", json=commands(task))
+    found = await api.ok("GET", f"/v1/executions/{run}")
+    assert (found["result"], found["open_items"]) == ({"ok": True}, 0)
+    for verb, body in (("complete", {}), ("fail", {"error": {"type": "boom"}})):
+        await api.refused("POST", f"/v1/executions/{run}/{verb}", "execution/terminal", json=body)
+    assert len(await api.events(run)) == 2
+
+
+async def test_a_run_that_is_failed_from_outside_is_tried_again_where_its_workflow_would_be(api: Api) -> None:
+    retry = {"workflow_retry": {"initial_delay_ms": 0, "jitter": False}, "workflow_max_attempts": 3}
+    run = await started(api, **retry)
+    said = {"error": {"type": "boom", "message": "no more"}}
+    assert (await api.ok("POST", f"/v1/executions/{run}/fail", json=said))["status"] == "failed"
+    assert (await api.ok("GET", f"/v1/executions/{run}"))["error"]["type"] == "boom"
+    (task,) = await tasks(api)
+    assert (task["previous_id"], task["run_attempt"]) == (run, 2)
+    await api.ok("POST", f"/v1/executions/{task['execution_id']}/fail", json=said | {"retryable": False})
+    assert await tasks(api) == []
+
+
+async def test_an_execution_by_hand_is_completed_and_failed_alike(api: Api) -> None:
+    one, other = [(await api.start(start={"queue": "q"}))["execution_id"] for _ in range(2)]
+    await api.ok("POST", f"/v1/executions/{one}/complete", json={"result": 7})
+    await api.ok("POST", f"/v1/executions/{other}/status", json={"status": "paused"})
+    worker = await api.as_role("worker")
+    body = {"error": {"type": "boom"}}
+    assert (await worker.post(f"/v1/executions/{other}/fail", json=body)).status_code == 403
+    await api.refused("POST", f"/v1/executions/{other}/complete", "execution/transition", json={})
+    await api.ok("POST", f"/v1/executions/{other}/fail", json=body)
+    found = [await api.ok("GET", f"/v1/executions/{id}") for id in (one, other)]
+    assert [(run["status"], run["open_items"]) for run in found] == [("completed", 0), ("failed", 0)]
+    acts = (await api.ok("GET", "/v1/audit"))["items"]
+    assert [act["action"] for act in acts if act["target"] == other] == ["execution.paused", "execution.failed"]
+
+
 async def test_a_run_times_out(api: Api, clock: Clock) -> None:
     run = await started(api, run_timeout_ms=5_000)
     clock.advance(5_000)

@@ -1,5 +1,7 @@
 """What a claim of workflow tasks brings of the logs: what the worker has not, and what an answer has room for."""
 
+from typing import Any
+
 import pytest
 
 from service.runs import histories
@@ -58,10 +60,36 @@ async def test_an_answer_holds_so_many_events_and_says_what_is_left_to_read(
         assert [*sequences, *(event["sequence"] for event in rest["items"])] == [1, 2, 3, 4]
 
 
-async def test_a_worker_that_says_it_has_more_than_there_is_is_handed_nothing(api: Api) -> None:
+def shown(task: Any) -> tuple[Any, ...]:
+    """Which part of its log a task brings, and whether that is all of the rest."""
+    sequences = [event["sequence"] for event in task["history"]]
+    return sequences, task["history_after"], task["history_sequence"], task["history_complete"]
+
+
+async def test_a_worker_that_remembers_more_than_there_is_is_handed_the_log_from_its_beginning(api: Api) -> None:
     run = await started(api)
-    (task,) = await tasks(api, since={run: 99})
-    assert (task["history"], task["history_sequence"], task["history_complete"]) == ([], 99, True)
+    end = await grown(api, run, 2)
+    (task,) = await tasks(api, since={run: end + 1})
+    assert shown(task) == ([1, 2, 3], 0, 3, True)
+    await submit(api, task)
+    assert await api.ok("GET", f"/v1/executions/{run}")
+
+
+async def test_a_worker_that_has_all_of_the_log_is_handed_nothing_of_it(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api, since={run: await grown(api, run, 2)})
+    assert shown(task) == ([], 3, 3, True)
+
+
+async def test_a_log_from_its_beginning_that_finds_no_room_says_that_it_begins_anew(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "HISTORY_MAX", 3)
+    runs = [await started(api) for _ in range(2)]
+    for run in runs:
+        await grown(api, run, 2)
+    found = await tasks(api, since=dict.fromkeys(runs, 99))
+    assert [shown(task) for task in found] == [([1, 2, 3], 0, 3, True), ([], 0, 0, False)]
 
 
 def test_long_logs_are_read_page_by_page_and_a_run_once_in_a_page() -> None:

@@ -140,6 +140,35 @@ async def test_a_pause_lets_nothing_start_and_a_resumption_counts_from_then(api:
     assert await statuses(api) == ["running"]
 
 
+LEAVING = [
+    ("POST", "/v1/schedules/plan/pause", {}),
+    ("PATCH", "/v1/schedules/plan", {"spec": {"every_ms": 10 * MINUTE}}),
+]
+"""What makes a schedule leave its times behind."""
+
+
+@pytest.mark.parametrize(("method", "path", "body"), LEAVING, ids=["pause", "another spec"])
+async def test_all_that_was_due_starts_before_a_schedule_leaves_it_behind(
+    api: Api, method: str, path: str, body: dict[str, Any]
+) -> None:
+    await planned(api, overlap="terminate_other")
+    api.clock.advance(3 * MINUTE)
+    await api.ok(method, path, json=body)
+    assert await statuses(api) == ["terminated", "terminated", "running"]
+    assert (await shown(api))["missed"] == 0
+
+
+@pytest.mark.parametrize(("method", "path", "body"), LEAVING, ids=["pause", "another spec"])
+async def test_what_is_due_past_a_page_when_a_schedule_leaves_it_behind_is_counted_as_missed(
+    api: Api, method: str, path: str, body: dict[str, Any]
+) -> None:
+    await planned(api, overlap="allow_all")
+    api.clock.advance(40 * MINUTE)
+    await api.ok(method, path, json=body)
+    now = await shown(api)
+    assert (now["runs"], now["missed"]) == (32, 8)
+
+
 async def test_another_spec_moves_the_next_time_at_once(api: Api) -> None:
     await planned(api)
     said = await api.ok("PATCH", "/v1/schedules/plan", json={"spec": {"every_ms": 10 * MINUTE}})

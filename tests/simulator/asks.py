@@ -116,6 +116,7 @@ class Lore:
         self.dead: list[str] = []
         self.leases: dict[str, int] = {}
         self.flows: list[str] = []
+        self.plans: list[str] = []
         self.tasks: list[Any] = []
         self.attempts: list[Any] = []
         self.sequences: dict[str, int] = {}
@@ -147,8 +148,8 @@ class Lore:
 class Asker:
     """Makes requests by chance."""
 
-    def __init__(self, chance: random.Random, ops: "Ops") -> None:
-        self.random, self.ops = chance, ops
+    def __init__(self, chance: random.Random, ops: "Ops", now: Callable[[], int]) -> None:
+        self.random, self.ops, self.now = chance, ops, now
         self.number = 0
 
     def chance(self, probability: float) -> bool:

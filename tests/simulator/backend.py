@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from backends.errors import Conflict
 from backends.postgres import apart
-from backends.protocol import EVERY, Heard, Row, StateBackend, Tenants, Tx, Where, Work, Write
+from backends.protocol import EVERY, Heard, Read, Row, StateBackend, Tenants, Tx, Where, Work, Write
 from backends.statements import load
 from tests.simulator.database import Database, Race, Transaction, Waiting
 
@@ -54,6 +54,11 @@ class SimulatedTx:
         if where is not None:
             return list(await self._statement(statement, rows or (), params | dict(where[1]), where[0]))
         return list(await self._statement(statement, rows or (), params))
+
+    async def load(self, reads: Sequence[Read], /) -> list[list[Row]]:
+        parts = [(self._database.plan(name, ALL_OF_THEM), [tuple(row) for row in rows]) for name, rows in reads]
+        said = "" if self._database.say is None else " + ".join(f"{name} {list(rows)}"[:200] for name, rows in reads)
+        return [*await self.ask(self.inside.gathered(parts), said)]
 
     async def run(self, statement: str, /, **params: Any) -> int:
         return int(await self._statement(statement, (), params))

@@ -148,11 +148,22 @@ class Transaction:
     # ── statements ──
 
     def select(self, plan: Plan, rows: Sequence[Row], params: Mapping[str, Any]) -> Waiting:
-        """The rows of a query, locked if it says so."""
-        found = plan.find(rows, params, self.look)
+        """The rows of a query, locked if it says so; or those of one for every row of the batch."""
+        if plan.each is None:
+            return (yield from self.taken(plan, plan.find(rows, params, self.look), params))
+        given: list[Row] = []
+        for row in rows:
+            given += yield from self.taken(plan, plan.find([row], params, self.look), params, row[plan.each])
+        return given
+
+    def taken(
+        self, plan: Plan, found: list[tuple[Any, ...]], params: Mapping[str, Any], most: int | None = None
+    ) -> Waiting:
+        """What a query found, in order, up to its limit or to `most`, as it has become once it is locked."""
         if plan.order is not None:
             found.sort(key=plan.order)
-        most = params[plan.limit] if isinstance(plan.limit, str) else plan.limit
+        if plan.limit is not None:
+            most = params[plan.limit] if isinstance(plan.limit, str) else plan.limit
         if not plan.lock:
             return [plan.give(env, params, self.look) for env in found[:most]]
         given: list[Row] = []
@@ -206,8 +217,20 @@ class Transaction:
             return (yield from self.change(made[0], made[0].find(rows, params, self.look), params))
         found: list[Row] = []
         for plan in made:
-            found += yield from self.select(plan, rows, params)
+            found += yield from self.select(plan, rows, {**params, "rows": rows})
         return found
+
+    def gathered(self, reads: Sequence[tuple[Sequence[Plan], Sequence[Row]]]) -> Waiting:
+        """Several reads as one statement: over one snapshot, one after another."""
+        if self.failed:
+            raise StoreError("25P02: the transaction has failed")
+        found = [[(plan, plan.find(rows, {"rows": rows}, self.look)) for plan in made] for made, rows in reads]
+        out: list[list[Row]] = []
+        for (_, rows), parts in zip(reads, found, strict=True):
+            out.append([])
+            for plan, envs in parts:
+                out[-1] += yield from self.taken(plan, envs, {"rows": rows})
+        return out
 
     def together(self, writes: Sequence[tuple[Plan, Sequence[Row]]]) -> Waiting:
         """Several writes of different tables as one statement: over one snapshot, one after another."""
@@ -396,8 +419,9 @@ class Database:
         by.over = True
         for record in (*by.held, *by.writes):
             record.locks.pop(by, None)
-            if record.now is None and record.writer is None and not record.locks:
-                record.table.records.pop(record.key, None)
+            records, gone = record.table.records, record.now is None and record.writer is None and not record.locks
+            if gone and records.get(record.key) is record:  # else another row has come in its place
+                del records[record.key]
         freed = [other for other in self.waiting if by in other.waits]
         for other in freed:
             other.waits = set()

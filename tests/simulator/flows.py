@@ -24,7 +24,9 @@ from service.executions.model import Changed, Started, StartExecution
 from service.runs.model import (
     CancelRun,
     CancelWorkflow,
+    CompleteRun,
     CompleteWorkflow,
+    FailRun,
     FailWorkflow,
     RecordSideEffect,
     RecordSnapshot,
@@ -33,6 +35,7 @@ from service.runs.model import (
     TerminateRun,
     UpsertSearchAttributes,
 )
+from service.schedules.model import schedule_of
 from service.signals.model import SendSignal, SignalExternal, Signalled, SignalWithStart, Told, WaitForSignal
 from service.timers.model import CancelTimer, NewTimer, ScheduleTimer, Timer
 from service.work.model import ClaimWork, Renewed, Retry, Settled, WorkError
@@ -162,6 +165,18 @@ def terminate(by: Asker, ask: Ask, lore: Lore) -> None:
     ask.command = TerminateRun(None, flow(by, lore))
 
 
+def complete_run(by: Asker, ask: Ask, lore: Lore) -> None:
+    """A good end from outside."""
+    ask.reply = Changed
+    ask.command = CompleteRun(raw(ask.number), flow(by, lore))
+
+
+def fail_run(by: Asker, ask: Ask, lore: Lore) -> None:
+    """A bad end from outside, perhaps another attempt."""
+    ask.reply = Changed
+    ask.command = FailRun(WorkError("broken"), by.chance(0.8), flow(by, lore))
+
+
 def following(ask: Ask, lore: Lore) -> Callable[[Ledger, Next], None]:
     """The run that another goes on in is there."""
 
@@ -187,8 +202,8 @@ def reset(by: Asker, ask: Ask, lore: Lore) -> None:
 # ── workflow workers ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def claim_as(by: Asker, ask: Ask, held: list[Held], command: ClaimWork) -> None:
-    """A claim: each item is its holder's, under its epoch."""
+def claim_as(ask: Ask, lore: Lore, held: list[Held], command: ClaimWork) -> None:
+    """A claim: each item is its holder's, under its epoch. What a schedule has started is heard of so."""
     ask.reply, ask.command = Tasks, command
 
     def check(ledger: Ledger, reply: Tasks) -> None:
@@ -197,6 +212,8 @@ def claim_as(by: Asker, ask: Ask, held: list[Held], command: ClaimWork) -> None:
             own = [one for one in moments if one.epoch == item.epoch and one.status == "leased"]
             must(all(one.worker == command.worker_id for one in own), ask, "was given", item, "; it was", moments)
             run = item.execution_id or ""
+            if schedule_of(run):
+                met(lore, run)
             held.append(Held(item.id, item.epoch, run, ledger.ends[ask.tenant, run]))
         del held[:-12]
 
@@ -207,8 +224,8 @@ def claim_tasks(by: Asker, ask: Ask, lore: Lore) -> None:
     """Some workflow tasks."""
     ask.op = "claim_tasks"
     types = [f"workflow:{name}" for name in TYPES]
-    lease = by.random.choice((30, 300, 3_000))
-    claim_as(by, ask, lore.tasks, ClaimWork(f"w{ask.number}", ["flows"], by.random.randint(1, 3), lease, types))
+    lease = by.random.choice((30, 3_000, 9_000))
+    claim_as(ask, lore, lore.tasks, ClaimWork(f"w{ask.number}", ["flows"], by.random.randint(1, 3), lease, types))
 
 
 def taken(by: Asker, held: list[Held]) -> Held:
@@ -282,8 +299,8 @@ def ending(by: Asker) -> Any:
 def claim_activities(by: Asker, ask: Ask, lore: Lore) -> None:
     """Some activities."""
     ask.op = "claim_activities"
-    lease = by.random.choice((30, 300, 3_000))
-    claim_as(by, ask, lore.attempts, ClaimWork(f"a{ask.number}", ["pay"], 3, lease, ["activity:add"]))
+    lease = by.random.choice((30, 3_000, 9_000))
+    claim_as(ask, lore, lore.attempts, ClaimWork(f"a{ask.number}", ["pay"], 3, lease, ["activity:add"]))
 
 
 def of_attempt(make: Callable[[Asker, Held], Any], outcome: str | None) -> Callable[[Asker, Ask, Lore], None]:
@@ -315,14 +332,16 @@ OPS: Ops = {
     "child": (child, 2),
     "cancel": (cancel, 2),
     "terminate": (terminate, 2),
+    "complete_run": (complete_run, 1),
+    "fail_run": (fail_run, 2),
     "continue_run": (continue_run, 2),
     "reset": (reset, 2),
     "claim_tasks": (claim_tasks, 6),
     "submit": (submit, 18),
     "claim_activities": (claim_activities, 4),
     "complete_activity": (complete, 7),
-    "fail_activity": (fail, 4),
-    "heartbeat": (heartbeat, 3),
+    "fail_activity": (fail, 6),
+    "heartbeat": (heartbeat, 6),
     "start": CORE["start"],
     "append": CORE["append"],
     "enqueue": CORE["enqueue"],

@@ -117,6 +117,8 @@ class Ledger:
         self._backs: deque[tuple[int, str, int]] = deque(maxlen=1_000)
         """When (by the number of commits) how many items of a tenant came back onto their shelves."""
         self.looked: dict[Key, int] = {}
+        self.also: list[Callable[[list[Change]], None]] = []
+        """Who else judges each commit."""
         database.committed = self.committed
 
     # ── after every commit ──
@@ -138,6 +140,8 @@ class Ledger:
             self._adds_up(key)
         self._backs += [(self.database.commits, tenant, count) for tenant, count in self._back.items() if count]
         self._within_limits(by.began)
+        for judge in self.also:
+            judge(changes)
 
     def _event(self, key: Key, old: Row | None, new: Row | None) -> None:
         at = self._at["events"]

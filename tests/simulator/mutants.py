@@ -18,11 +18,13 @@ from service.children import rules as children
 from service.errors import StateError
 from service.kernel import idempotency, run
 from service.kernel.json import fingerprint
+from service.kernel.lease import Lease
 from service.kernel.limits import use
 from service.kernel.run import Kernel
 from service.kernel.view import View
 from service.runs import rules as runs
 from service.runs.model import Step
+from service.schedules import rules as schedules
 from service.timers import rules as timers
 from service.work import rules as work
 from service.work.model import Reclaimed, ReclaimLeases, WorkError, WorkItem
@@ -31,7 +33,7 @@ from tests.simulator.backend import ALL_OF_THEM, SimulatedBackend
 from tests.simulator.database import Database, Transaction
 from tests.simulator.rows import Record
 from tests.simulator.sql import compiled
-from tests.simulator.world import World
+from tests.simulator.world import TENANTS, World
 
 Prepare = Callable[[World], None]
 ITEMS = ("update_work_items", "settle_work_items", "lease_work_items")
@@ -75,7 +77,7 @@ def unguarded_runs(world: World) -> None:
     rewritten(world, RUNS[2], "\n   AND states.sequence = rows.was_sequence")
 
 
-ITEM_READS = ("load_work_items", "open_items_of_executions", "open_items_by_dedup_key", "ready_on_shelf")
+ITEM_READS = ("load_work_items", "open_items_of_executions", "open_items_by_dedup_key", "heads_of_shelves")
 
 
 def neither(world: World) -> None:
@@ -164,12 +166,12 @@ def same_epoch(lease: Any) -> Any:
     return leased
 
 
-def remembered_standings(standings_of: Any) -> Any:
+def remembered_standings(standings_in: Any) -> Any:
     """What was once read of a caller is believed from then on."""
     known: dict[Any, Any] = {}
 
-    async def standings(tx: Any, whos: Any) -> Any:
-        found = await standings_of(tx, whos)
+    def standings(rows: Any, whos: Any) -> Any:
+        found = standings_in(rows, whos)
         return [known.setdefault(who, one) for who, one in zip(whos, found, strict=True)]
 
     return standings
@@ -246,6 +248,59 @@ def nobody(_function: Any) -> Any:
     return lambda *_args: None
 
 
+def started_anyway(_make_room: Any) -> Any:
+    """An occurrence that meets others starts beside them."""
+    return lambda *_args: "running"
+
+
+def passed_over(tried: Any) -> Any:
+    """An occurrence that is refused is done with."""
+
+    def once(view: View, schedule: Any, *said: Any) -> Any:
+        return msgspec.structs.replace(tried(view, schedule, *said), refusal=None)
+
+    return once
+
+
+def first_due_only(due_of: Any) -> Any:
+    """Of what is due the first alone starts, and the schedule is past all of it."""
+
+    def due(schedule: Any, now: int) -> Any:
+        found, missed, next_at = due_of(schedule, now)
+        return found[:1], missed, next_at
+
+    return due
+
+
+def unfollowed(occurrence_of: Any) -> Any:
+    """A schedule knows the runs that it has started, and not those that they go on in."""
+
+    def found(view: View, execution: Any) -> Any:
+        first = runs.need_run(view, execution.tenant_id, execution.id).first_id if execution.segment else ""
+        return occurrence_of(view, execution) if first == execution.id else None
+
+    return found
+
+
+def unmoved(_follow: Any) -> Any:
+    """What waits is left waiting."""
+    return lambda _view, schedule: schedule
+
+
+def always_held(_keep: Any) -> Any:
+    """Every process believes that it is the one that sweeps."""
+
+    async def kept(_self: Lease) -> bool:
+        return True
+
+    return kept
+
+
+def unguarded_schedules(world: World) -> None:
+    """Updates of schedules whatever has become of them."""
+    rewritten(world, "update_schedules", " AND schedules.revision = rows.was_revision")
+
+
 def uncounted_ends(end_step: Any) -> Any:
     """A step that ends is still counted as open."""
 
@@ -279,6 +334,8 @@ ENQUEUING = BUSY | {"limits": {}, "weights": TURNOVER}
 CUT = BUSY | {"cut": 0.03, "lost": 0.05}
 LATE = BUSY | {"jump": 0.01, "skew_ms": 0}
 FLOWS = {"engine": True, "weights": {}, "limits": {}}
+PLANS = FLOWS | {"processes": 3, "weights": {"create_schedule": 12.0, "trigger_schedule": 6.0}}
+FULL = PLANS | {"limits": {tenant: {"running_executions": 4} for tenant in TENANTS}}
 
 
 class Mutant(NamedTuple):
@@ -314,7 +371,7 @@ BROKEN: dict[str, Mutant] = {
     "the fence is not looked at": Mutant(nothing, work, "held", no_fence),
     "the epoch stays": Mutant(nothing, work, "lease", same_epoch),
     "answers are not kept": Mutant(nothing, idempotency, "remember", dropped),
-    "a revoked token is still believed": Mutant(nothing, run, "standings_of", remembered_standings),
+    "a revoked token is still believed": Mutant(nothing, run, "standings_in", remembered_standings),
     "a refusal leaves something": Mutant(nothing, Kernel, "_decide", kept_refusals),
     "an end leaves items open": Mutant(nothing, work, "cancel_item", dropped),
     "ready items are not counted": Mutant(nothing, work, "use", uncounted),
@@ -325,11 +382,19 @@ BROKEN: dict[str, Mutant] = {
     "a parent is not told of its child's end": Mutant(nothing, children, "step_of", nobody, FLOWS),
     "a step that ends is counted on": Mutant(nothing, timers, "end_step", uncounted_ends, FLOWS),
     "a timer fires twice": Mutant(nothing, timers, "append", told_twice, FLOWS),
+    "an overlap policy is not asked": Mutant(nothing, schedules, "make_room", started_anyway, PLANS),
+    "an occurrence that is refused is passed over": Mutant(nothing, schedules, "tried", passed_over, FULL),
+    "of what is due the first alone starts": Mutant(nothing, schedules, "due_of", first_due_only, PLANS),
+    "the chain of an occurrence is not followed": Mutant(nothing, schedules, "occurrence_of", unfollowed, PLANS),
+    "what waits is left waiting": Mutant(nothing, schedules, "follow", unmoved, PLANS),
 }
 """Faults that a promise does not survive."""
 HELD: dict[str, Mutant] = {
     "items without guards are held by their locks": Mutant(unguarded_items),
     "runs without locks are held by their guards": Mutant(unlocked("load_executions")),
     "runs without guards are held by their locks": Mutant(unguarded_runs),
+    "schedules without locks are held by their guards": Mutant(unlocked("load_schedules"), shape=PLANS),
+    "schedules without guards are held by their locks": Mutant(unguarded_schedules, shape=PLANS),
+    "sweeps of all processes at once are held by the rows": Mutant(nothing, Lease, "keep", always_held, PLANS),
 }
 """Faults that one of two fences makes up for."""

@@ -95,6 +95,7 @@ def many(first: int, steps: int, worlds: int, **shape: Any) -> dict[str, Any]:
     for seed in range(first, first + worlds):
         world = simulate(seed, steps, shape=shape)
         counts.update(world.counts)
+        counts.update(world.occurrences.counts)
         counts["steps"] += world.steps
         counts["commits"] += world.database.commits
         counts["undone"] += world.database.undone

@@ -30,11 +30,12 @@ STRENGTH = {"FOR UPDATE": 3, "FOR KEY SHARE": 1}
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A compiled statement, or one half of a union.
+    """A compiled statement, or one half of a union that is made for each row of the batch.
 
     `find` gives the environments as the statement's snapshot has them, `true` judges one again after its row was waited
     for, `give` makes the output row (or the new row, for a write). `target` is the place in an environment of the row
-    that is locked or written, of `table`.
+    that is locked or written, of `table`. With `each`, the query is made for every row of the batch, and that column of
+    the row says how much of it is wanted.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True):
     skip_locked: bool = False
     order: Callable[[Env], Any] | None = None
     limit: str | int | None = None
+    each: int | None = None
     on_conflict: "OnConflict | None" = None
 
 
@@ -71,13 +73,15 @@ def plans(name: str, where: str = "1 = 1") -> tuple[Plan, ...]:
 
 
 def compiled(name: str, text: str, where: str = "1 = 1") -> tuple[Plan, ...]:
-    """The plans of a text."""
+    """The plans of a text: of a union beside the rows of the batch, one for each half."""
     rows = ROWS.search(text)
     columns = tuple(column.split()[0] for column in rows.group(1).split(",")) if rows else ()
     tree = parse(text, where)
-    if isinstance(tree, exp.Union):
-        halves = [tree.this, tree.expression]
-        return tuple(Compiler(name, columns).select(half.find(exp.Subquery).this) for half in halves)
+    lateral = next((join.this for join in tree.args.get("joins") or [] if isinstance(join.this, exp.Lateral)), None)
+    if lateral is not None:
+        union = lateral.this.this
+        halves = [union.this, union.expression]
+        return tuple(Compiler(name, columns).each(half.find(exp.Subquery).this) for half in halves)
     compiler = Compiler(name, columns)
     if isinstance(tree, exp.Select):
         return (compiler.select(tree),)
@@ -120,8 +124,16 @@ def top(values: Iterable[Any]) -> Any:
     return max(values, default=None)
 
 
+def total(values: Iterable[Any]) -> Any:
+    """The sum, or NULL of nothing."""
+    found = list(values)
+    return sum(found) if found else None
+
+
 HELPERS: dict[str, Any] = {
-    "below": below, "not_above": not_above, "coalesce": coalesce, "top": top, "plus": lambda left, right: left + right,
+    "below": below, "not_above": not_above, "coalesce": coalesce, "top": top, "total": total,
+    "plus": lambda left, right: left + right,
+    "times": lambda left, right: left * right,
 }  # fmt: skip
 CALLS: dict[type, str] = {
     exp.LT: "below({0}, {1})",
@@ -130,6 +142,8 @@ CALLS: dict[type, str] = {
     exp.GTE: "not_above({1}, {0})",
     exp.NEQ: "({0} != {1} and None not in ({0}, {1}))",
     exp.Add: "plus({0}, {1})",
+    exp.DPipe: "plus({0}, {1})",
+    exp.Mul: "times({0}, {1})",
     exp.And: "({0} and {1})",
     exp.Or: "({0} or {1})",
     exp.EQ: "({0} == {1} is not None)",
@@ -137,10 +151,13 @@ CALLS: dict[type, str] = {
 
 
 class Scope:
-    """The relations that an expression may speak of, and the columns of each."""
+    """The relations that an expression may speak of, and the columns of each; `rows` are those of the batch."""
 
-    def __init__(self, outer: "Scope | None" = None) -> None:
+    def __init__(self, outer: "Scope | None" = None, rows: Sequence[str] = ()) -> None:
         self._columns: dict[str, dict[str, int]] = dict(outer._columns) if outer else {}
+        self.rows: Sequence[str] = outer.rows if outer else rows
+        self.batch = "p['rows']" if outer else "rows"
+        """Where the rows of the batch are: those of a subquery come with the parameters."""
         self.own: list[str] = []
 
     def bring(self, alias: str, columns: dict[str, int]) -> None:
@@ -229,6 +246,9 @@ class Coder:
             code = f"({self.code(branch.args['true'])} if {operand}{self.code(branch.this)} else {code})"
         return code
 
+    def _cast(self, node: exp.Cast) -> str:
+        return self.code(node.this)
+
     def _exists(self, node: exp.Exists) -> str:
         return f"any(True {self.loops(node.this, Scope(self.scope))})"
 
@@ -237,7 +257,7 @@ class Coder:
         query, most = node.this, None
         source = part(query, "from").this
         if isinstance(source, exp.Subquery):
-            query, most = source.this, part(source.this, "limit").expression.name
+            query, most = source.this, self.code(part(source.this, "limit").expression)
         scope = Scope(self.scope)
         loops = self.loops(query, scope)
         code = Aggregates(scope, loops).code(node.this.expressions[0].unalias())
@@ -258,6 +278,9 @@ class Aggregates(Coder):
     def _count(self, _node: exp.Count) -> str:
         return f"sum(1 {self.loops_})"
 
+    def _sum(self, node: exp.Sum) -> str:
+        return f"total({self.code(node.this)} {self.loops_})"
+
     def _max(self, node: exp.Max) -> str:
         return f"top({self.code(node.this)} {self.loops_})"
 
@@ -268,8 +291,8 @@ class Aggregates(Coder):
 class Joiner:
     """The relations of a query in order, each with the conditions that can be judged once it is there."""
 
-    def __init__(self, query: exp.Expression, scope: Scope, rows: Sequence[str] = ()) -> None:
-        self.scope, self._rows = scope, rows
+    def __init__(self, query: exp.Expression, scope: Scope) -> None:
+        self.scope = scope
         self._left: set[str] = set()
         self.tables: dict[str, str] = {}
         where = part(query, "where")
@@ -289,7 +312,7 @@ class Joiner:
 
     def _columns(self, table: str) -> dict[str, int]:
         if table == "rows":
-            return {name: index for index, name in enumerate(self._rows)}
+            return {name: index for index, name in enumerate(self.scope.rows)}
         return table_columns(table)
 
     def steps(self) -> Iterator[tuple[str, str, str]]:
@@ -323,7 +346,7 @@ class Joiner:
         """How to find the rows of a relation: by an index over what must be equal, then by the rest."""
         table = self.tables[alias]
         if table == "rows":
-            return "rows", self._all(conditions)
+            return self.scope.batch, self._all(conditions)
         coder, equal, rest = Coder(self.scope), {}, []
         for one in conditions:
             pair = self._equal(alias, one)
@@ -388,8 +411,8 @@ class Compiler:
         self.name, self.columns = name, columns
 
     def select(self, query: exp.Select) -> Plan:
-        scope = Scope()
-        joiner = Joiner(query, scope, self.columns) if part(query, "from") else None
+        scope = Scope(rows=self.columns)
+        joiner = Joiner(query, scope) if part(query, "from") else None
         coder = Coder(scope)
         outputs = [coder.code(one.unalias()) for one in query.expressions]
         lock = next(iter(query.args.get("locks") or ()), None)
@@ -402,6 +425,16 @@ class Compiler:
             order=None if order is None else self._order(scope, order),
             limit=None if limit is None else limit_of(limit.expression),
         )  # fmt: skip
+
+    def each(self, query: exp.Select) -> Plan:
+        """A query that is made for every row `r` of the batch, and stands beside it."""
+        most = part(query, "limit").expression.name
+        own = part(query, "from").this
+        beside = [exp.Join(this=own.copy()), *(query.args.get("joins") or [])]
+        whole = query.copy().from_("rows AS r", copy=False)
+        whole.set("limit", None)
+        whole.set("joins", beside)
+        return msgspec.structs.replace(self.select(whole), each=self.columns.index(most))
 
     @staticmethod
     def _strength(lock: exp.Lock) -> int:
@@ -435,13 +468,13 @@ class Compiler:
         return space["made"]
 
     def insert(self, tree: exp.Insert) -> Plan:
-        table, scope = tree.this.this.name, Scope()
+        table, scope = tree.this.this.name, Scope(rows=self.columns)
         names = [column.name for column in tree.this.expressions]
         source = tree.expression
         if isinstance(source, exp.Values):
             joiner, given = None, source.expressions[0].expressions
         else:
-            joiner, given = Joiner(source, scope, self.columns), source.expressions
+            joiner, given = Joiner(source, scope), source.expressions
         code = {name: Coder(scope).code(one) for name, one in zip(names, given, strict=True)}
         outputs = [code.get(column, "None") for column in table_columns(table)]
         return Plan(
@@ -462,26 +495,26 @@ class Compiler:
         return OnConflict(self._function(scope, true), self._function(scope, given))
 
     def update(self, tree: exp.Update) -> Plan:
-        table, scope = tree.this.name, Scope()
+        table, scope = tree.this.name, Scope(rows=self.columns)
         joined = exp.select("*").from_("rows").join(table, on=part(tree, "where").this)
-        joiner = Joiner(joined, scope, self.columns)
+        joiner = Joiner(joined, scope)
         code = {one.this.name: Coder(scope).code(one.expression) for one in tree.expressions}
         outputs = [code.get(name, f"{Scope.name(table)}[{at}]") for name, at in table_columns(table).items()]
         return Plan(self.name, "update", *self._functions(scope, joiner, outputs), table=table, target=1, lock=2)
 
     def delete(self, tree: exp.Delete) -> Plan:
-        table, scope = tree.this.name, Scope()
+        table, scope = tree.this.name, Scope(rows=self.columns)
         conditions: list[exp.Expression] = []
         for one in conjuncts(part(tree, "where").this):
             if isinstance(one, exp.In):
-                names = [column.name for column in one.this.expressions]
-                conditions += [exp.column(name, table).eq(exp.column(name, "rows")) for name in names]
+                pairs = zip(one.this.expressions, one.args["query"].this.expressions, strict=True)
+                conditions += [exp.column(of.name, table).eq(exp.column(by.name, "rows")) for of, by in pairs]
             else:
                 conditions.append(one)
         if not self.columns:
             raise ValueError(f"{self.name} deletes without a batch")
         joined = exp.select("*").from_("rows").join(table, on=exp.and_(*conditions))
-        joiner = Joiner(joined, scope, self.columns)
+        joiner = Joiner(joined, scope)
         return Plan(self.name, "delete", *self._functions(scope, joiner, []), table=table, target=1, lock=3)
 
 

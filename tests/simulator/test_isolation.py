@@ -55,6 +55,13 @@ STOCK: dict[str, list[dict[str, Any]]] = {
 """What there is before a script begins."""
 
 
+def parted(said: Any) -> tuple[list[Any], dict[str, Any]]:
+    """The batch and the parameters of a step."""
+    if isinstance(said, dict):
+        return said.get("rows", []), {name: value for name, value in said.items() if name != "rows"}
+    return said, {}
+
+
 def given(name: str, *rows: dict[str, Any]) -> list[Any]:
     """The batch of a statement out of rows; `was_x` is the row's `was_x`, or its `x`."""
     columns = load("postgres")[name].columns
@@ -68,7 +75,7 @@ LEASE_1, LEASE_2 = (
     ("lease_work_items", given("lease_work_items", item(name, "leased", was_status="ready", expires_at=9)))
     for name in ("c1", "c2")
 )
-READY = ("ready_on_shelf", {"tenant_id": "t", "queue": "q", "requires": "", "now": AT, "busy": [], "limit": 1})
+READY = ("heads_of_shelves", {"rows": [("t", "q", "", 1)], "now": AT, "busy": []})
 COMMIT: tuple[str, list[Any]] = ("COMMIT", [])
 ROLLBACK: tuple[str, list[Any]] = ("ROLLBACK", [])
 SNAPSHOT = ("insert_snapshots", [("t", "e", 1, b"{}", AT)])
@@ -130,7 +137,7 @@ class Doubled:
             (self.database.settle if what == "COMMIT" else self.database.undo)(by)
             self.heard.append((who, DONE))
         else:
-            batch, params = ([], rows) if isinstance(rows, dict) else (rows, {})
+            batch, params = parted(rows)
             self.database.ask(by, by.statement(plans(what, ALL_OF_THEM), batch, params), what)
         before = len(self.heard)
         while self.database.running:
@@ -179,8 +186,8 @@ class Real:
     @staticmethod
     async def _run(db: Any, what: str, rows: Any) -> Any:
         statement = load("postgres")[what].filtered(ALL_OF_THEM)
-        params = rows if isinstance(rows, dict) else {}
-        columns = [] if isinstance(rows, dict) else [list(column) for column in zip(*rows, strict=True)]
+        batch, params = parted(rows)
+        columns = [list(column) for column in zip(*batch, strict=True)]
         try:
             if not db.is_in_transaction():
                 await db.execute("BEGIN")

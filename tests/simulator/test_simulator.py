@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.evidence import record
-from tests.simulator import flows
+from tests.simulator import flows, plans
 from tests.simulator.asks import OPS
 from tests.simulator.simulate import many, simulate
 
@@ -40,8 +40,11 @@ def test_no_promise_is_broken_in_worlds_by_chance() -> None:
 def test_no_promise_is_broken_in_worlds_of_workflows() -> None:
     found = many(first=1, steps=3_000, worlds=8, engine=True)
     print(found)
-    rare = {op: found.get(op, 0) for op in flows.OPS if found.get(op, 0) < 5}
+    rare = {op: found.get(op, 0) for op in flows.OPS | plans.OPS if found.get(op, 0) < 5}
     assert not rare, f"too few of {rare}"
+    never = [policy for policy in plans.POLICIES if not found.get(f"began by {policy}")]
+    assert not never, f"no occurrence of {never}"
+    assert found["missed"], "nothing was too late"
 
 
 @pytest.mark.slow

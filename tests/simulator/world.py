@@ -26,17 +26,20 @@ from service.kernel.sweeps import Sweeper
 from service.tenants.model import UpdateTenant
 from service.tokens.model import MintToken, RevokeToken
 from service.work.sweeps import SWEEPS
-from tests.simulator import flows
+from tests.simulator import flows, plans
 from tests.simulator.asks import OPS, Ask, Asker, Lore, shown
 from tests.simulator.backend import SimulatedBackend
 from tests.simulator.database import Database
 from tests.simulator.ledger import Ledger, Violation, must
 from tests.simulator.loop import Loop, running
+from tests.simulator.occurrences import Occurrences
 
 BEGIN = 1_800_000_000_000
 TENANTS = ("acme", "globex")
 TOKENS = 3
 SENDINGS = 6
+LEAP = 0.3
+"""How often the clock moves as far as schedules count, in a world of workflows."""
 AWAY = frozenset({"store/unavailable", "store/outcome-unknown", "store/full", "server/busy"})
 """Refusals after which the same request may be sent again."""
 LATEST = frozenset({"auth/revoked", "tenant/suspended"})
@@ -133,8 +136,10 @@ class World:
         self.counts: Counter[str] = Counter()
         self.database = Database(self.random)
         self.ledger = Ledger(self.database, self.shape.limits)
-        ops = flows.OPS if self.shape.engine else OPS
-        self.asker = Asker(self.random, ops)
+        ops = {**flows.OPS, **plans.OPS} if self.shape.engine else OPS
+        self.asker = Asker(self.random, ops, lambda: self.now)
+        self.occurrences = Occurrences(self.database, self.shape.limits)
+        self.ledger.also.append(self.occurrences.committed)
         self.say: Any = None
         self.unexpected: list[str] = []
         self._live: dict[str, list[str]] = {tenant: [f"k-{tenant}-{n}" for n in range(TOKENS)] for tenant in TENANTS}
@@ -206,6 +211,8 @@ class World:
     def _time(self) -> None:
         """The clock moves a little, and somebody sweeps."""
         self.now += self.random.choice((0, 1, 1, 5, 30))
+        if self.shape.engine and self.random.random() < LEAP:
+            self.now += self.random.choice((300, 1_000, 2_600))
         process = self.random.choice(self.processes)
         with running(process.loop):
             process.sweep()
