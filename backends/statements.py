@@ -8,6 +8,7 @@ A statement begins with `-- name: claim_ready`; the comment lines after it say w
   in one statement, because on SQLite each statement costs the interpreter lock and on Postgres a round trip;
 * `LIMIT r.most`, a column of the batch, is a parameter on SQLite, whose LIMIT knows no columns: there the rows that say
   the same go together;
+* `FROM t x BY KEY` becomes `INDEXED BY` the primary key on SQLite, which has no idea how many rows have a value;
 * `FOR UPDATE [OF t] [SKIP LOCKED]` is dropped on SQLite, which has one writer;
 * `{where}` is the place of a compiled list filter;
 * a second text `-- name: x @postgres` replaces the first on that engine: such names are the differences page's
@@ -30,6 +31,7 @@ LOCK = re.compile(r"\s*FOR (?:UPDATE|KEY SHARE)( OF \w+)?( SKIP LOCKED)?")
 CHANGED = re.compile(r"^(?:UPDATE|DELETE FROM) (\w+)", re.M)
 HEADER = re.compile(r"^-- name: (\w+)(?: @(\w+))?\s*$", re.M)
 PLACE = re.compile(r"\$(\d+)")
+KEYED = re.compile(r"(FROM (\w+) \w+) BY KEY")
 EACH = re.compile(r"LIMIT r\.(\w+)")
 PG_TYPES = {"TEXT": "text", "BIGINT": "bigint", "BYTEA": "bytea"}
 ROWS_PER_CHUNK = 256
@@ -58,7 +60,7 @@ class Statement:
         arrays = ", ".join(f"${i + 1}::{PG_TYPES[t]}[]" for i, t in enumerate(self._types))
         names = ", ".join(self.columns)
         text = ROWS.sub(lambda _: f"WITH rows({names}) AS (SELECT * FROM unnest({arrays}))", text)
-        text = re.sub(r"IN (:[a-z_0-9]+\[\])", r"= ANY(\1)", text)
+        text = KEYED.sub(r"\1", re.sub(r"IN (:[a-z_0-9]+\[\])", r"= ANY(\1)", text))
 
         def number(match: re.Match[str]) -> str:
             if match.group(1) not in self.order:
@@ -68,7 +70,8 @@ class Statement:
         return NAME.sub(number, text)
 
     def _sqlite(self, text: str) -> str:
-        text = re.sub(r"IN (:[a-z_0-9]+\[\])", r"IN (SELECT value FROM json_each(\1))", LOCK.sub("", text))
+        text = KEYED.sub(r"\1 INDEXED BY sqlite_autoindex_\2_1", LOCK.sub("", text))
+        text = re.sub(r"IN (:[a-z_0-9]+\[\])", r"IN (SELECT value FROM json_each(\1))", text)
         head, marker, tail = EACH.sub(r"LIMIT :\1", text).partition("(:rows)")
 
         def mark(match: re.Match[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
-from backends.statements import ROWS
+from backends.statements import KEYED, ROWS
 
 TENANT = "tenant_id"
 ROW_TENANTS = frozenset({TENANT, "token_tenant"})
@@ -32,6 +32,7 @@ def parse(text: str, where: str = "1 = 1") -> exp.Expression:
         nulls = ", ".join(["NULL"] * len(names))
         text = ROWS.sub(lambda _: f"WITH rows({', '.join(names)}) AS (SELECT {nulls})", text)
     text = re.sub(r"IN (:[a-z_]+)\[\]", r"IN (\1)", text.replace("{where}", where)).replace("[])", ")")
+    text = KEYED.sub(r"\1", text)
     return sqlglot.parse_one(text.strip().rstrip(";"), dialect="postgres")
 
 
