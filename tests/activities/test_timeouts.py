@@ -144,7 +144,7 @@ async def test_a_hundred_deadlines_of_one_run_in_one_moment_all_strike(api: Api,
     run = await waiting(api, *(activity(seq, start_to_close_ms=1_000, max_attempts=1) for seq in range(100)))
     assert len(await claimed(api, max_items=100, **LEASE)) == 100
     clock.advance(1_000)
-    assert await ring(api) >= 100, "with whatever else is due in the store"
+    await ring(api)  # and whatever else is due in the store: how many of these struck, the log tells
     assert (await kinds(api, run)).count("activity.timed_out") == 100
     assert len(await tasks(api)) == 1
 
