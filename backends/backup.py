@@ -7,11 +7,12 @@ and begins the WAL anew, so the copy is old pages under new ones. SQLite's own b
 import contextlib
 import os
 import shutil
-import sqlite3
 from pathlib import Path
 
-from backends.damage import read_only
+import apsw
+
 from backends.errors import Corrupt, Unavailable
+from backends.sqlite_file import open_to_read, open_to_write
 
 
 def back_up(source: Path, target: Path) -> int:
@@ -31,7 +32,7 @@ def back_up(source: Path, target: Path) -> int:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.rename(target)
-    except sqlite3.Error as error:
+    except apsw.Error as error:
         raise Unavailable(f"{source} cannot be copied to {target}: {error}") from error
     finally:
         part.unlink(missing_ok=True)
@@ -42,11 +43,12 @@ def back_up(source: Path, target: Path) -> int:
 def copy(source: Path, part: Path) -> None:
     """One snapshot of `source` into `part`, which SQLite then reads from end to end."""
     with (
-        contextlib.closing(sqlite3.connect(read_only(source), uri=True)) as theirs,
-        contextlib.closing(sqlite3.connect(part)) as ours,
+        contextlib.closing(open_to_read(source)) as theirs,
+        contextlib.closing(open_to_write(part)) as ours,
     ):
         shutil.copymode(source, part)
-        theirs.backup(ours)  # in one step, so that no commit makes it begin again
+        with ours.backup("main", theirs, "main") as whole:
+            whole.step(-1)  # in one step, so that no commit makes it begin again
         found = [str(row[0]) for row in ours.execute("PRAGMA integrity_check(1)")]
     if found != ["ok"]:
         raise Corrupt(f"{source} is damaged ({' '.join(found[0].split())}); keep the backups that you have")

@@ -9,14 +9,16 @@ before the WAL began anew, so a file that has others is older than its WAL, as w
 
 import contextlib
 import os
-import sqlite3
 import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import apsw
+
 from backends.errors import Corrupt
+from backends.sqlite_file import open_to_read
 
 SECONDS = 0.3
 """How long a start looks at the pages; `holdfast doctor` looks at all of them."""
@@ -32,7 +34,7 @@ def refuse(path: Path, *, every_commit_synced: bool) -> None:
     """
     if not path.exists() or beside(path, "-journal").exists():  # a first commit cut short: the writer undoes it
         return
-    with contextlib.closing(sqlite3.connect(read_only(path), uri=True)) as db:
+    with contextlib.closing(open_to_read(path)) as db:
         faults = faults_of(db)
     if faults:
         raise Corrupt(f"{path} is damaged ({faults[0]}); restore it from a backup")
@@ -57,20 +59,13 @@ def beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def read_only(path: Path) -> str:
-    """The URI of the file for a connection that never writes it."""
-    return f"{path.absolute().as_uri()}?mode=ro"
-
-
-def faults_of(db: sqlite3.Connection) -> list[str]:
+def faults_of(db: apsw.Connection) -> list[str]:
     """What `quick_check` says within `SECONDS`; empty when it found nothing, or got no further."""
     timer = threading.Timer(SECONDS, db.interrupt)
     timer.start()
     try:
         found = [" ".join(str(row[0]).split()) for row in db.execute("PRAGMA quick_check")]
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorname != "SQLITE_INTERRUPT":
-            raise
+    except apsw.InterruptError:
         return []
     finally:
         timer.cancel()

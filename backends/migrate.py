@@ -7,12 +7,12 @@ The fits: on Postgres `TEXT` sorts by bytes (`COLLATE "C"`), as it does on SQLit
 
 import hashlib
 import re
-import sqlite3
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+import apsw
 import msgspec
 
 from backends.errors import SchemaMismatch
@@ -78,13 +78,14 @@ def compare(applied: Mapping[int, str]) -> None:
         raise SchemaMismatch(f"the store lacks migration {missing[0].name}; run `holdfast migrate`")
 
 
-def applied_on_sqlite(db: sqlite3.Connection) -> dict[int, str]:
+def applied_on_sqlite(db: apsw.Connection) -> dict[int, str]:
     """Number → checksum of what a SQLite file has."""
     db.execute(fit(LEDGER, "sqlite"))
-    return dict(db.execute("SELECT number, checksum FROM schema_migrations").fetchall())
+    found: Any = db.execute("SELECT number, checksum FROM schema_migrations").fetchall()
+    return dict(found)
 
 
-def on_sqlite(db: sqlite3.Connection, now: int) -> int:
+def on_sqlite(db: apsw.Connection, now: int) -> int:
     """Apply what is missing, all in one transaction."""
     db.execute("BEGIN IMMEDIATE")
     todo = pending(applied_on_sqlite(db))

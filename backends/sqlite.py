@@ -13,7 +13,6 @@ import contextlib
 import errno
 import fcntl
 import math
-import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -21,35 +20,36 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
-import aiosqlite
+import apsw
 
 from backends import damage, migrate
 from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable
 from backends.protocol import EVERY, Heard, Read, Row, Tenants, Tx, Where, Work, Write
+from backends.sqlite_file import code_of, open_to_read, open_to_write
 from backends.statements import Statement, chunks, load
 
 T = TypeVar("T")
 AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 WRITING = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
-SAID = (sqlite3.Error, UnicodeDecodeError)
+SAID = (apsw.Error, UnicodeDecodeError)
 """What SQLite raises; the second where damaged bytes have come into the very text of an error."""
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 LOOK_EVERY = 10_000
 """Steps of SQLite's machine, a fraction of a millisecond, after which a scan looks at the time."""
-PRAGMAS = ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=5000", "wal_autocheckpoint=1000", "cache_size=-65536",
+PRAGMAS = ("journal_mode=WAL", "foreign_keys=ON", "wal_autocheckpoint=1000", "cache_size=-65536",
            "cell_size_check=ON")  # fmt: skip
 
 
 class SqliteTx:
     """A transaction on a connection of this thread; nothing in it ever suspends."""
 
-    def __init__(self, db: sqlite3.Connection, statements: dict[str, Statement], now: int) -> None:
+    def __init__(self, db: apsw.Connection, statements: dict[str, Statement], now: int) -> None:
         self._db, self._statements, self.now = db, statements, now
         self.channels: dict[str, int] = {}
 
     async def one(self, statement: str, /, **params: Any) -> Row | None:
         found = self._statements[statement]
-        return cast("Row | None", self._db.execute(found.sql, found.values(params)).fetchone())
+        return self._db.execute(found.sql, found.values(params)).fetchone()
 
     async def all(
         self, statement: str, /, rows: Sequence[Sequence[Any]] | None = None, where: Where | None = None, **params: Any
@@ -58,7 +58,7 @@ class SqliteTx:
         if where is not None:
             found, params = found.filtered(where[0]), params | dict(where[1])
         if rows is None:
-            return self._db.execute(found.sql, found.values(params)).fetchall()
+            return cast("list[Row]", self._db.execute(found.sql, found.values(params)).fetchall())
         out: list[Row] = []
         for chunk, values in found.parts(rows, params):
             flat = [value for row in chunk for value in row]
@@ -69,15 +69,15 @@ class SqliteTx:
         return [await self.all(statement, rows=rows) for statement, rows in reads]
 
     async def run(self, statement: str, /, **params: Any) -> int:
-        found, before = self._statements[statement], self._db.total_changes
+        found, before = self._statements[statement], self._db.total_changes()
         self._db.execute(found.sql, found.values(params))
-        return self._db.total_changes - before
+        return self._db.total_changes() - before
 
     async def many(self, statement: str, rows: Sequence[Sequence[Any]], /) -> int:
-        found, before = self._statements[statement], self._db.total_changes
+        found, before = self._statements[statement], self._db.total_changes()
         for chunk in chunks(rows):
             self._db.execute(found.for_rows(len(chunk)), [value for row in chunk for value in row])
-        return self._db.total_changes - before  # a cursor's rowcount is -1 for a statement that begins with WITH
+        return self._db.total_changes() - before
 
     async def save(self, writes: Sequence[Write], /) -> list[int]:
         return [await self.many(statement, rows) for statement, rows in writes]
@@ -87,14 +87,30 @@ class SqliteTx:
 
 
 class Scanner:
-    """A connection in aiosqlite's thread that gives a statement up at `ends` (monotonic seconds)."""
+    """A connection in a thread of its own that gives a statement up at `ends` (monotonic seconds)."""
 
-    def __init__(self, db: aiosqlite.Connection) -> None:
-        self.db, self.ends = db, math.inf
+    def __init__(self, path: Path) -> None:
+        self.ends = math.inf
+        self._thread = ThreadPoolExecutor(1, "holdfast-scan")
+        self._db = open_to_read(path)
+        self._db.set_progress_handler(self._late, LOOK_EVERY)
 
-    def late(self) -> bool:
+    def _late(self) -> bool:
         """Whether to give up; SQLite asks every `LOOK_EVERY` steps."""
         return time.monotonic() > self.ends
+
+    async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        """The rows of a statement. It runs also if its caller no longer waits: the next one finds it done."""
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(self._thread, self._rows, sql, values))
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        return cast("list[Row]", self._db.execute(sql, values).fetchall())
+
+    def close(self) -> None:
+        """Wait for the statement under way, and close."""
+        self._thread.shutdown(wait=True)
+        self._db.close()
 
 
 class ScanTx(SqliteTx):
@@ -102,7 +118,7 @@ class ScanTx(SqliteTx):
     `seconds`."""
 
     def __init__(self, scanner: Scanner, statements: dict[str, Statement], now: int, seconds: float | None) -> None:
-        super().__init__(cast("sqlite3.Connection", None), statements, now)
+        super().__init__(cast("apsw.Connection", None), statements, now)
         self._scanner, self._seconds = scanner, math.inf if seconds is None else seconds
 
     async def one(self, statement: str, /, **params: Any) -> Row | None:
@@ -120,7 +136,7 @@ class ScanTx(SqliteTx):
         scanner = self._scanner
         scanner.ends = time.monotonic() + self._seconds
         try:
-            return cast("list[Row]", list(await scanner.db.execute_fetchall(found.sql, found.values(params))))
+            return await scanner.rows(found.sql, found.values(params))
         finally:
             scanner.ends = math.inf
 
@@ -136,10 +152,10 @@ class SqliteBackend:
     def __init__(self, path: Path, synchronous: str, clock: Callable[[], int], lock: IO[str] | None) -> None:
         self.path, self._clock, self._lock = path, clock, lock
         self._statements = load("sqlite")
-        self._db = sqlite3.connect(path, isolation_level=None, cached_statements=512, check_same_thread=False)
+        self._db = open_to_write(path)
         for pragma in (*PRAGMAS, f"synchronous={synchronous}"):
             self._db.execute(f"PRAGMA {pragma}")
-        self._reader: sqlite3.Connection | None = None
+        self._reader: apsw.Connection | None = None
         self._scanners: list[Scanner] = []
         self._idle: list[Scanner] = []
         self._turn, self._scan_turn = asyncio.Lock(), asyncio.Semaphore(self.scan_lanes)
@@ -174,16 +190,16 @@ class SqliteBackend:
             async with self._scan_turn:
                 return await self._snapshot(work)
         if self._reader is None:
-            self._reader = sqlite3.connect(self._read_only(), uri=True, isolation_level=None, cached_statements=256)
+            self._reader = open_to_read(self.path)
         with self._translated(self._reader):
             tx = SqliteTx(self._reader, self._statements, self._clock())
             return drive(cast("Coroutine[Any, Any, T]", work(cast("Tx", tx))))
 
     async def _snapshot(self, work: Work[T]) -> T:
-        scanner = self._idle.pop() if self._idle else await self._new_scanner()
         try:
+            scanner = self._idle.pop() if self._idle else self._new_scanner()
             try:
-                await scanner.db.execute("BEGIN")
+                await scanner.rows("BEGIN")
                 tx = ScanTx(scanner, self._statements, self._clock(), self.scan_seconds)
                 return await work(cast("Tx", tx))
             finally:
@@ -191,22 +207,17 @@ class SqliteBackend:
         except SAID as error:
             raise self._store_error(error) from error
 
-    async def _new_scanner(self) -> Scanner:
-        scanner = Scanner(await aiosqlite.connect(self._read_only(), uri=True, isolation_level=None))
-        self._scanners.append(scanner)
-        await scanner.db.set_progress_handler(scanner.late, LOOK_EVERY)
-        return scanner
+    def _new_scanner(self) -> Scanner:
+        self._scanners.append(Scanner(self.path))
+        return self._scanners[-1]
 
     async def _end_snapshot(self, scanner: Scanner) -> None:
         """Close the reader's transaction, if its `BEGIN` came to pass before the caller went away."""
         try:
-            with contextlib.suppress(sqlite3.OperationalError):
-                await scanner.db.execute("ROLLBACK")
+            with contextlib.suppress(apsw.SQLError):
+                await scanner.rows("ROLLBACK")
         finally:
             self._idle.append(scanner)
-
-    def _read_only(self) -> str:
-        return f"{self.path.absolute().as_uri()}?mode=ro"
 
     def subscribe(self, heard: Heard) -> None:
         self._heard.append(heard)
@@ -235,7 +246,7 @@ class SqliteBackend:
         await tx.one("ping")
 
     @contextlib.contextmanager
-    def _translated(self, db: sqlite3.Connection) -> Iterator[None]:
+    def _translated(self, db: apsw.Connection) -> Iterator[None]:
         """Roll back whatever is open when anything goes wrong, and say what SQLite said in our words."""
         try:
             yield
@@ -249,7 +260,7 @@ class SqliteBackend:
     def _store_error(self, error: Exception) -> StoreError:
         """The store error for what SQLite raised; damage is kept in mind."""
         found = translate(error)
-        if isinstance(found, Unavailable) and getattr(error, "sqlite_errorname", "") in WRITING and no_room(self.path):
+        if isinstance(found, Unavailable) and code_of(error) in WRITING and no_room(self.path):
             return Full("the system gives the file no more room")
         if isinstance(found, Corrupt):
             self._damage = found
@@ -263,7 +274,7 @@ class SqliteBackend:
     async def close(self) -> None:
         async with self._turn:
             for scanner in self._scanners:
-                await scanner.db.close()
+                scanner.close()
             if self._reader is not None:
                 self._reader.close()
             self._committer.shutdown(wait=True)
@@ -284,14 +295,14 @@ def drive(work: Coroutine[Any, Any, T]) -> T:
 
 def translate(error: Exception) -> StoreError:
     """The store error for what SQLite raised; its own text stays in the log's traceback."""
-    if isinstance(error, sqlite3.IntegrityError):
+    if isinstance(error, apsw.ConstraintError):
         return Conflict("a constraint refused the rows")
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    if name.startswith("SQLITE_FULL"):
+    name = code_of(error)
+    if name == "SQLITE_FULL":
         return Full("the disk is full")
-    if name.startswith("SQLITE_INTERRUPT"):
+    if name == "SQLITE_INTERRUPT":
         return TooSlow("the scan was cut off")
-    if name.startswith(DAMAGED) or isinstance(error, UnicodeDecodeError) or str(error).startswith("Could not decode"):
+    if name.startswith(DAMAGED) or isinstance(error, UnicodeDecodeError):
         return Corrupt(f"SQLite: {name}")
     if name == "SQLITE_IOERR_FSYNC":  # the commit stands in the log, and may or may not have reached the disk
         return OutcomeUnknown(f"SQLite: {name}")
@@ -348,6 +359,6 @@ async def connect(
             held.close()
         if isinstance(error, StoreError):
             raise
-        if isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorname", "").startswith("SQLITE_CORRUPT"):
+        if isinstance(error, UnicodeDecodeError) or code_of(error).startswith("SQLITE_CORRUPT"):
             raise Corrupt(f"{path} is damaged ({error}); restore it from a backup") from error
         raise Unavailable(f"{path} cannot be opened: {error}") from error

@@ -31,9 +31,9 @@ def sqlite_file() -> Iterator[str]:
 def opened(name: str) -> Iterator[Engine]:
     """The engine `name`, its server started if it needs one."""
     if name == "sqlite":
-        import sqlite3
+        import apsw
 
-        yield Engine("sqlite", sqlite_file, f"SQLite {sqlite3.sqlite_version}, synchronous=FULL")
+        yield Engine("sqlite", sqlite_file, f"SQLite {apsw.sqlite_lib_version()}, synchronous=FULL")
         return
     import asyncio
 

@@ -4,8 +4,9 @@ import contextlib
 import os
 import platform
 import resource
-import sqlite3
 from pathlib import Path
+
+import apsw
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -65,5 +66,5 @@ def description() -> dict[str, str]:
         "cpu": models[0].partition(":")[2].strip() if models else platform.machine(),
         "memory": f"{memory:.0f} GiB",
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
+        "sqlite": apsw.sqlite_lib_version(),
     }

@@ -7,7 +7,6 @@ that become due later are late by the time between the one that was asked for an
 """
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
+from backends.sqlite_file import open_to_read
 from bench import bodies, stock
 from bench.engine import Engine
 from bench.job import Target, percentile
@@ -77,7 +77,7 @@ def none_left(url: str) -> Callable[[], bool]:
 
 def rows_of(path: Path) -> list[object]:
     """What is left in a SQLite file."""
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    db = open_to_read(path)
     try:
         return db.execute(LEFT).fetchall()
     finally:

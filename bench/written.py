@@ -1,9 +1,9 @@
 """How many bytes of log a store wrote: SQLite's WAL file, Postgres' place in its WAL."""
 
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import apsw
 import asyncpg
 
 Meter = Callable[[], Awaitable[int]]
@@ -16,7 +16,7 @@ def of_sqlite(path: Path) -> Meter:
 
     async def meter() -> int:
         size = log.stat().st_size if log.exists() else 0
-        db = sqlite3.connect(path)
+        db = apsw.Connection(str(path))
         try:
             busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         finally:

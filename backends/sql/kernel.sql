@@ -27,7 +27,7 @@ SELECT r.tenant_id, r.name, r.most,
          WHEN 'running_executions' THEN CAST(
            (SELECT coalesce(sum(t.count), 0) FROM tallies t
              WHERE t.tenant_id = r.tenant_id AND t.status IN ('pending', 'running', 'paused'))
-           + (SELECT coalesce(sum(d.count), 0) FROM tally_changes d
+           + (SELECT coalesce(sum(d.count), 0) FROM tally_changes d BY KEY
                WHERE d.tenant_id = r.tenant_id AND d.status IN ('pending', 'running', 'paused')) AS BIGINT)
          WHEN 'definitions' THEN
            (SELECT count(*) FROM definitions d WHERE d.tenant_id = r.tenant_id)

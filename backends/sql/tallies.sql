@@ -36,6 +36,6 @@ DELETE FROM tally_changes WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM ro
 SELECT c.status, sum(c.count)
   FROM (SELECT t.status, t.count FROM tallies t WHERE t.tenant_id = :tenant_id AND t.namespace = :namespace
          UNION ALL
-        SELECT d.status, d.count FROM tally_changes d WHERE d.tenant_id = :tenant_id AND d.namespace = :namespace) AS c
+        SELECT d.status, d.count FROM tally_changes d BY KEY WHERE d.tenant_id = :tenant_id AND d.namespace = :namespace) AS c
  GROUP BY c.status
  ORDER BY c.status;

@@ -1,10 +1,10 @@
 """When the store or the address is not to be had: one sentence that says what to do, never a traceback."""
 
 import contextlib
-import sqlite3
 import subprocess
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.cli.conftest import Command, Running, start
@@ -44,9 +44,8 @@ def test_a_postgres_whose_url_cannot_be_read(holdfast: Command) -> None:
 
 def test_a_schema_that_is_newer(holdfast: Command, tmp_path: Path) -> None:
     assert holdfast("migrate").returncode == 0
-    with contextlib.closing(sqlite3.connect(tmp_path / "holdfast.db")) as store:
+    with contextlib.closing(apsw.Connection(str(tmp_path / "holdfast.db"))) as store:
         store.execute("INSERT INTO schema_migrations VALUES (9999, 'later', 'x', 1)")
-        store.commit()
     for command in (["serve", "--port", "0"], ["migrate"], ["token", "bootstrap"]):
         said_in_one_line(holdfast(*command), "migration 9999, newer than this program; run a newer holdfast")
 

@@ -3,13 +3,13 @@
 import contextlib
 import json
 import socket
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from backends.sqlite_file import open_to_read
 from service.tokens.secret import mint
 from tests.cli.conftest import SECONDS, Command, Running, headers, start
 
@@ -85,7 +85,7 @@ def test_sigterm_lets_requests_finish_answers_long_polls_and_exits_with_0(tmp_pa
             assert answer_to(sending).startswith(b"HTTP/1.1 201")
         assert server.process.wait(SECONDS) == 0
         assert "Traceback" not in server.logged
-    with contextlib.closing(sqlite3.connect(tmp_path / "holdfast.db")) as store:
+    with contextlib.closing(open_to_read(tmp_path / "holdfast.db")) as store:
         assert store.execute("SELECT id FROM executions").fetchall() == [("drained",)]
 
 

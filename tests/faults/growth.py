@@ -1,7 +1,6 @@
 """What must not grow: a server's memory and handles, its store's rows and bytes, sampled and fitted to a line."""
 
 import os
-import sqlite3
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from backends.sqlite_file import open_to_read
 from bench import machine
 
 FOR_EVER = frozenset({"audit", "audit_checkpoints", "jobs", "schema_migrations"})
@@ -59,7 +59,7 @@ class Tables:
 
     async def _all(self, text: str) -> list[tuple[Any, ...]]:
         if self._path is not None:
-            db = sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)
+            db = open_to_read(self._path)
             try:
                 return db.execute(text).fetchall()
             finally:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from backends.damage import read_only
 from service.cli.doctor import examined
 from tests.conftest import settings_for
 from tests.faults.ledger import Ledger
@@ -37,6 +36,11 @@ def rows(path: Path, statement: str) -> Iterator[Any]:
     with contextlib.closing(sqlite3.connect(read_only(path), uri=True)) as db:
         db.text_factory = lambda text: text.decode(errors="surrogateescape")
         yield from db.execute(statement)
+
+
+def read_only(path: Path) -> str:
+    """The URI of a file that nobody else has open, for a connection that never writes it."""
+    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 def digests(path: Path) -> Iterator[tuple[int, str]]:

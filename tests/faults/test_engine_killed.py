@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from backends.sqlite_file import open_to_read
 from tests.faults.evidence import record
 from tests.faults.flows import LOOPS, RESULTS, Flows
 from tests.faults.size import size
 from tests.races.server import Server, http, new_tenant, prepared
+from tests.sqlite import named
 from tests.walk import engine_rows
 
 TENANT = "acme"
@@ -31,11 +32,11 @@ async def rows(url: str) -> engine_rows.Rows:
     """The tenant's rows in one snapshot, read without a server."""
     texts = {name: f"SELECT * FROM {name} WHERE tenant_id = '{TENANT}'" for name in engine_rows.TABLES}
     if url.startswith("sqlite"):
-        db = sqlite3.connect(url.removeprefix("sqlite:///"))
-        db.row_factory = sqlite3.Row
+        db = open_to_read(Path(url.removeprefix("sqlite:///")))
+        db.row_trace = named
         try:
             db.execute("BEGIN")
-            return {name: [dict(row) for row in db.execute(text)] for name, text in texts.items()}
+            return {name: db.execute(text).fetchall() for name, text in texts.items()}
         finally:
             db.close()
     connection = await asyncpg.connect(url)

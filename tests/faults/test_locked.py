@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
+import apsw
 import asyncpg
 import pytest
 
@@ -43,7 +43,7 @@ async def own(fresh_url: str) -> AsyncIterator[Service]:
 async def held(url: str, tenant: str, table: str) -> AsyncIterator[None]:
     """Meanwhile a stranger holds the tenant's rows of a table; on SQLite, the file."""
     if url.startswith("sqlite"):
-        file = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        file = apsw.Connection(url.removeprefix("sqlite:///"))
         try:
             file.execute("BEGIN IMMEDIATE")
             yield

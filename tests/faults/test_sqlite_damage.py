@@ -10,17 +10,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import apsw
 import httpx
 import pytest
 
 from backends import connect, sqlite
-from backends.damage import Wal, read_only
+from backends.damage import Wal
 from backends.errors import Corrupt, OutcomeUnknown, StoreError
 from service.cli.doctor import examined
 from service.main import running
 from tests.conftest import Clock, Service, serving, settings_for
 from tests.faults import sqlite_copy
 from tests.faults.evidence import record
+from tests.faults.sqlite_copy import read_only
 
 RUNS = 24
 PAGE = 4096
@@ -204,7 +206,7 @@ async def test_damage_within_the_log_is_told_and_left_until_an_operator_gives_it
     for _ in range(2):  # the second time too: to be refused changes nothing
         with pytest.raises(Corrupt, match="commits there cannot be read"):
             await connect(f"sqlite:///{path}")
-    with contextlib.closing(sqlite3.connect(path)) as db:  # as docs/backup.md says
+    with contextlib.closing(apsw.Connection(str(path))) as db:  # as docs/backup.md says
         assert db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
     async with serving_again(found, path) as http:
         assert (await http.get("/v1/executions")).status_code == 200
@@ -249,8 +251,7 @@ async def test_a_file_that_is_older_than_a_log_just_begun_anew_is_told(tmp_path:
 
 
 def test_a_commit_that_could_not_be_synced_is_an_unknown_outcome() -> None:
-    error = sqlite3.OperationalError("disk I/O error")
-    error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+    error = apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
     assert isinstance(sqlite.translate(error), OutcomeUnknown)
 
 
@@ -258,7 +259,7 @@ async def test_a_store_that_was_seen_to_be_damaged_is_read_and_not_written(tmp_p
     async with serving(f"sqlite:///{tmp_path / 'holdfast.db'}") as service:
         api, backend = await service.tenant(), service.services.backend
         await api.start(execution_id="e1")
-        backend._store_error(sqlite3.OperationalError("Could not decode to UTF-8 column 'id'"))  # as a read would
+        backend._store_error(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"))  # as a read would
         problem = await api.refused("POST", "/v1/executions", "store/corrupt", json={"workflow_id": "wf"})
         assert problem["status"] == 503
         assert (await api.ok("GET", "/v1/executions/e1"))["execution_id"] == "e1"

@@ -1,9 +1,9 @@
 """Filters: what each form compiles to and finds, and everything that is refused."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,7 +56,7 @@ Find = Callable[[str], str]
 @pytest.fixture(scope="module")
 def find() -> Iterator[Find]:
     """The ids, in order and run together, that a filter finds among `ROWS`."""
-    db = sqlite3.connect(":memory:")
+    db = apsw.Connection(":memory:")
     db.execute(
         "CREATE TABLE e (tenant_id TEXT, id TEXT, status TEXT, definition TEXT, priority BIGINT,"
         " started_at_ms BIGINT, ended_at_ms BIGINT)"
@@ -686,7 +686,7 @@ def test_a_filter_means_what_the_database_would_have_understood(find: Find, text
     predicate = compiled(text)
     if predicate is None:  # nested too deep
         return
-    db = sqlite3.connect(":memory:")
+    db = apsw.Connection(":memory:")
     db.execute("CREATE TABLE e (id TEXT, status TEXT, definition TEXT, priority BIGINT, started BIGINT, ended BIGINT)")
     db.executemany("INSERT INTO e VALUES (?, ?, ?, ?, ?, ?)", ROWS)
     raw = "".join(row[0] for row in db.execute(f"SELECT id FROM e WHERE {text} ORDER BY id"))

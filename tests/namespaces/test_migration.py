@@ -1,9 +1,9 @@
 """A store with executions and schedules in namespaces, from before there were any, has them as namespaces, counted."""
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
+import apsw
 import asyncpg
 import pytest
 
@@ -39,7 +39,7 @@ def before(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_on_sqlite(tmp_path: Path, before: Any) -> None:
-    db = sqlite3.connect(tmp_path / "old.db", isolation_level=None)
+    db = apsw.Connection(str(tmp_path / "old.db"))
     migrate.on_sqlite(db, 0)
     for said in (*OLD, SCHEDULE.format("X'7B7D'")):
         db.execute(said)

@@ -2,15 +2,16 @@
 
 import asyncio
 import random
-import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import apsw
 import asyncpg
 import pytest
 
 from backends.erasure import of_executions
+from backends.sqlite_file import open_to_read
 from service.kernel.tallies import tallies_of
 from service.retention.sweeps import DAY_MS
 from tests.conftest import Api, serving
@@ -84,7 +85,7 @@ class Watch:
         """How many executions that have ended are left."""
         asked = f"SELECT count(*) FROM executions WHERE tenant_id = '{TENANT}' AND status = 'completed'"
         if self._url.startswith("sqlite"):
-            self._db = self._db or sqlite3.connect(self._url.removeprefix("sqlite:///"), isolation_level=None)
+            self._db = self._db or open_to_read(Path(self._url.removeprefix("sqlite:///")))
             return int(self._db.execute(asked).fetchone()[0])
         self._db = self._db or await asyncpg.connect(self._url)
         return int(await self._db.fetchval(asked))
@@ -96,7 +97,7 @@ class Watch:
                 await asyncio.sleep(0.001)
 
     async def close(self) -> None:
-        if isinstance(self._db, sqlite3.Connection):
+        if isinstance(self._db, apsw.Connection):
             self._db.close()
         elif self._db is not None:
             await self._db.close()

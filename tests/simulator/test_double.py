@@ -1,10 +1,10 @@
 """The double against a real database: every statement that it compiles gives and does what it does on SQLite."""
 
 import random
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import apsw
 import pytest
 
 from backends import migrate
@@ -56,9 +56,9 @@ def world(request: pytest.FixtureRequest) -> World:
     return found
 
 
-def mirrored(database: Database) -> sqlite3.Connection:
+def mirrored(database: Database) -> apsw.Connection:
     """The committed rows in SQLite."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
+    db = apsw.Connection(":memory:")
     migrate.on_sqlite(db, 0)
     for name in database.tables:
         db.execute(f"DELETE FROM {name}")
@@ -130,16 +130,16 @@ def begin(database: Database) -> Transaction:
     return database.begin("test", lambda _result, _error: None)
 
 
-def both(world: World, db: sqlite3.Connection, name: str, rows: list[tuple[Any, ...]], params: dict[str, Any]) -> None:
+def both(world: World, db: apsw.Connection, name: str, rows: list[tuple[Any, ...]], params: dict[str, Any]) -> None:
     """Run a statement on both sides; the same rows, the same refusal, the same tables afterwards."""
     statement, made = load("sqlite")[name].filtered(ALL_OF_THEM), plans(name)
     sql, flat = (statement.for_rows(len(rows)), [one for row in rows for one in row]) if rows else (statement.sql, [])
     by = begin(world.database)
-    before = db.total_changes
+    before = db.total_changes()
     try:
         there: Any = db.execute(sql, [*flat, *statement.values(params)]).fetchall()
-        there = there if made[0].kind == "select" else db.total_changes - before
-    except sqlite3.IntegrityError:
+        there = there if made[0].kind == "select" else db.total_changes() - before
+    except apsw.ConstraintError:
         with pytest.raises(Conflict):
             done(by.statement(made, rows, params))
     else:
@@ -163,21 +163,20 @@ def seen(world: World, by: Transaction, plan: Plan) -> list[Any]:
     return sorted(([row[index] for index in kept] for row in rows if row is not None), key=repr)
 
 
-def stored(db: sqlite3.Connection, table: str) -> list[Any]:
+def stored(db: apsw.Connection, table: str) -> list[Any]:
     """The same in SQLite."""
-    found = db.execute(f"SELECT * FROM {table}")
-    kept = [index for index, column in enumerate(found.description) if column[0] not in NEVER_TWICE]
-    return sorted(([row[index] for index in kept] for row in found), key=repr)
+    kept = [name for name in house.columns_of(table) if name not in NEVER_TWICE]
+    return sorted(map(list, db.execute(f"SELECT {', '.join(kept)} FROM {table}")), key=repr)
 
 
 @pytest.fixture(scope="module")
-def mirror(world: World) -> sqlite3.Connection:
+def mirror(world: World) -> apsw.Connection:
     """The world's rows in SQLite."""
     return mirrored(world.database)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_statement_does_what_it_does_on_sqlite(world: World, mirror: sqlite3.Connection, name: str) -> None:
+def test_a_statement_does_what_it_does_on_sqlite(world: World, mirror: apsw.Connection, name: str) -> None:
     samples, statement, plan = Samples(world.database, random.Random(name)), load("sqlite")[name], plans(name)[0]
     for _ in range(ROUNDS):
         rows = samples.rows(plan, statement.columns) if statement.columns else []

@@ -1,13 +1,15 @@
 """The house as the tidy tests read it: source files as trees, the schema as the migrations make it."""
 
 import ast
-import sqlite3
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import apsw
+
 from backends import migrate
+from backends.sqlite_file import opened
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("service", "backends", "migrations")
@@ -42,9 +44,9 @@ def strings(tree: ast.AST) -> Iterator[str]:
 
 
 @lru_cache(maxsize=1)
-def store() -> sqlite3.Connection:
+def store() -> apsw.Connection:
     """A SQLite store with every migration applied, in memory."""
-    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    db = opened(":memory:")
     migrate.on_sqlite(db, 0)
     return db
 

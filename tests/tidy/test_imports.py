@@ -63,7 +63,7 @@ HTTP_KNOWS = {
 }
 """(importer, imported) → why the server's own part knows something of a capability."""
 IMPURE = frozenset(
-    {"asyncio", "os", "random", "secrets", "socket", "sqlite3", "subprocess", "threading", "time", "uuid"}
+    {"apsw", "asyncio", "os", "random", "secrets", "socket", "sqlite3", "subprocess", "threading", "time", "uuid"}
 )
 """What no rule may import: clocks, chance and the outside. `view.now`, `view.chance` and `view.new_id()` are given."""
 CONNECTING = (
@@ -115,8 +115,9 @@ def capability_of(name: str) -> str | None:
 
 
 def part_of(name: str) -> str:
-    """The part of a capability: `rules` for `service.work.rules`; `""` for a file that only this capability has."""
-    part = name.removeprefix(f"service.{capability_of(name)}.")
+    """The part of a capability: `rules` for `service.work.rules`, `routes` also for `service.work.routes_queues`; `""`
+    for a file that only this capability has."""
+    part = name.removeprefix(f"service.{capability_of(name)}.").partition("_")[0]
     return part if part in MAY else ""
 
 

@@ -6,14 +6,16 @@ the same on both sides because both answer alike; requests name it by the placeh
 
 import json
 import re
-import sqlite3
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import msgspec
 
+from backends.sqlite_file import open_to_read
 from tests.conftest import Service
+from tests.sqlite import named
 
 MADE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 PLACEHOLDER = re.compile(r"@\d+")
@@ -131,10 +133,10 @@ class Side:
                 return {table: [dict(row) for row in await db.fetch(text)] for table, text in texts.items()}
             finally:
                 await db.close()
-        reader = sqlite3.connect(f"file:{self.url.removeprefix('sqlite:///')}?mode=ro", uri=True)
-        reader.row_factory = sqlite3.Row
+        reader = open_to_read(Path(self.url.removeprefix("sqlite:///")))
+        reader.row_trace = named
         try:
-            return {table: [dict(row) for row in reader.execute(text)] for table, text in texts.items()}
+            return {table: reader.execute(text).fetchall() for table, text in texts.items()}
         finally:
             reader.close()
 

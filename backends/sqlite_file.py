@@ -1,0 +1,37 @@
+"""Opening a SQLite file, and what SQLite calls its errors.
+
+The library is apsw, which brings its own SQLite. No other copy of SQLite may have the file open in this process: the
+locks of a file belong to the process, and whoever closes it first takes them from all.
+"""
+
+from pathlib import Path
+
+import apsw
+
+BUSY_MS = 5_000
+"""How long a connection waits for another process's lock."""
+
+
+def opened(path: str, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) -> apsw.Connection:
+    """A connection whose statements keep their plans, whatever values they are given, and stay prepared."""
+    db = apsw.Connection(path, flags=flags, statementcachesize=512)
+    db.set_busy_timeout(BUSY_MS)
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    return db
+
+
+def open_to_write(path: Path) -> apsw.Connection:
+    """A connection to the file, which is made where there is none."""
+    return opened(str(path))
+
+
+def open_to_read(path: Path) -> apsw.Connection:
+    """A connection to the file that never writes it."""
+    return opened(str(path), apsw.SQLITE_OPEN_READONLY)
+
+
+def code_of(error: Exception) -> str:
+    """SQLite's own name for what it raised, such as `SQLITE_IOERR_WRITE`; else that of the error's type."""
+    code = getattr(error, "extendedresult", 0)
+    name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code & 0xFF)
+    return str(name) if code and name else type(error).__name__
