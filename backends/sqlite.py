@@ -37,7 +37,7 @@ DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 LOOK_EVERY = 10_000
 """Steps of SQLite's machine, a fraction of a millisecond, after which a scan looks at the time."""
 PRAGMAS = ("journal_mode=WAL", "foreign_keys=ON", "wal_autocheckpoint=1000", "cache_size=-65536",
-           "cell_size_check=ON")  # fmt: skip
+           "cell_size_check=ON", "temp_store=MEMORY")  # fmt: skip
 
 
 class SqliteTx:

@@ -10,6 +10,8 @@ A statement begins with `-- name: claim_ready`; the comment lines after it say w
   the same go together;
 * `FROM t x BY KEY` becomes `INDEXED BY` the primary key on SQLite, which has no idea how many rows have a value;
 * `FOR UPDATE [OF t] [SKIP LOCKED]` is dropped on SQLite, which has one writer;
+* `INSERT` and `UPDATE` are `OR ROLLBACK` on SQLite: what a constraint refuses takes the transaction with it, as it does
+  on Postgres, and SQLite need not keep every page as it was before the statement;
 * `{where}` is the place of a compiled list filter;
 * a second text `-- name: x @postgres` replaces the first on that engine: such names are the differences page's
   business.
@@ -32,6 +34,7 @@ CHANGED = re.compile(r"^(?:UPDATE|DELETE FROM) (\w+)", re.M)
 HEADER = re.compile(r"^-- name: (\w+)(?: @(\w+))?\s*$", re.M)
 PLACE = re.compile(r"\$(\d+)")
 KEYED = re.compile(r"(FROM (\w+) \w+) BY KEY")
+WRITES = re.compile(r"^(UPDATE|INSERT)(?= )", re.M)
 EACH = re.compile(r"LIMIT r\.(\w+)")
 PG_TYPES = {"TEXT": "text", "BIGINT": "bigint", "BYTEA": "bytea"}
 ROWS_PER_CHUNK = 256
@@ -72,6 +75,8 @@ class Statement:
     def _sqlite(self, text: str) -> str:
         text = KEYED.sub(r"\1 INDEXED BY sqlite_autoindex_\2_1", LOCK.sub("", text))
         text = re.sub(r"IN (:[a-z_0-9]+\[\])", r"IN (SELECT value FROM json_each(\1))", text)
+        if "ON CONFLICT" not in text:
+            text = WRITES.sub(r"\1 OR ROLLBACK", text)
         head, marker, tail = EACH.sub(r"LIMIT :\1", text).partition("(:rows)")
 
         def mark(match: re.Match[str]) -> str:

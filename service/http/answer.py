@@ -16,6 +16,8 @@ NO_STORE = (b"cache-control", b"no-store")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 UNREAD = ("request/timeout", "request/too-large")
 """Refusals that leave a body unread, so that the connection cannot be used again."""
+LINE = "holdfast.line"
+"""Where a request's scope has the line that its answer goes out on."""
 Header = tuple[bytes, bytes]
 encode = msgspec.json.Encoder().encode
 
@@ -30,8 +32,16 @@ class Answer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head: Any = {"type": "http.response.start", "status": self.status, "headers": self.all_headers()}
-        await send(head)
-        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+        line: Any = scope.get(LINE)
+        if line is None or scope.get("method") == "HEAD":  # of which the body is never written
+            await send(head)
+            return await send({"type": "http.response.body", "body": self.body, "more_body": False})
+        line.keep_head()
+        try:
+            await send(head)
+            await send({"type": "http.response.body", "body": self.body, "more_body": False})
+        finally:
+            line.let_go()
 
     def all_headers(self) -> list[Header]:
         """The headers, with those that every answer has."""

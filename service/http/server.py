@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.errors import StateError
-from service.http.answer import problem
+from service.http.answer import LINE, problem
 from service.kernel import request_id
 
 log = structlog.get_logger()
@@ -67,12 +67,34 @@ class State(ServerState):
 
 
 class Line:
-    """The transport as an answer sees it: at its end the caller may still be sending, and must be able to read it."""
+    """The transport as an answer sees it: at its end the caller may still be sending, and must be able to read it. A
+    head may be kept back until its body comes, for each writing is a call of the system and wakes who reads."""
 
-    __slots__ = ("close", "is_closing", "write")
+    __slots__ = ("_head", "_write", "close", "is_closing")
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+        self._write, self.is_closing, self.close = transport.write, transport.is_closing, close
+        self._head: bytes | None = None
+
+    def keep_head(self) -> None:
+        """Keep what is written next until something follows; whoever asks for it lets go at the end."""
+        self._head = b""
+
+    def let_go(self) -> None:
+        """Send what is still kept, and keep nothing more."""
+        head, self._head = self._head, None
+        if head:
+            self._write(head)
+
+    def write(self, data: bytes) -> None:
+        """Send, after what was kept."""
+        if self._head is None:
+            self._write(data)
+        elif not self._head:
+            self._head = data
+        else:
+            head, self._head = self._head, None
+            self._write(head + data)
 
 
 class Trailers(list[tuple[bytes, bytes]]):
@@ -156,6 +178,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self.headers = Trailers()
         self.cycle.transport = self.line  # type: ignore[assignment]
+        self.scope[LINE] = self.line  # type: ignore[literal-required]
 
     def on_message_complete(self) -> None:
         self.cycle.more_body = False

@@ -180,8 +180,9 @@ def test_a_statement_does_what_it_does_on_sqlite(world: World, mirror: apsw.Conn
     samples, statement, plan = Samples(world.database, random.Random(name)), load("sqlite")[name], plans(name)[0]
     for _ in range(ROUNDS):
         rows = samples.rows(plan, statement.columns) if statement.columns else []
-        mirror.execute("SAVEPOINT one")
+        mirror.execute("BEGIN")
         try:
             both(world, mirror, name, rows, samples.params(statement.order, plan))
         finally:
-            mirror.execute("ROLLBACK TO one")
+            if mirror.in_transaction:
+                mirror.execute("ROLLBACK")
