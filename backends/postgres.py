@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from backends import migrate, postgres_hosts
+from backends import migrate, postgres_arrays, postgres_hosts
 from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable, Unfenced
 from backends.postgres_clock import DatabaseClock
 from backends.postgres_fence import LEAVE, Fence
@@ -266,6 +266,7 @@ class PostgresBackend:
             except LOST as error:
                 if attempt == 2:
                     raise Unavailable("the connection to Postgres was lost") from error
+                await self._pool.expire_connections()  # those that idle were lost with it, though nobody has noticed
             except asyncpg.PostgresError as error:
                 raise translate(error) from error
         raise AssertionError("unreachable")
@@ -396,6 +397,7 @@ async def connect(
     `clock` stands for the database's, in tests. A write waits `lock_ms` for each lock that another holds.
     """
     plain = pooler == "none"
+    postgres_arrays.ask_for_concrete_types()
     try:
         pool = await asyncpg.create_pool(
             url, min_size=min(2, connections), max_size=connections, reset=no_reset, timeout=5, command_timeout=60,

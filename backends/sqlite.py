@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -61,8 +62,7 @@ class SqliteTx:
             return cast("list[Row]", self._db.execute(found.sql, found.values(params)).fetchall())
         out: list[Row] = []
         for chunk, values in found.parts(rows, params):
-            flat = [value for row in chunk for value in row]
-            out += self._db.execute(found.for_rows(len(chunk)), flat + values).fetchall()
+            out += self._db.execute(found.for_rows(len(chunk)), [*chain.from_iterable(chunk), *values]).fetchall()
         return out
 
     async def load(self, reads: Sequence[Read], /) -> list[list[Row]]:
@@ -76,7 +76,7 @@ class SqliteTx:
     async def many(self, statement: str, rows: Sequence[Sequence[Any]], /) -> int:
         found, before = self._statements[statement], self._db.total_changes()
         for chunk in chunks(rows):
-            self._db.execute(found.for_rows(len(chunk)), [value for row in chunk for value in row])
+            self._db.execute(found.for_rows(len(chunk)), list(chain.from_iterable(chunk)))
         return self._db.total_changes() - before
 
     async def save(self, writes: Sequence[Write], /) -> list[int]:

@@ -49,15 +49,17 @@ class NewEvent(msgspec.Struct, frozen=True):
 
 
 class View:
-    """What one decision sees and does. `now` is milliseconds by the store's clock, `chance` a number in [0, 1)."""
+    """What one decision sees and does. `tenant_id` is the caller's, `now` milliseconds by the store's clock, `chance` a
+    number in [0, 1)."""
 
     __slots__ = (
         "_depth", "_drawn", "_set", "added", "chosen", "events", "ids", "now", "origin", "put_", "removed", "standing",
-        "wakes", "who",
+        "tenant_id", "wakes", "who",
     )  # fmt: skip
 
     def __init__(self, base: WorkingSet, who: Principal, standing: Standing, now: int) -> None:
         self._set, self.who, self.standing, self.now = base, who, standing, now
+        self.tenant_id = who.tenant_id
         self.put_: dict[RowKey, Any] = {}
         self.added: dict[RowKey, Any] = {}
         self.removed: set[RowKey] = set()
@@ -68,11 +70,6 @@ class View:
         self.origin: Any = None
         self._drawn = 0
         self._depth = 0
-
-    @property
-    def tenant_id(self) -> str:
-        """The caller's tenant."""
-        return self.who.tenant_id
 
     @property
     def chance(self) -> float:
@@ -89,11 +86,10 @@ class View:
     def get(self, row: type[R], *key: Any) -> R | None:
         """The row of that type and key as this batch has it, or None when there is none."""
         at = (row, key)
-        if at in self.put_:
-            return self.put_[at]  # type: ignore[no-any-return]
-        if at in self.removed:
-            return None
-        return self._set.at(at)  # type: ignore[no-any-return]
+        found = self.put_.get(at)  # no row that was put is None
+        if found is None and not (self.removed and at in self.removed):
+            found = self._set.at(at)
+        return found
 
     def has(self, row: type, *key: Any) -> bool:
         """Whether the batch has loaded or written that row, so that asking for it costs nothing."""

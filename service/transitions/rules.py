@@ -78,20 +78,20 @@ def transition(view: View, command: Transition) -> Transitioned:
     if (before := told_before(view, command, said)) is not None:
         return before
     target = aim(view, command, said)
-    executions.need_open(view, target.execution_id, command.expected_sequence)
-    made = [apply(view, target, change) for change in command.changes]
-    execution = executions.need(view, target.execution_id)
+    execution = executions.need_open(view, target.execution_id, command.expected_sequence)
+    made = []
+    for change in command.changes:
+        begun, one = execution.sequence, APPLY[type(change)](view, target, change)
+        execution = executions.need(view, target.execution_id)
+        made.append(one if execution.sequence == begun else numbered(one, begun, execution.sequence))
     reply = Transitioned(execution.id, execution.status, execution.sequence, made)
     remember(view, target, reply)
     return reply
 
 
-def apply(view: View, target: Target, change: object) -> Made:
-    """One change, and the sequences of the events that it made."""
-    before = executions.need(view, target.execution_id).sequence
-    made = APPLY[type(change)](view, target, change)
-    last = executions.need(view, target.execution_id).sequence
-    return made if last == before else msgspec.structs.replace(made, first_sequence=before + 1, last_sequence=last)
+def numbered(made: Made, before: int, last: int) -> Made:
+    """What a change made, with the sequences of its events."""
+    return msgspec.structs.replace(made, first_sequence=before + 1, last_sequence=last)
 
 
 def aim(view: View, command: Transition, said: str) -> Target:

@@ -6,10 +6,12 @@ from typing import Any
 
 import asyncpg
 import pytest
+from asyncpg.protocol import protocol
 
 from backends import connect, postgres
 from backends.errors import Full, OutcomeUnknown, StoreError, Unavailable
 from backends.postgres import PostgresBackend
+from backends.postgres_arrays import ARRAYS
 from backends.protocol import Tx
 from backends.statements import Statement, load
 from tests.conformance.jobs import adding, exists, finding, job
@@ -180,3 +182,10 @@ async def test_two_stores_share_one_clock(store: PostgresBackend, url: str) -> N
         assert abs(other.now() - store.now()) < 60_000
     finally:
         await other.close()
+
+
+async def test_arrays_are_encoded_without_asking_each_element_what_it_is(store: PostgresBackend) -> None:
+    assert protocol.IterableABC is ARRAYS, "asyncpg has changed: see docs/decisions/0017"
+    async with store._connection() as db:
+        sent = [["a", None, "{}"], [b"\0\xff", None], [1, None, -(2**63)], [["a", "b"], ["c", None]]]
+        assert await db.fetchrow("SELECT $1::text[], $2::bytea[], $3::bigint[], $4::text[]", *sent) == tuple(sent)
