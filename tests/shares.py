@@ -1,6 +1,7 @@
 """How the processes of a test run (xdist's workers) share the tests: whole modules, the longest first, so that nobody
 is left alone with a long one at the end."""
 
+from functools import cached_property
 from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
@@ -29,8 +30,15 @@ class Shares(LoadScopeScheduling):
         return nodeid.partition("::")[0]  # what a test is given may have colons too
 
     def _assign_work_unit(self, node: Any) -> None:
-        self.workqueue.move_to_end(max(self.workqueue, key=self._seconds), last=False)
-        super()._assign_work_unit(node)
+        """As the library has it, which searches its whole list for each test that it hands out."""
+        module = max(self.workqueue, key=self._seconds)
+        tests = self.assigned_work.setdefault(node, {})[module] = self.workqueue.pop(module)
+        node.send_runtest_some([self._numbers[test] for test, done in tests.items() if not done])
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The number of each test, the same for all workers."""
+        return {test: number for number, test in enumerate(self.collection)}
 
     def _seconds(self, module: str) -> float:
         return LONG.get(module.removeprefix("tests/").removesuffix(".py"), 0) + USUAL * len(self.workqueue[module])

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests import forked
+
 ROOT = Path(__file__).parents[2]
 TOKEN, URL = re.compile(r"hold[ts]_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}"), re.compile(r"http://\S+:\d+")
 READY = re.compile(r"serves \S+ at http://\S+:\d+\n|Ctrl-C ends it\.\n")
@@ -35,21 +37,20 @@ def holdfast(tmp_path: Path) -> Command:
 
     def run(*words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "service", *words]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment(**environ), capture_output=True, text=True, timeout=SECONDS
-        )
+        return forked.run(command, cwd=tmp_path, env=environment(**environ), timeout=SECONDS)
 
     return run
 
 
 class Running:
-    """A `holdfast serve` or `holdfast dev` that accepts requests; what it says goes to two files."""
+    """A `holdfast serve` or `holdfast dev` that accepts requests; what it says goes to two files. `begin` is how its
+    process comes to be."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, begin: Any = forked.Forked) -> None:
         self._out, self._err = folder / "stdout", folder / "stderr"
         with self._out.open("w") as out, self._err.open("w") as err:
             command = [sys.executable, "-m", "service", *words, "--port", "0"]
-            self.process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=out, stderr=err)
+            self.process = begin(command, cwd=folder, env=environment(), stdout=out, stderr=err)
 
     @property
     def said(self) -> str:
@@ -100,9 +101,9 @@ def headers(token: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def start(folder: Path, *words: str) -> Iterator[Running]:
+def start(folder: Path, *words: str, **how: Any) -> Iterator[Running]:
     """A server, ready; stopped at the end if it still runs."""
-    server = Running(folder, *words)
+    server = Running(folder, *words, **how)
     try:
         server.await_said(READY)
         yield server
@@ -114,6 +115,6 @@ def start(folder: Path, *words: str) -> Iterator[Running]:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One served store for the tests that only talk to it."""
-    with start(tmp_path_factory.mktemp("served"), "serve") as server:
+    """One served store for the tests that only talk to it, started from nothing."""
+    with start(tmp_path_factory.mktemp("served"), "serve", begin=subprocess.Popen) as server:
         yield server

@@ -65,7 +65,7 @@ class Cluster:
         told = pid_file.read_text().splitlines()
         postmaster = psutil.Process(int(told[0]))
         postmaster.send_signal(signal.SIGSTOP)  # no more children
-        processes = [postmaster, *postmaster.children()]
+        processes = [*postmaster.children(), postmaster]  # last: a child that sees it gone ends before its turn
         for process in processes:
             process.kill()
         await asyncio.to_thread(psutil.wait_procs, processes, timeout=PATIENCE)

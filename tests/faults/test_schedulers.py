@@ -19,7 +19,8 @@ import pytest
 
 from tests.conftest import new_database
 from tests.faults.sites import PATIENCE
-from tests.races.server import ROOT, Server, http, new_tenant, prepared
+from tests.forked import Forked
+from tests.races.server import ROOT, Server, first_line, http, new_tenant, prepared
 
 COUNT = 3
 SHORT_MS, NEVER_MS = 500, 60_000
@@ -35,10 +36,10 @@ class Scheduler:
             "--postgres-connections-max", "4", "--log-format", "json",
         )  # fmt: skip
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | None = None
 
     @property
-    def process(self) -> asyncio.subprocess.Process:
+    def process(self) -> Forked:
         """The process, while it runs."""
         assert self._process is not None
         return self._process
@@ -46,21 +47,21 @@ class Scheduler:
     async def start(self) -> None:
         """Start it; back when it says that it is there."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST")}
+        command = [sys.executable, "-m", "service", *self._words]
+        told, telling = os.pipe()
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "service", *self._words, cwd=self._log.parent, stdout=asyncio.subprocess.PIPE,
-                stderr=log, env=environ | {"PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
-        assert self._process.stdout is not None
+            self._process = Forked(
+                command, cwd=self._log.parent, env=environ | {"PYTHONPATH": str(ROOT)}, stdout=telling, stderr=log
+            )
+        os.close(telling)
         async with asyncio.timeout(PATIENCE):
-            said = await self._process.stdout.readline()
+            said = await asyncio.to_thread(first_line, told)
         assert b" schedules " in said, self._log.read_text()
 
     async def end(self, how: signal.Signals) -> int:
         """Send a signal that ends it; the exit code."""
         self.process.send_signal(how)
-        async with asyncio.timeout(PATIENCE):
-            return await self.process.wait()
+        return await asyncio.to_thread(self.process.wait, PATIENCE)
 
     def epochs(self) -> list[int]:
         """The epochs under which it says that it swept."""

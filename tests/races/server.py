@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,9 +17,12 @@ from service.main import running
 from service.settings import Settings
 from service.tokens.bootstrap import bootstrap
 from tests.conftest import settings_for
+from tests.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 30.0
+PYTHONPATH = os.environ.get("PYTHONPATH")
+"""A test that changes it wants what comes from there to be loaded first: such a server starts from nothing."""
 PROGRAM = """
 import sys, msgspec, structlog
 from service.main import run
@@ -36,7 +41,7 @@ class Server:
         self.settings: Settings = settings_for(url, **changes)
         self.log = log
         self.port = 0
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Forked | None = None
 
     @property
     def pid(self) -> int:
@@ -51,15 +56,15 @@ class Server:
 
     async def start(self) -> None:
         """Start the process; back when `readyz` says so, an error with its log when that takes too long."""
+        command = [sys.executable, "-c", self.program, msgspec.json.encode(self.settings).decode()]
+        begin: Any = Forked if os.environ.get("PYTHONPATH") == PYTHONPATH else subprocess.Popen
+        told, telling = os.pipe()
         with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", self.program, msgspec.json.encode(self.settings).decode(),
-                cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
-            )  # fmt: skip
-        assert self._process.stdout is not None
+            self._process = begin(command, cwd=ROOT, env=os.environ, stdout=telling, stderr=log)
+        os.close(telling)
         try:
             async with asyncio.timeout(READY_SECONDS):
-                self.port = int(await self._process.stdout.readline() or 0)
+                self.port = int(await asyncio.to_thread(first_line, told) or 0)
                 await self._until_ready()
         except (TimeoutError, ValueError, httpx.HTTPError) as error:
             await self.kill()
@@ -82,17 +87,18 @@ class Server:
         process, self._process = self._process, None
         if process is None:
             return 0
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(how)
+        process.send_signal(how)
         try:
-            async with asyncio.timeout(20):
-                code = await process.wait()
-        except TimeoutError:
+            return await asyncio.to_thread(process.wait, 20)
+        except subprocess.TimeoutExpired:
             process.kill()
-            code = await process.wait()
-        transport: Any = process._transport  # type: ignore[attr-defined]
-        transport.close()
-        return code
+            return await asyncio.to_thread(process.wait)
+
+
+def first_line(pipe: int) -> bytes:
+    """What a process says first; nothing, if it ends before."""
+    with open(pipe, "rb") as lines:
+        return lines.readline()
 
 
 @contextlib.asynccontextmanager

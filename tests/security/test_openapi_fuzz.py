@@ -27,11 +27,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.http import contract
 from tests.conftest import new_store
+from tests.contract.test_openapi import DOCUMENT
 from tests.races.server import http, new_tenant, prepared, serving_process
 
-DOCUMENT = contract.document()
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS = {one.definition.raw["operationId"]: one for one in (found.ok() for found in SCHEMA.get_all_operations())}
 CHECKS: list[Any] = [
