@@ -72,6 +72,11 @@ def order_of(table: str, engine: str = "") -> tuple[str, ...]:
     return own.get(engine, own[""]) if own else tuple(name for name in erasure.keys()[table] if name != "tenant_id")
 
 
+def execution_of(table: str) -> str | None:
+    """The column by which the rows of a table belong to executions; None of a table that goes on without them."""
+    return erasure.of_executions().get(table)
+
+
 @lru_cache(maxsize=1)
 def texts() -> dict[str, dict[str, str]]:
     """`export_<table>`, `export_<table>_after` (a place, as `:at_0`, `:at_1` …) and `import_<table>`, by engine.

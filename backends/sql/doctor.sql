@@ -1,11 +1,18 @@
 -- name: list_broken_logs
--- Executions whose log is not 1 … sequence: it has a gap, or ends before or behind. Reads every log; for the doctor.
+-- Executions whose log is not 1 … sequence: it has a gap, or ends before or behind. One that has ended and is being
+-- removed has the sequence 0 and no first event: what is left of it is right. Reads every log; for the doctor.
 SELECT e.tenant_id, e.id
   FROM executions e JOIN tenants t ON t.tenant_id = e.tenant_id AND t.status <> 'deleting'
- WHERE e.sequence <> (SELECT count(*) FROM events v
-                       WHERE v.tenant_id = e.tenant_id AND v.execution_id = e.id AND v.sequence BETWEEN 1 AND e.sequence)
-    OR EXISTS (SELECT 1 FROM events v
-                WHERE v.tenant_id = e.tenant_id AND v.execution_id = e.id AND v.sequence > e.sequence)
+ WHERE CASE WHEN e.sequence = 0
+            THEN e.completed_at IS NULL
+                 OR EXISTS (SELECT 1 FROM events v
+                             WHERE v.tenant_id = e.tenant_id AND v.execution_id = e.id AND v.sequence = 1)
+            ELSE e.sequence <> (SELECT count(*) FROM events v
+                                 WHERE v.tenant_id = e.tenant_id AND v.execution_id = e.id
+                                   AND v.sequence BETWEEN 1 AND e.sequence)
+                 OR EXISTS (SELECT 1 FROM events v
+                             WHERE v.tenant_id = e.tenant_id AND v.execution_id = e.id AND v.sequence > e.sequence)
+       END
  ORDER BY e.tenant_id, e.id LIMIT :limit;
 
 -- name: list_lost_logs

@@ -132,26 +132,27 @@ SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_
  WHERE e.tenant_id = :tenant_id AND e.id = :id;
 
 -- name: list_executions
--- By age, newest first, after a position.
+-- By age, newest first, after a position. One that is being removed has the sequence 0, and is not shown.
 SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence, e.open_items,
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, e.created_at, 0
   FROM executions e
- WHERE e.tenant_id = :tenant_id AND (e.created_at, e.id) < (:at, :id) AND {where}
+ WHERE e.tenant_id = :tenant_id AND (e.created_at, e.id) < (:at, :id) AND e.sequence <> 0 AND {where}
  ORDER BY e.created_at DESC, e.id DESC
  LIMIT :limit;
 
 -- name: list_executions_oldest
--- By age, oldest first, after a position.
+-- By age, oldest first, after a position, in the same way.
 SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence, e.open_items,
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, e.created_at, 0
   FROM executions e
- WHERE e.tenant_id = :tenant_id AND (e.created_at, e.id) > (:at, :id) AND {where}
+ WHERE e.tenant_id = :tenant_id AND (e.created_at, e.id) > (:at, :id) AND e.sequence <> 0 AND {where}
  ORDER BY e.created_at, e.id
  LIMIT :limit;
 
 -- name: list_executions_updated
 -- By last change, newest first. Every change is an event, so the feed is the order: an execution stands where its last
--- event does, and no index has to move with every transition. On SQLite position alone is the order: see `read_feed`.
+-- event does, and no index has to move with every transition; one that is being removed stands nowhere. On SQLite
+-- position alone is the order: see `read_feed`.
 SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_id, e.segment, e.sequence, e.open_items,
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, v.commit_id, v.position
   FROM events v

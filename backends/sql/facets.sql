@@ -12,7 +12,8 @@ SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, e.created_at, 0
   FROM json_each(:ids[]) AS r
  CROSS JOIN executions e
- WHERE e.tenant_id = :tenant_id AND e.id = r.value AND (+e.created_at, e.id) < (:at, :id) AND {where}
+ WHERE e.tenant_id = :tenant_id AND e.id = r.value AND (+e.created_at, e.id) < (:at, :id) AND e.sequence <> 0
+   AND {where}
  ORDER BY +e.created_at DESC, e.id DESC
  LIMIT :limit;
 
@@ -22,7 +23,7 @@ SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, e.created_at, 0
   FROM unnest(:ids::text[]) AS r(id)
  CROSS JOIN LATERAL (SELECT x.* FROM executions x WHERE x.tenant_id = :tenant_id AND x.id = r.id LIMIT 1) AS e
- WHERE (e.created_at, e.id) < (:at, :id) AND {where}
+ WHERE (e.created_at, e.id) < (:at, :id) AND e.sequence <> 0 AND {where}
  ORDER BY e.created_at DESC, e.id DESC
  LIMIT :limit;
 
@@ -32,7 +33,8 @@ SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, e.created_at, 0
   FROM json_each(:ids[]) AS r
  CROSS JOIN executions e
- WHERE e.tenant_id = :tenant_id AND e.id = r.value AND (+e.created_at, e.id) > (:at, :id) AND {where}
+ WHERE e.tenant_id = :tenant_id AND e.id = r.value AND (+e.created_at, e.id) > (:at, :id) AND e.sequence <> 0
+   AND {where}
  ORDER BY +e.created_at, e.id
  LIMIT :limit;
 
@@ -42,7 +44,7 @@ SELECT e.id, e.namespace, e.workflow_id, e.version, e.status, e.queue, e.parent_
        e.labels, e.attributes, e.created_at, e.started_at, e.updated_at, e.completed_at, e.created_at, 0
   FROM unnest(:ids::text[]) AS r(id)
  CROSS JOIN LATERAL (SELECT x.* FROM executions x WHERE x.tenant_id = :tenant_id AND x.id = r.id LIMIT 1) AS e
- WHERE (e.created_at, e.id) > (:at, :id) AND {where}
+ WHERE (e.created_at, e.id) > (:at, :id) AND e.sequence <> 0 AND {where}
  ORDER BY e.created_at, e.id
  LIMIT :limit;
 

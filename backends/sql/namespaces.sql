@@ -104,7 +104,7 @@ SELECT c.queue, c.requires, count(*)
 
 -- name: executions_to_erase
 -- The next executions of a namespace that is being deleted.
-SELECT e.id
+SELECT e.id, e.namespace, e.status, e.sequence
   FROM executions e
  WHERE e.tenant_id = :tenant_id AND e.namespace = :namespace AND e.namespace <> 'main'
  ORDER BY e.status, e.id

@@ -51,9 +51,9 @@ OPERATED = frozenset({"cancelled", "terminated", "paused"})
 
 
 def need(view: View, execution_id: str) -> Execution:
-    """The execution, or 404."""
+    """The execution, or 404, also for one that is being removed: its sequence is 0."""
     found = view.get(Execution, view.tenant_id, execution_id)
-    if found is None:
+    if found is None or not found.sequence:
         raise not_found("execution", execution_id)
     return found
 
@@ -185,7 +185,15 @@ def enqueue_first(view: View, first: Enqueue, execution: Execution, item_id: str
 
 
 def same_start(before: Execution, command: StartExecution) -> Started:
-    """The answer to a start whose id is taken: the same one again, or another's."""
+    """The answer to a start whose id is taken: the same one again, another's, or that of one that is being removed."""
+    if not before.sequence:
+        raise StateError(
+            "execution/conflict",
+            f"The execution {before.id!r} is past its retention and being removed; its id is free again in a moment. "
+            "Choose another id, or send the same request a little later.",
+            current_status=before.status,
+            current_sequence=before.sequence,
+        )
     if before.digest != command.digest:
         raise StateError(
             "execution/conflict",

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from backends.protocol import StateBackend, Tx
 from service.kernel.chain import add
 from service.kernel.jobs import Job, in_turn
+from service.kernel.removal import Going, take_out
 from service.kernel.rota import Line
 from service.kernel.sweeps import Sweep
 from service.namespaces.model import DELETE_JOB, Emptying
@@ -69,12 +70,15 @@ async def take(tx: Tx, tenant_id: str, namespace: str) -> int:
 
 async def take_executions(tx: Tx, tenant_id: str, namespace: str) -> int:
     """Delete rows of the next executions, those themselves last; how many rows went."""
-    rows = await tx.all("executions_to_erase", tenant_id=tenant_id, namespace=namespace, limit=EXECUTIONS)
-    if not rows:
+    found = await tx.all("executions_to_erase", tenant_id=tenant_id, namespace=namespace, limit=EXECUTIONS)
+    if not found:
         return 0
+    heads = [Going(*row) for row in found]
     tables = [row[0] for row in await tx.all("tables_of_executions")]
-    of = {"tenant_id": tenant_id, "ids": [row[0] for row in rows]}
-    return await page_of(tx, [f"erase_{table}_of_executions" for table in tables], of)
+    of = {"tenant_id": tenant_id, "ids": [one.id for one in heads]}
+    gone = await page_of(tx, [f"erase_{table}_of_executions" for table in tables], of)
+    written = await take_out(tx, tenant_id, heads)  # these go with the namespace; no more than what went before them
+    return max(1, gone - written)
 
 
 async def page_of(tx: Tx, statements: list[str], of: dict[str, Any]) -> int:

@@ -17,7 +17,8 @@ from backends.protocol import Row, StateBackend, Tx
 from service.errors import StateError, not_found
 from service.portability.model import ExportedTable, ExportedTenant, Manifest, Written
 from service.portability.rows import after, digest_of, first, packed
-from service.portability.tables import COLUMNS, names_of, order_of, schema
+from service.portability.rules import refuse_deleting
+from service.portability.tables import COLUMNS, execution_of, names_of, order_of, schema
 from service.tenants.model import Tenant
 
 ROWS_FIRST, ROWS_MOST, BYTES = 16, 500, 1_048_576
@@ -25,18 +26,21 @@ CHUNK, EXPORTS_MAX = 262_144, 2
 
 
 class Spool:
-    """The lines of an export as they are written, in a file that goes with it, and what was written of each table."""
+    """The lines of an export as they are written, in a file that goes with it, and what was written of each table.
+    `going` are the executions that are being removed: they are left out."""
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  it goes with the spool
         finalize(self, self.file.close)
         self.tables: dict[str, Written] = {}
+        self.going: set[str] = set()
 
     def begin(self) -> None:
         """Begin anew: a snapshot that was lost is read again from its first row."""
         self.file.seek(0)
         self.file.truncate()
         self.tables = {name: first(name, names_of(name)) for name in COLUMNS}
+        self.going = set()
 
     def write(self, table: str, rows: Sequence[Sequence[Any]]) -> int:
         """Add rows of a table; how many bytes they are. Raises `Full` where the temporary files have no room."""
@@ -56,41 +60,60 @@ def line_of(table: str, row: bytes) -> bytes:
 
 
 def room(extra: dict[str, Any]) -> Spool:
-    """A spool for an export; 503 while as many as may be are written or sent by this process."""
+    """A spool for an export; 503 while as many as may be are written or sent by this process. One whose file is closed
+    has left its place."""
     spools: WeakSet[Spool] = extra.setdefault("exports", WeakSet())
-    if len(spools) >= EXPORTS_MAX:
-        raise StateError("server/busy", f"{len(spools)} exports are under way; try again later.", retry_after=10)
+    under_way = sum(not one.file.closed for one in spools)
+    if under_way >= EXPORTS_MAX:
+        raise StateError("server/busy", f"{under_way} exports are under way; try again later.", retry_after=10)
     spool = Spool()
     spools.add(spool)
     return spool
 
 
 async def exported(backend: StateBackend, tenant_id: str, spool: Spool) -> Manifest:
-    """The manifest of a tenant, whose lines are then in the spool. Raises 404, and `Full` when they find no room."""
+    """The manifest of a tenant, whose lines are then in the spool. Raises 403 or 404 for one that is going or gone, and
+    `Full` when the lines find no room."""
 
     async def read(tx: Tx) -> Manifest:
         row = await tx.one("read_tenant", tenant_id=tenant_id)
         if row is None:
             raise not_found("tenant", tenant_id)
+        tenant = Tenant(*row)
+        refuse_deleting(tenant.status)
         spool.begin()
         for table in COLUMNS:
             await read_table(tx, spool, backend.name, tenant_id, table)
-        return manifest_of(Tenant(*row), spool.tables, tx.now)
+        return manifest_of(tenant, spool.tables, tx.now)
 
     return await backend.read(read, tenants=[tenant_id], scan=True)
 
 
 async def read_table(tx: Tx, spool: Spool, engine: str, tenant_id: str, table: str) -> None:
-    """All rows of a table."""
+    """All rows of a table but those of executions that are being removed."""
     order = order_of(table, engine)
     limit, page = ROWS_FIRST, await tx.all(f"export_{table}", tenant_id=tenant_id, limit=ROWS_FIRST)
     while page:
-        size = await asyncio.to_thread(spool.write, table, [travelling(table, row[len(order) :]) for row in page])
+        rows = staying(spool.going, table, [row[len(order) :] for row in page])
+        size = await asyncio.to_thread(spool.write, table, [travelling(table, row) for row in rows])
         if len(page) < limit or not order:
             return
         place = {f"at_{index}": page[-1][index] for index in range(len(order))}
         limit = max(1, min(ROWS_MOST, BYTES * len(page) // (size + 1)))
         page = await tx.all(f"export_{table}_after", tenant_id=tenant_id, limit=limit, **place)
+
+
+def staying(going: set[str], table: str, rows: list[Row]) -> list[Row]:
+    """Rows without those of executions that are being removed; these it finds among the executions, which are read
+    before all that belongs to them."""
+    owner, names = execution_of(table), names_of(table)
+    if table == "executions":
+        id, sequence = names.index("id"), names.index("sequence")
+        going.update(row[id] for row in rows if not row[sequence])
+    if owner is None or not going:
+        return rows
+    at = names.index(owner)
+    return [row for row in rows if row[at] not in going]
 
 
 def travelling(table: str, row: Row) -> Sequence[Any]:
@@ -125,8 +148,7 @@ def manifest_of(tenant: Tenant, tables: Mapping[str, Written], now: int) -> Mani
 
 async def parts_of(manifest: bytes, spool: Spool) -> AsyncIterator[bytes]:
     """The bytes of the answer."""
-    with spool.file as file:
-        yield manifest
-        await asyncio.to_thread(file.seek, 0)
-        while part := await asyncio.to_thread(file.read, CHUNK):
-            yield part
+    yield manifest
+    await asyncio.to_thread(spool.file.seek, 0)
+    while part := await asyncio.to_thread(spool.file.read, CHUNK):
+        yield part

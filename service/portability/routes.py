@@ -3,12 +3,14 @@
 from typing import Any
 
 import msgspec
+from litestar.types import Receive, Scope, Send
 
-from service.errors import not_found
+from service.errors import StateError, not_found
 from service.http.answer import encode
 from service.http.endpoint import Call, Endpoint, decode
 from service.http.stream import LINES, NDJSON, Stream
-from service.portability.exports import exported, parts_of, room
+from service.kernel.principal import Principal
+from service.portability.exports import Spool, exported, parts_of, room
 from service.portability.imports import refuse_unfit, write_part
 from service.portability.model import (
     AbandonImport,
@@ -33,12 +35,35 @@ async def export(call: Call) -> Stream:
     tenant_id = call.path["id"]
     if tenant_id != call.who.tenant_id:
         raise not_found("tenant", tenant_id)
+    refuse_queues(call.who)
     spool = room(call.services.extra)
-    await call.run(TellExport())
-    manifest = await exported(call.services.backend, tenant_id, spool)
-    head = encode(manifest) + b"\n"
-    length = (b"content-length", b"%d" % (len(head) + spool.file.tell()))
-    return Stream(parts_of(head, spool), (*LINES, length))
+    try:
+        await call.run(TellExport())
+        head = encode(await exported(call.services.backend, tenant_id, spool)) + b"\n"
+    except BaseException:
+        spool.file.close()
+        raise
+    return Export(head, spool)
+
+
+def refuse_queues(who: Principal) -> None:
+    """403 for a token that is limited to queues."""
+    if who.queues:
+        said = f"An export holds the items of all queues; the token may use {', '.join(who.queues)}."
+        raise StateError("auth/queue", said, queues=list(who.queues))
+
+
+class Export(Stream):
+    """An export that is sent. However that ends, its place is free then."""
+
+    def __init__(self, head: bytes, spool: Spool) -> None:
+        self.spool = spool
+        length = (b"content-length", b"%d" % (len(head) + spool.file.tell()))
+        super().__init__(parts_of(head, spool), (*LINES, length))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.spool.file:
+            await super().__call__(scope, receive, send)
 
 
 async def begin(call: Call) -> ShownImport:
@@ -73,7 +98,7 @@ ENDPOINTS = [
         export,
         reply=dict[str, list[Any]],
         writes=False,
-        errors=("not-found", "tenant/archived", "store/full"),
+        errors=("not-found", "auth/queue", "tenant/archived", "store/full"),
         media=NDJSON,
     ),
     Endpoint(

@@ -35,10 +35,15 @@ def tell_keys(_command: TellExport, who: Principal, _standing: Standing) -> Iter
 
 
 def tell(view: View, _command: TellExport) -> None:
-    """A line of the log; nothing is exported of a tenant whose rows are going or coming."""
-    if view.standing.status == "deleting":
-        raise StateError("tenant/archived", "The tenant is being deleted, or not there yet; it is not exported.")
+    """A line of the log."""
+    refuse_deleting(view.standing.status)
     audit(view, "tenant.exported", view.tenant_id, {"reason": view.who.reason})
+
+
+def refuse_deleting(status: str) -> None:
+    """403 for an export of a tenant whose rows are going or coming."""
+    if status == "deleting":
+        raise StateError("tenant/archived", "The tenant is being deleted, or not there yet; it is not exported.")
 
 
 # ── begin ──────────────────────────────────────────────────────────────────────────────────────────────────────────

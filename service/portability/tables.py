@@ -6,6 +6,7 @@ from backends import migrate, portable
 COLUMNS = portable.tables()
 Column = portable.Column
 order_of = portable.order_of
+execution_of = portable.execution_of
 
 
 def names_of(table: str) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from backends.protocol import EVERY, Row, StateBackend, Tx
+from service.kernel.removal import Going, take_out
 from service.kernel.standing import limits_of
 from service.kernel.sweeps import Sweep
-from service.kernel.tallies import tally_changes
 
 DAY_MS, MINUTE_MS = 86_400_000, 60_000
 TENANTS = 250
@@ -133,27 +133,32 @@ def chosen(seen: Sequence[Aged], before: int) -> tuple[Aged, list[Aged]]:
 
 async def removed(backend: StateBackend, tenant_id: str, ids: list[str], days: int, now: int) -> bool:
     """Remove executions, themselves last; False if there are more rows of a single one than a page takes. One that
-    another transaction works on is left for the next walk, and so is one that the tenant keeps for longer by now."""
+    another transaction works on is left for the next walk, and so is one that the tenant keeps for longer by now,
+    unless something of it has gone already."""
     if not ids:
         return True
 
     async def work(tx: Tx) -> bool:
         ended = await tx.all("lock_ended_executions", rows=[(tenant_id, id) for id in ids], before=now)
-        heads = [row[:3] for row in ended if row[3] < kept_since(row[4], days, now)]
-        free, left = [row[0] for row in heads], ROWS
-        for (table,) in await tx.all("tables_of_executions") if free else ():
-            most = len(free) if table == "executions" else left
-            left -= await tx.run(f"erase_{table}_of_executions", tenant_id=tenant_id, ids=free, limit=most)
-            if left <= 0 and table != "executions":
-                if len(free) > 1:
-                    raise TooManyRows
-                return False
-        gone = [((tenant_id, namespace, status), None) for _, namespace, status in heads]
-        if changes := tally_changes(gone, tx.now):
-            await tx.many("insert_tally_changes", changes)
-        return True
+        heads = [Going(*row) for *row, at, limits in ended if not row[-1] or at < kept_since(limits, days, now)]
+        whole = await erased(tx, tenant_id, [one.id for one in heads])
+        if not whole and len(heads) > 1:
+            raise TooManyRows
+        await take_out(tx, tenant_id, heads)
+        return whole
 
     return await backend.write(work, tenants=[tenant_id])
+
+
+async def erased(tx: Tx, tenant_id: str, ids: list[str]) -> bool:
+    """Delete a page of the rows of executions, themselves last; whether that was all."""
+    left = ROWS
+    for (table,) in await tx.all("tables_of_executions") if ids else ():
+        most = len(ids) if table == "executions" else left
+        left -= await tx.run(f"erase_{table}_of_executions", tenant_id=tenant_id, ids=ids, limit=most)
+        if left <= 0 and table != "executions":
+            return False
+    return True
 
 
 SWEEPS = [Sweep("retention.remove", 0, remove)]

@@ -275,7 +275,7 @@ def make_room(view: View, schedule: Schedule, overlap: str) -> str:
     if running and overlap in ("cancel_other", "terminate_other"):
         running = stop(view, schedule, running, overlap)
         for run in waiting if overlap == "cancel_other" else ():
-            view.put(msgspec.structs.replace(run, status="skipped", ended_at=view.now))
+            pass_over(view, run)
         waiting = []
     if not running and not waiting:
         return "running"
@@ -289,6 +289,14 @@ def make_room(view: View, schedule: Schedule, overlap: str) -> str:
     if not running:
         set_alarm(view, schedule.tenant_id, owner_of(schedule.id), FOLLOW, view.now)
     return "buffered"
+
+
+def pass_over(view: View, run: ScheduleRun) -> None:
+    """What waited will not start: that is written down, or it is forgotten if it is not one of the last."""
+    if run.dropped:
+        view.remove(run)
+    else:
+        view.put(msgspec.structs.replace(run, status="skipped", ended_at=view.now))
 
 
 def open_runs(view: View, schedule: Schedule) -> list[ScheduleRun]:
@@ -452,6 +460,11 @@ def follow(view: View, schedule: Schedule) -> Schedule:
             view.put(msgspec.structs.replace(run, followed=1))
         return schedule
     first = waiting[0]
+    there = view.get(Execution, first.tenant_id, first.execution_id)
+    if there is not None and there.sequence:  # somebody else's, started under its id since
+        set_alarm(view, schedule.tenant_id, owner_of(schedule.id), FOLLOW, view.now)
+        pass_over(view, first)
+        return msgspec.structs.replace(schedule, skipped=schedule.skipped + 1)
     done = view.attempt(lambda: start(view, schedule, first.execution_id, first.nominal_at))
     if isinstance(done, StateError):
         set_alarm(view, schedule.tenant_id, owner_of(schedule.id), FOLLOW, view.now + RETRY_MS)

@@ -74,10 +74,15 @@ class SignalExternal(Command, frozen=True):
     payload: msgspec.Raw = ABSENT
 
     def wants(self, tenant_id: str, execution_id: str) -> Iterable[Wanted]:
-        """The step, and the workflow that is told."""
+        """The step, the workflow that is told, and whatever came to it under the signal's id."""
         yield from super().wants(tenant_id, execution_id)
         yield Execution, (tenant_id, self.execution_id)
         yield Run, (tenant_id, self.execution_id)
+        yield Signal, (tenant_id, self.execution_id, self.signal_id(execution_id))
+
+    def signal_id(self, execution_id: str) -> str:
+        """The id of the signal of this sender."""
+        return f"{execution_id}/{self.seq}"
 
 
 COMMANDS = (WaitForSignal, SignalExternal)

@@ -1,6 +1,7 @@
 """How signals are told and recognised: pure decisions over the rows of a batch."""
 
 from collections.abc import Iterable
+from functools import partial
 
 import msgspec
 
@@ -106,7 +107,7 @@ def signal_with_start(view: View, command: SignalWithStart) -> Signalled:
     if command.start.execution_id is None or command.start.task_queue is None:
         raise invalid([("/start", "name the execution_id and the task_queue of the workflow")])
     there = view.get(Execution, view.tenant_id, command.start.execution_id)
-    if there is None:
+    if there is None or not there.sequence:
         executions.start(view, command.start)
     elif there.namespace != command.start.namespace:
         said = f"The execution {there.id!r} is in another namespace; choose another id, or name that namespace."
@@ -126,19 +127,28 @@ def external(view: View, fact: Ordered) -> None:
         return
     refuse_past(view, "payload_bytes", len(command.payload))
     target = view.get(Execution, fact.tenant_id, command.execution_id)
-    if target is not None and target.namespace != execution.namespace:
+    if target is not None and (target.namespace != execution.namespace or not target.sequence):
         target = None
     reason = "not found" if target is None else target.status if target.status in ENDED else None
-    add_step(view, execution, command, command.name, status="failed" if reason else "sent", ref=command.execution_id)
     if target is not None and reason is None:
-        said = SendSignal(command.payload, f"{execution.id}/{command.seq}", command.name, target.id)
-        receive(view, target, said, execution.id)
+        done = view.attempt(partial(deliver, view, execution, target, command))
+        reason = done.code if isinstance(done, StateError) else None
+    add_step(view, execution, command, command.name, status="failed" if reason else "sent", ref=command.execution_id)
     next_id = run.next_id if reason and (run := view.get(Run, fact.tenant_id, command.execution_id)) else None
     body = SentBody(command.seq, command.execution_id, command.name, reason, next_id)
     kind = "signal.failed" if reason else "signal.sent"
     append(view, head(view, fact.tenant_id, fact.execution_id), kind, encoded(body))
     if reason:
         wake(view, fact.tenant_id, fact.execution_id)
+
+
+def deliver(view: View, execution: Execution, target: Execution, command: SignalExternal) -> Execution:
+    """The target with the signal in its log. Its step tells it from every other one, so it comes without an id where
+    somebody else's signal has that."""
+    id = command.signal_id(execution.id)
+    taken = view.get(Signal, target.tenant_id, target.id, id) is not None
+    said = SendSignal(command.payload, None if taken else id, command.name, target.id)
+    return receive(view, target, said, execution.id)
 
 
 def carried(view: View, fact: SignalCarried) -> None:

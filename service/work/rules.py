@@ -125,7 +125,7 @@ def enqueue_work(view: View, command: EnqueueWork) -> Enqueued:
     owner = command.execution_id
     execution = None if owner is None else view.get(Execution, view.tenant_id, owner)
     refuse_queue(view.who, queue_of(command, execution))
-    if owner is not None and execution is None:
+    if owner is not None and (execution is None or not execution.sequence):  # there is none, or it is being removed
         raise not_found("execution", owner)
     return enqueue(view, command, execution)
 

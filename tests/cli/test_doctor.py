@@ -11,6 +11,7 @@ from service.cli import doctor
 from service.cli.doctor import Finding, examined
 from service.kernel import chain
 from service.main import running
+from service.retention import sweeps as retention
 from service.settings import Settings
 from service.tokens.bootstrap import bootstrap
 from tests.cli.conftest import Command
@@ -118,6 +119,9 @@ async def test_the_systems_log_is_verified_too(store: tuple[Settings, str]) -> N
     [
         ("DELETE FROM events WHERE execution_id = 'e1' AND sequence = 2", "whose log has a gap or ends elsewhere"),
         ("UPDATE executions SET sequence = 1 WHERE id = 'e1'", "whose log has a gap or ends elsewhere"),
+        ("UPDATE executions SET sequence = 0 WHERE id = 'e1'", "whose log has a gap or ends elsewhere"),
+        ("UPDATE executions SET sequence = 0 WHERE id = 'e2'", "whose log has a gap or ends elsewhere"),
+        ("DELETE FROM events WHERE execution_id = 'e2' AND sequence = 1", "whose log has a gap or ends elsewhere"),
         ("DELETE FROM executions WHERE id = 'e1'", "that are gone while their log is there"),
         ("UPDATE executions SET open_items = 3 WHERE id = 'e1'", "that count other open items"),
         ("UPDATE work_items SET status = 'ready' WHERE id = 'i1'", "that are open though their log says"),
@@ -129,10 +133,33 @@ async def test_rows_of_two_moments_fail(fresh_url: str, statement: str, said: st
         await api.start(execution_id="e1", start={"queue": "q", "id": "i1"})
         [item] = await api.claim("q")
         await api.ok("POST", "/v1/work-items/i1/complete", json={"epoch": item["epoch"]})
+        await api.start(execution_id="e2")
+        await api.ok("POST", "/v1/executions/e2/status", json={"status": "completed"})
     settings = settings_for(fresh_url)
     assert failed(await examined(settings)) == []
     await tamper(settings, statement)
     assert any(said in found for _, found in failed(await examined(settings)))
+
+
+async def test_an_execution_that_is_being_removed_is_not_broken(
+    fresh_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the page of its removal after which the store is examined."""
+    monkeypatch.setattr(retention, "ROWS", 5)
+    monkeypatch.setattr(retention, "PAGES_A_ROUND", 1)
+    async with serving(fresh_url, execution_days=1) as service:
+        api = await service.tenant()
+        await api.start(execution_id="e1", labels={"l": "1"}, state={"s": 1})
+        await api.ok("POST", "/v1/executions/e1/events", json={"events": [{"kind": "a"}] * 20})
+        await api.ok("POST", "/v1/executions/e1/status", json={"status": "completed"})
+        service.clock.advance(retention.DAY_MS + 1)
+        services, halves = service.services, 0
+        walk = services.lines["retention"] = retention.Walk()
+        while not walk.rest_until:
+            await retention.remove(services)
+            assert await doctor.logs_of(services.backend) == [Finding("ok", "logs", "executions, logs and items agree")]
+            halves += (await api.http.get("/v1/executions/e1")).status_code == 404
+        assert halves > 3
 
 
 async def test_a_tenant_that_is_being_deleted_is_left_alone(store: tuple[Settings, str]) -> None:

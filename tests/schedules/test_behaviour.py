@@ -10,6 +10,7 @@ import pytest
 from service.alarms.sweeps import ring_due
 from service.schedules.times import stamp
 from tests.conftest import Api, serving
+from tests.namespaces.test_deletion import count
 from tests.runs.engine import ring, submit, tasks
 
 MINUTE = 60_000
@@ -205,14 +206,26 @@ async def test_only_the_last_occurrences_are_kept_and_open_ones(api: Api) -> Non
         made = await api.ok("POST", "/v1/schedules/plan/trigger")
         await api.ok("POST", f"/v1/executions/{made['execution_id']}/terminate", json={})
 
-    async def count(tx: Any) -> int:
+    async def counted(tx: Any) -> int:
         rows = await tx.all("runs_of_schedules", rows=[(api.tenant, "plan")])
         return len(rows)
 
     backend = api.service.services.backend
-    assert await backend.read(count) <= 40 + 3
+    assert await backend.read(counted) <= 40 + 3
     await api.ok("POST", f"/v1/executions/{open_one}/terminate", json={})
-    assert await backend.read(count) <= 40 + 2
+    assert await backend.read(counted) <= 40 + 2
+
+
+async def test_of_many_that_waited_and_give_way_only_the_last_are_kept(api: Api) -> None:
+    await planned(api, overlap="buffer_all", catch_up_ms=100 * MINUTE)
+    await passing(api, 50 * MINUTE)
+    await passing(api, 0)
+    assert (await shown(api))["runs"] == 50
+    await api.ok("PATCH", "/v1/schedules/plan", json={"overlap": "cancel_other"})
+    await passing(api)
+    kept = f"schedule_runs WHERE tenant_id = '{api.tenant}'"
+    assert await count(api.service, kept) == 31, "all from the twentieth on"
+    assert await statuses(api) == ["skipped"] * 19 + ["running"]
 
 
 async def test_a_trigger_starts_now_even_when_paused(api: Api) -> None:
@@ -354,3 +367,18 @@ async def test_schedulers_that_race_on_one_store_start_each_occurrence_once(fres
         assert (now["runs"], now["missed"], now["skipped"]) == (20, 0, 0)
         listed = await api.ok("GET", "/v1/executions?limit=1000")
         assert len({item["execution_id"] for item in listed["items"]}) == len(listed["items"]) == 20
+
+
+async def test_what_waits_gives_way_to_an_execution_that_somebody_started_under_its_id(api: Api) -> None:
+    """It is skipped, as it would have been at its time, and those behind it start."""
+    made = await planned(api, overlap="buffer_all")
+    await passing(api, 3 * MINUTE)
+    assert await statuses(api) == ["running", "buffered", "buffered"]
+    second, third = (f"plan.{stamp(made['next_at'] + n * MINUTE)}" for n in (1, 2))
+    await api.start(execution_id=second)
+    await end_one(api)
+    await ring(api)
+    await ring(api)
+    assert await statuses(api) == ["completed", "skipped", "running"]
+    assert (await shown(api))["refusal"] is None
+    assert (await api.ok("GET", f"/v1/executions/{third}"))["status"] == "running"

@@ -82,3 +82,31 @@ async def test_a_signal_to_a_workflow_that_cannot_be_told_is_told_to_the_sender(
     (next_task,) = await tasks(api)
     assert next_task["task_id"] == told["task_id"]
     assert next_task["history"][-1]["body"]["reason"] == "not found"
+
+
+async def test_a_workflow_is_told_though_somebody_used_the_id_that_its_signal_would_have(api: Api) -> None:
+    """An id may be chosen freely, and an execution's may be used again once it was removed: neither stops a sender."""
+    one, two = await started(api), await started(api)
+    taken = f"{one}/1"
+    await api.ok("POST", f"/v1/executions/{two}/signals/go", json={"signal_id": taken, "payload": 6})
+    task = next(task for task in await tasks(api) if task["execution_id"] == one)
+    await submit(api, task, {"type": "SignalExternal", "seq": 1, "execution_id": two, "name": "go", "payload": 7})
+    assert (await api.events(one))[-1]["kind"] == "signal.sent"
+    got = [event["body"]["payload"] for event in await api.events(two) if event["kind"] == "signal.received"]
+    assert got == [6, 7]
+    again = await api.ok("POST", f"/v1/executions/{two}/signals/go", json={"signal_id": taken, "payload": 6})
+    assert again["created"] is False
+
+
+async def test_a_workflow_whose_log_is_full_cannot_be_told_and_holds_up_no_sender(api: Api) -> None:
+    one, two = await started(api), await started(api)
+    await api.ok("POST", f"/v1/executions/{two}/events", json={"events": [{"kind": "a"}] * 8})
+    limits = {"limits": {"events_per_execution": 9}}
+    assert (await api.admin.patch(f"/v1/tenants/{api.tenant}", json=limits)).status_code == 200
+    task = next(task for task in await tasks(api) if task["execution_id"] == one)
+    note = {"type": "RecordSideEffect", "seq": 1, "name": "n", "value": 1}
+    await submit(api, task, {"type": "SignalExternal", "seq": 1, "execution_id": two, "name": "go"}, note)
+    *_, failed, noted = await api.events(one)
+    assert (failed["kind"], failed["body"]["reason"]) == ("signal.failed", "limit/events-per-execution")
+    assert noted["kind"] == "side_effect.recorded"
+    assert (await api.ok("GET", f"/v1/executions/{two}/events:latest"))["sequence"] == 9

@@ -326,6 +326,8 @@ HOT = [
         1,
         KEYS,
     ),
+    Hot("whole_executions", {}, ("events_pkey(tenant_id, execution_id, sequence)",), 1, KEYS),
+    Hot("hide_executions", {}, ("executions_pkey(tenant_id, id)",), 0, KEYS),
     Hot("due_jobs", LATER | {"kind": "k"}, ("jobs_running(due_at)",)),
     Hot("due_jobs_of_tenant", A | LATER | {"kind": "k"}, ("jobs_of_tenant(tenant_id, kind, due_at)",)),
     Hot(

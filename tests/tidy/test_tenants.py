@@ -31,6 +31,7 @@ ACROSS = {
     "tenants_with_oldest": "a sweep: ids and ages only; executions are then read and removed under their own tenant_id",
     "audit_to_trim": "a sweep: ids only; each chain is then trimmed under its own tenant_id",
     "count_tokens": "the doctor, as above; three numbers, no rows",
+    "count_ending_tokens": "a sweep: numbers by tenant for the server's log, no row",
     "list_broken_logs": "the doctor, as above; ids only, of what is broken",
     "list_lost_logs": "the doctor, as above; ids only, of what is broken",
     "list_broken_counts": "the doctor, as above; ids only, of what is broken",

@@ -628,7 +628,7 @@ async def test_queues_tell_who_serves_them(api: Api, clock: Clock) -> None:
 
 
 async def test_queues_are_counted_up_to_a_bound_and_say_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.work.routes.COUNTED_MAX", 3)
+    monkeypatch.setattr("service.work.routes_queues.COUNTED_MAX", 3)
     await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "a"}] * 9 + [{"queue": "b"}] * 2)
     await api.claim("a", max_items=4)
     a, b = (await api.ok("GET", "/v1/queues"))["items"]

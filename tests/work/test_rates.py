@@ -193,7 +193,8 @@ async def test_what_no_rate_tells_of_any_more_is_forgotten(api: Api, clock: Cloc
     clock.advance(RATES_KEPT_MS)
     await enqueue(api, "a")
     await services.throughput.flush()
-    await forget_rates(services)
+    while await forget_rates(services):  # what other tests left
+        pass
     assert await count(api.service, mine) == 3
     clock.advance(1)
     assert not await forget_rates(services)
