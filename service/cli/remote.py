@@ -133,8 +133,10 @@ def parsed(url: str, status: int, raw: bytes) -> Any:
 
 
 def print_json(answer: Any) -> None:
-    """The server's answer, for programs."""
-    print(json.dumps(answer, indent=2, ensure_ascii=False))
+    """The server's answer, for programs; what a terminal would obey instead of showing is escaped."""
+    text = json.dumps(answer, indent=2, ensure_ascii=False)
+    plain = (one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+    print(text if text.replace("\n", "").isprintable() else "".join(plain))
 
 
 def said(status: int, problem: Any) -> str:

@@ -15,9 +15,14 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for column in table.columns:
         column.overflow = "fold"
     for row in rows:
-        table.add_row(*("–" if value is None else str(value) for value in row))
+        table.add_row(*("–" if value is None else plain(str(value)) for value in row))
     console = Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False)
     console.print(table, markup=False)
+
+
+def plain(text: str) -> str:
+    """A text that others chose, as a terminal may have it: what it would obey instead of showing is `�`."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def moment(ms: int | None) -> str | None:

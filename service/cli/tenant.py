@@ -40,19 +40,24 @@ def list_tenants(
 @app.command
 def show(tenant_id: str, *, server: Target = SERVER) -> None:
     """Show a tenant, its limits and what it uses of them."""
-    from service.cli.table import moment, print_table
+    from service.cli.table import moment, plain, print_table
 
     tenant, usage = server.ask("GET", path(tenant_id)), server.ask("GET", f"{path(tenant_id)}/usage")
     if server.json:
         print_json({"tenant": tenant, "usage": usage})
         return
-    print(f"{tenant['id']} ({tenant['name']}): {tenant['status']}, created {moment(tenant['created_at'])} UTC\n")
+    print(f"{tenant['id']} ({plain(tenant['name'])}): {tenant['status']}, created {moment(tenant['created_at'])} UTC\n")
     unset = {"execution_days": "the server's"}
     rows = [
-        (name, usage.get(name), unset.get(name, "no limit") if most is None else most)
+        (name, usage.get(name), unset.get(name, "no limit") if most is None else most, told_near(name in usage["near"]))
         for name, most in tenant["limits"].items()
     ]
-    print_table(("Of", "In use", "Limit"), rows)
+    print_table(("Of", "In use", "Limit", ""), rows)
+
+
+def told_near(near: bool) -> str:
+    """What is said beside a limit."""
+    return "nearly reached" if near else ""
 
 
 @app.command

@@ -17,6 +17,9 @@ Tenant = Annotated[
     str | None, Parameter(help="For the system's administrator: whose token; `system` for the system's own.")
 ]
 Days = Annotated[int | None, Parameter(help="Life of the token; without it, the server's default.")]
+Begin = Annotated[
+    str | None, Parameter(help="When it begins to work: 2027-02-19T09:30Z, 2027-02-19; UTC unless it says otherwise.")
+]
 Never = Annotated[bool, Parameter(negative=(), help="The token never expires.")]
 
 
@@ -29,13 +32,19 @@ def mint(
     queue: Annotated[
         list[str] | None, Parameter(help="A glob of queues that a worker may use; may be repeated.", negative=())
     ] = None,
+    network: Annotated[
+        list[str] | None,
+        Parameter(help="A network from which alone it may be used, 10.0.0.0/8; may be repeated.", negative=()),
+    ] = None,
+    not_before: Begin = None,
     days: Days = None,
     never_expires: Never = False,
     server: Target = SERVER,
 ) -> None:
     """Mint a token; its secret is printed once."""
     body: dict[str, Any] = {"name": name, "role": role, "tenant_id": tenant, "queues": queue or []}
-    body |= {"expires_in_days": days, "never_expires": never_expires}
+    body |= {"expires_in_days": days, "never_expires": never_expires, "networks": network or []}
+    body["not_before"] = None if not_before is None else millis(not_before)
     minted(server, server.ask("POST", "/v1/tokens", body))
 
 
@@ -55,7 +64,8 @@ def list_tokens(*, tenant: Tenant = None, expiring: str | None = None, server: T
     if server.json:
         print_json(items)
     else:
-        print_table(("Id", "Name", "Role", "Tenant", "Expires", "Last used", "From", "Revoked"), map(row, items))
+        heads = ("Id", "Name", "Role", "Tenant", "Networks", "Begins", "Expires", "Last used", "From", "Revoked")
+        print_table(heads, map(row, items))
 
 
 def days_of(text: str) -> int:
@@ -66,13 +76,27 @@ def days_of(text: str) -> int:
     return int(found[1]) * (7 if found[2] == "w" else 1)
 
 
+def millis(text: str) -> int:
+    """A time as people write it, in milliseconds since the epoch."""
+    from datetime import UTC, datetime
+
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise Refused(f"--not-before takes a time, such as 2027-02-19T09:30Z; {text!r} is none", 2) from None
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
 def row(token: Any) -> tuple[object, ...]:
     """A token as a line of the list."""
     from service.cli.table import moment
 
-    ends, used, revoked = (moment(token[name]) for name in ("expires_at", "last_used_at", "revoked_at"))
-    whose, source = token["tenant_id"] or "system", token["last_used_from"]
-    return token["id"], token["name"], token["role"], whose, ends or "never", used, source, revoked
+    begins, ends, used, revoked = (
+        moment(token[name]) for name in ("not_before", "expires_at", "last_used_at", "revoked_at")
+    )
+    whose, source, networks = token["tenant_id"] or "system", token["last_used_from"], " ".join(token["networks"])
+    named = token["id"], token["name"], token["role"], whose, networks
+    return *named, begins, ends or "never", used, source, revoked
 
 
 @app.command
@@ -84,13 +108,15 @@ def revoke(token_id: str, *, descendants: bool = False, tenant: Tenant = None, s
     descendants
         End also the tokens of the same tenant that it minted, and those that these minted.
     """
+    from service.cli.table import plain
+
     asked = "true" if descendants else None
     path = f"/v1/tokens/{quote(token_id, safe='')}"
     answer = server.ask("DELETE", path, tenant_id=tenant, descendants=asked)
     if server.json:
         print_json(answer)
     else:
-        print(f"The token {answer['id']} ({answer['name']}) is revoked.")
+        print(f"The token {answer['id']} ({plain(answer['name'])}) is revoked.")
 
 
 @app.command

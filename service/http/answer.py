@@ -102,7 +102,7 @@ def challenge(error: StateError) -> bytes:
         return b'Bearer realm="holdfast"'
     word = b"invalid_request" if error.code == "auth/malformed" else b"invalid_token"
     said = b""
-    if error.code in ("auth/expired", "auth/revoked"):  # told to those alone who have proven the secret
+    if error.code in ("auth/not-yet", "auth/expired", "auth/revoked"):  # told to those alone who have proven the secret
         said = b', error_description="%s"' % error.title.encode()
     return b'Bearer realm="holdfast", error="%s"' % word + said
 

@@ -74,6 +74,8 @@ def build(services: Services, endpoints: Sequence[Endpoint]) -> ASGIApp:
         if len(path) > PATH_MAX:
             refusal = StateError("request/too-long", f"A path may have {PATH_MAX} characters.", limit=PATH_MAX)
             return await problem(refusal)(scope, receive, send)
+        if spelt_otherwise(path, scope.get("raw_path", b"")):
+            return await problem(from_http(404))(scope, receive, send)
         parts = path.split("/")
         act = acts.get((parts[2], parts[4])) if len(parts) == 5 and scope.get("method") == "POST" else None
         if act is None or parts[1] != "v1" or not parts[3]:
@@ -84,6 +86,12 @@ def build(services: Services, endpoints: Sequence[Endpoint]) -> ASGIApp:
         return await answer(scope, receive, send)
 
     return edge
+
+
+def spelt_otherwise(path: str, raw: bytes) -> bool:
+    """Whether a path is that of another but for its slashes: the router would serve it, and whoever guards paths in
+    front of the server might not know it."""
+    return "//" in path or (path[-1:] == "/" and path != "/") or (b"%" in raw and b"%2f" in raw.lower())
 
 
 class Bare(Litestar):

@@ -12,7 +12,6 @@ from service.http.answer import JSON, Answer, document, encode
 from service.http.endpoint import REPLAYED, Call, Handle, decode, idempotency_key
 from service.kernel.command import Origin, Replayed, Request
 from service.kernel.idempotency import mismatch
-from service.kernel.json import fingerprint
 
 BATCH_MAX = 1_000
 Prepare = Callable[[Call, Any], Awaitable[Any]]
@@ -78,7 +77,7 @@ def requests(call: Call, commands: list[Any]) -> list[Request | StateError]:
     """The commands as requests; under an Idempotency-Key each has its own, the key and its place."""
     key = call.headers.get(b"idempotency-key")
     text = None if key is None else idempotency_key(key)
-    said, origin = "" if text is None else fingerprint(call.endpoint.operation, call.body), Origin(call.source)
+    said, origin = "" if text is None else call.fingerprint(), Origin(call.source)
     return [
         one if isinstance(one, StateError) else Request(call.who, one, text and f"{text}#{index}", said, origin=origin)
         for index, one in enumerate(commands)

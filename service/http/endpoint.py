@@ -91,13 +91,18 @@ class Call:
         async with self.services.scans.of(self.who.tenant_id):
             return await self.services.backend.read(work, tenants=self.who.reach, scan=True)
 
+    def fingerprint(self, *asked: str) -> str:
+        """What an Idempotency-Key stands for: the request, and what the token may see of an answer by its role and
+        queues."""
+        return fingerprint(self.endpoint.operation, *asked, self.body, self.who.role, *self.who.queues)
+
     async def run(self, command: Any) -> Any:
         """Run a command, under the request's Idempotency-Key if it has one."""
         key = self.headers.get(b"idempotency-key")
         if key is None:
             return await self.services.kernel.submit(Request(self.who, command, origin=Origin(self.source)))
         asked = repr((sorted(self.path.items()), sorted(self.query.items())))
-        said = fingerprint(self.endpoint.operation, asked, self.body)
+        said = self.fingerprint(asked)
         return await self.services.kernel.submit(
             Request(self.who, command, idempotency_key(key), said, self.endpoint.status_of, Origin(self.source))
         )

@@ -17,8 +17,8 @@ ANY = (
     "server/error",
 )  # fmt: skip
 TOKEN = (
-    "auth/malformed", "auth/missing", "auth/invalid", "auth/expired", "auth/revoked", "auth/forbidden",
-    "auth/throttled", "auth/busy", "server/draining", "limit/requests-per-second",
+    "auth/malformed", "auth/missing", "auth/invalid", "auth/not-yet", "auth/expired", "auth/revoked", "auth/forbidden",
+    "auth/network", "auth/throttled", "auth/busy", "server/draining", "limit/requests-per-second",
 )  # fmt: skip
 WRITE = ("tenant/suspended", "tenant/archived", "store/outcome-unknown", "store/full")
 READ = ("request/too-slow",)

@@ -46,6 +46,7 @@ REMEDIES: dict[str, str] = {
         "Check that the token was copied whole (72 characters) and belongs to this service. If it is lost, an "
         "owner mints another."
     ),
+    "auth/not-yet": "Wait until `not_before`, in milliseconds since the epoch, or use another token until then.",
     "auth/expired": (
         "Mint a new token. To be in time next time, rotate: the old token works until the new one is first used."
     ),
@@ -57,6 +58,11 @@ REMEDIES: dict[str, str] = {
     "auth/queue": (
         "The token is limited to the queues in `queues`. Claim from those, or have a token minted with a glob that "
         "matches."
+    ),
+    "auth/network": (
+        "The token works from its own networks alone, and `source` is none of them. Ask from there, or have a token "
+        "minted for the network that you are in; behind a proxy, operators set `trusted_proxies`. A token for others "
+        "is minted within `networks`."
     ),
     "auth/throttled": "Wait `retry_after` seconds, and correct the token before trying again.",
     "auth/busy": "Wait `retry_after` seconds and repeat. Tokens that were used lately do not wait.",

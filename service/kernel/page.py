@@ -23,7 +23,7 @@ class Cursors:
     def seal(self, scope: Sequence[Any], position: Sequence[Any]) -> str:
         """A cursor for `position`, good only for the same `scope` (tenant, list, filter)."""
         body = msgspec.json.encode(position)
-        return base64.urlsafe_b64encode(self._mac(scope, body) + body).decode().rstrip("=")
+        return text_of(self._mac(scope, body) + body)
 
     def open(self, scope: Sequence[Any], cursor: str) -> list[Any]:
         """The position in a cursor; raises `request/cursor` for any that was not sealed for this scope."""
@@ -32,7 +32,8 @@ class Cursors:
         except ValueError:
             raw = b""
         mac, body = raw[:12], raw[12:]
-        if not hmac.compare_digest(mac, self._mac(scope, body)):
+        sealed = hmac.compare_digest(mac, self._mac(scope, body))
+        if not sealed or cursor != text_of(raw):  # base64 reads what it never writes
             raise StateError(
                 "request/cursor", "The cursor does not belong to this list with this filter; start without one."
             )
@@ -40,3 +41,8 @@ class Cursors:
 
     def _mac(self, scope: Sequence[Any], body: bytes) -> bytes:
         return hmac.digest(self._key, msgspec.json.encode(scope) + b"\0" + body, hashlib.sha256)[:12]
+
+
+def text_of(raw: bytes) -> str:
+    """Bytes as a cursor writes them."""
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")

@@ -15,7 +15,7 @@ TENANT: dict[str, Any] = {
 }  # fmt: skip
 USAGE = {
     "tenant_id": "acme", "running_executions": 41, "definitions": 3, "ready_work_items": 120, "tokens": 6,
-    "namespaces": 2, "workers": 12, "limits": LIMITS,
+    "namespaces": 2, "workers": 48, "limits": LIMITS, "near": ["workers"],
 }  # fmt: skip
 
 EXAMPLES = [

@@ -9,6 +9,7 @@ from service.errors import StateError, not_found
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
 from service.http.lists import Page, listed, where
 from service.kernel.filters import Field, Vocabulary
+from service.kernel.limits import COUNTED
 from service.kernel.principal import SYSTEM
 from service.tenants.model import CreateTenant, DeleteTenant, Limits, ShownTenant, Tenant, UpdateTenant
 from service.tenants.rules import answer
@@ -23,7 +24,7 @@ UPDATE = msgspec.json.Decoder(UpdateTenant)
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a tenant has, beside what it may have."""
+    """What a tenant has, beside what it may have. `near` names the limits of which four fifths are used."""
 
     tenant_id: str
     running_executions: int
@@ -33,6 +34,7 @@ class Usage(msgspec.Struct, frozen=True):
     namespaces: int
     workers: int
     limits: Limits
+    near: list[str]
 
 
 async def find(call: Call) -> Tenant:
@@ -94,7 +96,13 @@ async def usage(call: Call) -> Usage:
 
     counts = await call.scan(read) or (0, 0, 0, 0, 0, 0)
     limits = msgspec.json.decode(tenant.limits, type=Limits)
-    return Usage(tenant.tenant_id, *counts, limits)  # type: ignore[call-arg]  # as selected
+    near = [name for name, count in zip(COUNTED, counts, strict=True) if is_near(count, getattr(limits, name))]
+    return Usage(tenant.tenant_id, *counts, limits, near)  # type: ignore[call-arg]  # as selected
+
+
+def is_near(count: int, most: int | None) -> bool:
+    """Whether a limit is as good as reached; one of none that nothing is held against is not."""
+    return most is not None and count > 0 and 5 * count >= 4 * most
 
 
 Statuses = Literal["active", "suspended", "archived", "deleting"]

@@ -13,12 +13,13 @@ from msgspec.structs import replace
 
 from backends.protocol import Row, StateBackend, Tx
 from service.kernel.chain import add
-from service.kernel.jobs import PAGES_A_ROUND, Job, due, pages_of
+from service.kernel.jobs import PAGES_A_ROUND, Job, pages_of
 from service.kernel.principal import SYSTEM
 from service.kernel.sweeps import Sweep
 from service.tenants.model import DEFAULT, IMPORT_JOB, Erasing
 from service.tenants.rules import DELETE_JOB
 
+KINDS = (DELETE_JOB, IMPORT_JOB)
 PAGE = 500
 QUIET_MS = 60_000
 WRITTEN = ("tenant_id", "id", "status", "detail", "total", "done", "due_at", "updated_at")
@@ -33,8 +34,14 @@ async def erase(services: Any) -> None:
 
 
 async def leaving(backend: StateBackend) -> list[Job]:
-    """The jobs that take rows away and are due: deletions, and imports that were given up or did not go on in time."""
-    return await due(backend, DELETE_JOB) + await due(backend, IMPORT_JOB)
+    """The jobs that take rows away and are due: deletions, and imports that were given up or did not go on in time.
+    They are the system's: a row that an import brought to a tenant is none, whatever it says."""
+
+    async def read(tx: Tx, kind: str) -> list[Row]:
+        return await tx.all("due_jobs_of_tenant", tenant_id=SYSTEM, now=tx.now, kind=kind, limit=PAGES_A_ROUND)
+
+    found = [await backend.read(partial(read, kind=kind), tenants=[SYSTEM]) for kind in KINDS]
+    return [Job(*row) for rows in found for row in rows]
 
 
 async def page(backend: StateBackend, job: Job) -> None:

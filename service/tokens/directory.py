@@ -1,9 +1,9 @@
 """Who a request comes from: from the Authorization header to a `Principal`.
 
 The order of work: shape and CRC (no I/O) → the row by its public id → reject tag → match cache or argon2 → kind, end,
-role → tenant. A token's tenant, role, queues and secret never change, so a proven header is remembered (under a key
-of this process) as the principal it proved; whether it is revoked, expired or its tenant suspended is never remembered:
-writes read it in their own transaction, other requests just before they are served.
+beginning, network, role → tenant. A token's tenant, role, limits and secret never change, so a proven header is
+remembered (under a key of this process) as the principal it proved; whether it is revoked, expired or its tenant
+suspended is never remembered: writes read it in their own transaction, other requests just before they are served.
 
 A flood of tokens that are not ours meets cheap steps only, and none that a right token would be kept from: look-ups of
 all callers share one read at a time (those of a source that floods wait for each other a little), a wrong secret ends
@@ -24,22 +24,24 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import structlog
 
 from backends.protocol import EVERY, Row, StateBackend, Tx
 from service.errors import StateError, not_found
 from service.kernel.command import Origin, Request
 from service.kernel.gcra import Rate, rate_of
-from service.kernel.principal import SYSTEM, Principal, Standing, internal
+from service.kernel.principal import SYSTEM, Principal, Standing, internal, network_of
 from service.kernel.rate import Limiter
 from service.kernel.run import Kernel, refuse_if_out
 from service.kernel.standing import NOBODY, kept_at, standings_of
 from service.kernel.together import Together
 from service.tokens.model import DAY_MS, NoteSupport, Token, UpgradeVerifier
-from service.tokens.secret import Presented, parse
+from service.tokens.secret import Presented, mask, parse
 from service.tokens.sources import Sources
 from service.tokens.uses import Uses
 from service.tokens.verify import Verifier, needs_rehash
 
+log = structlog.get_logger()
 PROVEN_MAX = 10_000
 PROVEN_IDLE_S = 300.0
 LIMITS_MAX, LIMITS_MS = 10_000, 1_000
@@ -49,6 +51,7 @@ FLOOD_REST_S = 0.025
 """How long the look-ups of sources that flood wait for each other, so that a read serves many."""
 BUSY = "auth/busy", "Too many tokens wait to be looked up; try again."
 SUPPORT_MAX, SUPPORT_MS = 10_000, 60_000
+ELSEWHERE_MAX, ELSEWHERE_MS = 10_000, 60_000
 REASON_MAX = 512
 EXPIRES = b"holdfast-token-expires"
 """The header of answers to a token that ends soon: when (UTC)."""
@@ -88,6 +91,7 @@ class Directory:
         self._rows = Together(self._read_rows, lanes=1, busy=BUSY)
         self._rows_of_floods = Together(self._read_rows, lanes=1, rest=partial(asyncio.sleep, FLOOD_REST_S), busy=BUSY)
         self._upgrading: set[str] = set()
+        self._elsewhere: dict[str, int] = {}
         self._told: dict[tuple[str | None, str, str | None], tuple[int, asyncio.Future[Any]]] = {}
 
     async def authenticate(self, scope: Any, headers: Mapping[bytes, bytes], endpoint: Any) -> Principal:
@@ -101,12 +105,15 @@ class Directory:
         if proven is not None and now - proven.seen < PROVEN_IDLE_S:
             proven.seen = now
             who = proven.who
+            if (who.networks or who.not_before is not None) and (refusal := self._outside(who, scope)) is not None:
+                await self.stands(who)  # whose token has ended learns that first
+                raise refusal
         else:
             who = await self._prove(scope, given, headers)
             self._remember(digest, Proven(who, now))
         who = named_tenant(who, headers)
         if not who.may(endpoint.permit):
-            await self.stands(who)  # whose token has ended learns that first
+            await self.check(who)  # whose token has ended, or who asks too often, learns that first
             raise StateError(
                 "auth/forbidden",
                 f"The role {who.role!r} does not hold the permission {endpoint.permit!r} that this operation needs.",
@@ -166,7 +173,7 @@ class Directory:
         ends = self._ends.get(who.token_id or "")
         if ends is None or ends[0] is None or ends[0] - self.backend.now() >= self._warning_ms:
             return None
-        return EXPIRES, datetime.fromtimestamp(ends[0] // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+        return EXPIRES, written(ends[0]).encode()
 
     async def _standing(self, who: Principal) -> Standing:
         return await self._standings.ask(who)
@@ -187,10 +194,35 @@ class Directory:
             raise StateError("auth/invalid", "The token is not one of ours; check that it was copied whole.")
         who = principal_of(token)
         await self.stands(who)
+        if (refusal := self._outside(who, scope)) is not None:
+            raise refusal
         if token.replaces is not None and token.last_used_at is None:
             await self.kernel.run(who, self.uses.use(token.tenant_id, token.id, self.backend.now(), scope, headers))
         await self._upgrade(presented, token)
         return who
+
+    def _outside(self, who: Principal, scope: Any) -> StateError | None:
+        """The refusal of a token before its time, or from where it may not be used: perhaps by a thief, who is not told
+        from where it may."""
+        if who.not_before is not None and self.backend.now() < who.not_before:
+            said = f"The token works from {written(who.not_before)} on; wait, or use another one."
+            return StateError("auth/not-yet", said, not_before=who.not_before)
+        if who.may_come_from(self.sources.address(scope)):
+            return None
+        source = self.sources.of(scope)
+        self._warn_of(who, source)
+        said = f"The token may not be used from {source}; its networks are others."
+        return StateError("auth/network", said, source=source)
+
+    def _warn_of(self, who: Principal, source: str) -> None:
+        """A line in the log of a token that was used from elsewhere; of each, one a minute."""
+        token_id, now = who.token_id or "", self.backend.now()
+        if old(now, self._elsewhere.get(token_id, -ELSEWHERE_MS), ELSEWHERE_MS):
+            if len(self._elsewhere) >= ELSEWHERE_MAX:
+                self._elsewhere.clear()
+            self._elsewhere[token_id] = now
+            tenant = who.token_tenant or "system"
+            log.warning("a token was used from elsewhere", token=token_id, tenant=tenant, source=source)
 
     async def _upgrade(self, presented: Presented, token: Token) -> None:
         """Store a verifier of today's cost for a secret that was just proven; if it cannot be now, a later proof does.
@@ -262,6 +294,11 @@ def old(now: int, then: int, after_ms: int) -> bool:
     return not 0 <= now - then < after_ms
 
 
+def written(at: int) -> str:
+    """A time in milliseconds as people and headers write it, to the second (UTC)."""
+    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def failed(future: asyncio.Future[Any]) -> bool:
     """Whether it ended without a result."""
     return future.done() and (future.cancelled() or future.exception() is not None)
@@ -270,9 +307,9 @@ def failed(future: asyncio.Future[Any]) -> bool:
 def bearer(given: bytes) -> Presented:
     """The token of an Authorization header; 400 for one that cannot be read, 401 for one that is not a token."""
     scheme, _, text = given.decode("latin-1").partition(" ")
-    if scheme.lower() != "bearer" or not text.strip():
+    if scheme.lower() != "bearer" or not text.strip(" "):
         raise StateError("auth/malformed", "The Authorization header must read `Bearer hold…`.")
-    presented = parse(text.strip())
+    presented = parse(text.strip(" "))
     if presented is None:
         raise StateError("auth/invalid", "The token is not one of ours; check that it was copied whole.")
     return presented
@@ -281,7 +318,11 @@ def bearer(given: bytes) -> Presented:
 def principal_of(token: Token) -> Principal:
     """The principal that a token stands for."""
     queues = tuple(msgspec.json.decode(token.queues, type=list[str]))
-    return Principal(token.tenant_id, token.role, token.id, token.tenant_id, queues, token.expires_at)
+    networks = tuple(map(network_of, msgspec.json.decode(token.networks, type=list[str])))
+    return Principal(
+        token.tenant_id, token.role, token.id, token.tenant_id, queues, token.expires_at, None, networks,
+        token.not_before,
+    )  # fmt: skip
 
 
 def named_tenant(who: Principal, headers: Mapping[bytes, bytes]) -> Principal:
@@ -298,4 +339,4 @@ def named_tenant(who: Principal, headers: Mapping[bytes, bytes]) -> Principal:
         )
     if not TENANT_ID.fullmatch(named):
         raise StateError("request/malformed", "Holdfast-Tenant must be a tenant's id: 1–63 of a–z 0–9 -.")
-    return Principal(named.decode(), SUPPORT, who.token_id, SYSTEM, (), who.expires_at, reason)
+    return Principal(named.decode(), SUPPORT, who.token_id, SYSTEM, who.queues, who.expires_at, mask(reason))

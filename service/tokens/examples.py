@@ -9,14 +9,22 @@ TOKEN: dict[str, Any] = {
     "id": TOKEN_ID, "tenant_id": "acme", "name": "mail workers", "role": "worker", "queues": ["emails*"],
     "created_at": AT, "created_by": "z9NlJCEoHA5PeMt4", "expires_at": AT + 90 * 86_400_000, "last_used_at": None,
     "revoked_at": None, "revoked_by": None, "replaces": None, "replaced_by": None,
-    "last_used_from": None, "last_used_agent": None,
+    "last_used_from": None, "last_used_agent": None, "networks": ["10.1.0.0/16"], "not_before": None,
 }  # fmt: skip
 REVOKED = {**TOKEN, "revoked_at": AT, "revoked_by": "z9NlJCEoHA5PeMt4"}
 MINTED = {"token": TOKEN, "secret": SECRET}
 
 EXAMPLES = [
     Example(
-        "mintToken", {"name": "mail workers", "role": "worker", "queues": ["emails*"], "expires_in_days": 90}, MINTED
+        "mintToken",
+        {
+            "name": "mail workers",
+            "role": "worker",
+            "queues": ["emails*"],
+            "expires_in_days": 90,
+            "networks": ["10.1.0.0/16"],
+        },
+        MINTED,
     ),
     Example("listTokens", None, page(TOKEN)),
     Example("getOwnToken", None, TOKEN),

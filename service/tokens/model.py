@@ -11,6 +11,16 @@ Role = Literal["owner", "operator", "developer", "worker", "reviewer", "viewer",
 Days = Annotated[int, msgspec.Meta(ge=1, le=3650)]
 DAY_MS = 86_400_000
 MINTED_BY = "tokens_minted_by"
+Cidr = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=49,
+        pattern=r"^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?$(?!\n)",
+        description="A network as CIDR writes it, or one address: 10.0.0.0/8, 2001:db8::/32",
+    ),
+]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+"""Milliseconds since the epoch, to the end of the year 9999: what can be written as a date."""
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -33,6 +43,8 @@ class Token(msgspec.Struct, frozen=True):
     replaced_by: str | None
     last_used_from: str | None = None
     last_used_agent: str | None = None
+    networks: str = "[]"
+    not_before: int | None = None
 
 
 class MintBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +56,8 @@ class MintBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queues: Annotated[list[Glob], msgspec.Meta(max_length=64)] = []
     expires_in_days: Days | None = None
     never_expires: bool = False
+    networks: Annotated[list[Cidr], msgspec.Meta(max_length=64)] = []
+    not_before: Moment | None = None
 
 
 class RotateBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +85,8 @@ class MintToken(msgspec.Struct, frozen=True):
     reject_tag: bytes
     days: int | None
     secret: str = ""
+    networks: tuple[str, ...] = ()
+    not_before: int | None = None
 
 
 class RotateToken(msgspec.Struct, frozen=True):
@@ -143,6 +159,8 @@ class ShownToken(msgspec.Struct, frozen=True):
     replaced_by: str | None
     last_used_from: str | None = None
     last_used_agent: str | None = None
+    networks: list[str] = []
+    not_before: int | None = None
 
 
 class Minted(msgspec.Struct, frozen=True):

@@ -1,15 +1,16 @@
 """Tokens over HTTP."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import StateError, not_found
+from service.errors import StateError, invalid, not_found
 from service.http.endpoint import CURSOR, LIMIT, PUBLIC, Call, Endpoint, Query, decode
 from service.http.lists import ALL, Page, listed
 from service.kernel.command import Origin, Request
-from service.kernel.principal import SYSTEM, SYSTEM_ROLES, Principal, internal
+from service.kernel.principal import SYSTEM, SYSTEM_ROLES, Principal, internal, network_of
 from service.tokens.model import (
     DAY_MS,
     ExposedBody,
@@ -37,9 +38,26 @@ async def mint_token(call: Call) -> Minted:
     refuse_longer(call, body.expires_in_days, body.never_expires)
     usual = earlier(call.services.settings.token_days_default, longest(call))
     days = None if body.never_expires else body.expires_in_days or usual
+    networks = kept(body.networks)
     text, new_id, verifier, tag = await drawn(call, tenant)
-    made = MintToken(tenant, new_id, body.name, body.role, tuple(body.queues), verifier, tag, days, text)
+    made = MintToken(
+        tenant, new_id, body.name, body.role, tuple(body.queues), verifier, tag, days, text, networks, body.not_before
+    )
     return await call.run(made)  # type: ignore[no-any-return]
+
+
+def kept(asked: Sequence[str]) -> tuple[str, ...]:
+    """Networks as they are kept, each once; 422 with every one that is none."""
+    found, errors = [], []
+    for index, text in enumerate(asked):
+        try:
+            found.append(str(network_of(text)))
+        except ValueError:
+            said = f"{text!r} is no network: write an address, or a network by its first one, such as 10.0.0.0/8"
+            errors.append((f"/networks/{index}", said))
+    if errors:
+        raise invalid(errors)
+    return tuple(dict.fromkeys(found))
 
 
 def longest(call: Call) -> int | None:
@@ -258,7 +276,7 @@ ENDPOINTS = [
         body=RotateBody,
         created=True,
         query=(OF_TENANT,),
-        errors=("not-found", "auth/queue", "token/conflict", "auth/busy"),
+        errors=("not-found", "auth/queue", "token/conflict", "limit/tokens", "auth/busy"),
     ),
     Endpoint(
         "DELETE",

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from service.errors import StateError, not_found
+from service.errors import StateError, invalid, not_found
 from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.limits import usage_keys, use
-from service.kernel.principal import SYSTEM, SYSTEM_ROLES, TENANT_ROLES, Principal, Standing
+from service.kernel.principal import SYSTEM, SYSTEM_ROLES, TENANT_ROLES, Principal, Standing, network_of
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.tenants.model import Tenant
@@ -39,8 +39,9 @@ def mint_keys(command: MintToken, who: Principal, standing: Standing) -> Iterabl
 
 
 def mint(view: View, command: MintToken) -> Minted:
-    """A token of one's own tenant, with a role and queues not beyond one's own, that does not outlive oneself."""
-    refuse_wider(view.who, command.queues)
+    """A token of one's own tenant, with a role, queues and networks not beyond one's own, that does not outlive
+    oneself. It does not begin before oneself either: whoever mints has begun."""
+    refuse_wider(view.who, command.queues, command.networks)
     refuse_ended(view)
     tenant = view.get(Tenant, command.tenant_id)
     if tenant is None or tenant.status == "deleting":
@@ -55,10 +56,11 @@ def mint(view: View, command: MintToken) -> Minted:
     token = Token(
         command.tenant_id, command.id, command.name, command.role, msgspec.json.encode(command.queues).decode(),
         command.verifier, command.reject_tag, view.now, view.who.token_id, end_of(view, command.days), None, None, None,
-        None, None,
+        None, None, None, None, msgspec.json.encode(command.networks).decode(), command.not_before,
     )  # fmt: skip
+    refuse_lifeless(token)
     view.add(token)
-    detail = {"role": token.role, "name": token.name, "expires_at": token.expires_at}
+    detail = {"role": token.role, "name": token.name, "expires_at": token.expires_at} | limited(token)
     audit(view, "token.minted", token.id, detail, token.tenant_id)
     return Minted(answer(token), command.secret)
 
@@ -71,8 +73,20 @@ def refuse_ended(view: View) -> None:
         raise StateError("auth/revoked", "The token was revoked; use another one.")
 
 
-def refuse_wider(who: Principal, queues: Sequence[str]) -> None:
-    """403 for a token that could touch queues that the caller's own cannot."""
+def limited(token: Token) -> dict[str, Any]:
+    """What limits a token, as the audit log tells it."""
+    limits = {name: msgspec.json.decode(getattr(token, name)) for name in ("queues", "networks")}
+    return {name: said for name, said in (limits | {"not_before": token.not_before}).items() if said}
+
+
+def refuse_lifeless(token: Token) -> None:
+    """422 for a token that would end before it begins."""
+    if token.expires_at is not None and (token.not_before or 0) >= token.expires_at:
+        raise invalid([("/not_before", f"the token would end before it begins: its end is {token.expires_at}")])
+
+
+def refuse_wider(who: Principal, queues: Sequence[str], networks: Sequence[str]) -> None:
+    """403 for a token that could touch queues that the caller's own cannot, or be used where it cannot."""
     if not who.may_grant(queues):
         said = ", ".join(who.queues)
         raise StateError(
@@ -80,6 +94,14 @@ def refuse_wider(who: Principal, queues: Sequence[str]) -> None:
             f"A token for {', '.join(queues) or 'all queues'} would reach further than this one, which is for {said}.",
             queue=", ".join(queues),
             queues=list(who.queues),
+        )
+    if not who.may_open_to([*map(network_of, networks)]):
+        own = [str(network) for network in who.networks]
+        raise StateError(
+            "auth/network",
+            f"A token for {', '.join(networks) or 'all networks'} would work where this one does not; its networks are "
+            f"{', '.join(own)}.",
+            networks=own,
         )
 
 
@@ -98,10 +120,13 @@ def earlier(one: int | None, other: int | None) -> int | None:
     return one if other is None else other if one is None else min(one, other)
 
 
-def token_keys(command: RotateToken | RevokeToken, who: Principal, _standing: Standing) -> Iterable[Wanted]:
-    """The token and its tenant's audit log; for a new one the token that asks for it as well."""
+def token_keys(command: RotateToken | RevokeToken, who: Principal, standing: Standing) -> Iterable[Wanted]:
+    """The token and its tenant's audit log; for a new one the token that asks for it as well, and what the limit
+    counts."""
     if isinstance(command, RotateToken) and who.token_id is not None:
         yield Token, (who.token_tenant, who.token_id)
+    if isinstance(command, RotateToken) and who.tenant_id == command.tenant_id:
+        yield from usage_keys(command.tenant_id, standing, "tokens")
     yield Token, (command.tenant_id, command.id)
     yield from audit_keys(command.tenant_id)
 
@@ -120,7 +145,7 @@ def rotate(view: View, command: RotateToken) -> Minted:
     if old.revoked_at is not None:
         raise StateError("token/conflict", "The token was revoked; mint a new one.")
     refuse_ended(view)
-    refuse_wider(view.who, msgspec.json.decode(old.queues, type=list[str]))
+    refuse_wider(view.who, *(msgspec.json.decode(globs, type=list[str]) for globs in (old.queues, old.networks)))
     lived = old
     if old.replaced_by is not None:
         unused = view.get(Token, old.tenant_id, old.replaced_by)
@@ -136,6 +161,9 @@ def rotate(view: View, command: RotateToken) -> Minted:
         created_by=view.who.token_id, expires_at=expires_at, last_used_at=None, revoked_at=None, revoked_by=None,
         replaces=old.id, replaced_by=None, last_used_from=None, last_used_agent=None,
     )  # fmt: skip
+    refuse_lifeless(new)
+    if old.replaces is not None and old.last_used_at is None and view.tenant_id == old.tenant_id:
+        use(view, "tokens")  # one more beside one that has its successor: a line of them would pass the limit
     view.add(new)
     ends = view.now + command.grace_ms
     view.put(msgspec.structs.replace(old, replaced_by=new.id, expires_at=min(old.expires_at or ends, ends)))
@@ -177,16 +205,18 @@ def ended(view: View, token: Token, detail: dict[str, Any]) -> Token:
 
 def descendants(view: View, token: Token) -> list[Token]:
     """The tokens of its tenant that it minted, that these minted, and so on, with those that replaced one of them."""
-    found: dict[str, Token] = {}
-    line = [token.id]
+    found = {token.id: token}
+    line = [token]
     while line:
-        view.expect(*((MINTED_BY, (token.tenant_id, parent)) for parent in line))
-        heirs = [heir for parent in line for heir in view.group(Token, MINTED_BY, token.tenant_id, parent)]
-        view.expect(*((Token, (token.tenant_id, heir.replaced_by)) for heir in heirs if heir.replaced_by is not None))
-        heirs += [need(view, token.tenant_id, heir.replaced_by) for heir in heirs if heir.replaced_by is not None]
-        line = [heir.id for heir in heirs if heir.id != token.id and heir.id not in found]
-        found |= {heir.id: heir for heir in heirs if heir.id != token.id}
-    return list(found.values())
+        replaced = [heir.replaced_by for heir in line if heir is not token and heir.replaced_by is not None]
+        minted = [(MINTED_BY, (token.tenant_id, parent.id)) for parent in line]
+        view.expect(*minted, *((Token, (token.tenant_id, id)) for id in replaced))
+        heirs = [heir for parent in line for heir in view.group(Token, MINTED_BY, token.tenant_id, parent.id)]
+        heirs += [need(view, token.tenant_id, id) for id in replaced]
+        new = {heir.id: heir for heir in heirs if heir.id not in found}
+        found |= new
+        line = list(new.values())
+    return list(found.values())[1:]
 
 
 def use_keys(command: UseToken | UpgradeVerifier, _who: Principal, _standing: Standing) -> Iterable[Wanted]:
@@ -236,6 +266,7 @@ def answer(token: Token) -> ShownToken:
         token.id, token.tenant_id or None, token.name, token.role, msgspec.json.decode(token.queues, type=list[str]),
         token.created_at, token.created_by, token.expires_at, token.last_used_at, token.revoked_at, token.revoked_by,
         token.replaces, token.replaced_by, token.last_used_from, token.last_used_agent,
+        msgspec.json.decode(token.networks, type=list[str]), token.not_before,
     )  # fmt: skip
 
 

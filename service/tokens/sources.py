@@ -13,16 +13,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from service.errors import StateError
+from service.kernel.principal import Address, Network, network_of
 
 SOURCES_MAX = 10_000
 MINUTE_MS = 60_000
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def networks(text: str) -> list[Network]:
     """The networks of a list like `10.0.0.0/8, ::1`; ValueError for what is none."""
-    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
+    return [network_of(part.strip()) for part in text.split(",") if part.strip()]
 
 
 class Sources:
@@ -35,10 +34,14 @@ class Sources:
 
     def of(self, scope: Any) -> str:
         """Whom the failures of a request count against."""
-        peer = (scope.get("client") or ("local",))[0]
-        found = address(peer)
+        found = self.address(scope)
+        return peer(scope) if found is None else network(found)
+
+    def address(self, scope: Any) -> Address | None:
+        """The address that a request came from; None where there is none, as on a socket of this machine."""
+        found = address(peer(scope))
         if found is None or not self._trusts(found):
-            return peer if found is None else network(found)
+            return found
         for text in reversed(forwarded(scope["headers"])):
             before = address(text)
             if before is None:
@@ -46,7 +49,7 @@ class Sources:
             found = before
             if not self._trusts(found):
                 break
-        return network(found)
+        return found
 
     def _trusts(self, found: Address) -> bool:
         return any(found in trusted for trusted in self._trusted)
@@ -69,6 +72,11 @@ class Sources:
             raise StateError(
                 "auth/throttled", "Too many tokens that are not ours came from here; wait.", retry_after=wait
             )
+
+
+def peer(scope: Any) -> str:
+    """The other end of the connection."""
+    return str((scope.get("client") or ("local",))[0])
 
 
 def forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -53,6 +54,38 @@ def test_a_minted_token_works_until_it_is_revoked(admin: Admin, tenant: str, ser
     assert own["id"] in listing and secret not in listing
     assert admin("token", "revoke", own["id"], "--tenant", tenant) == f"The token {own['id']} (ci) is revoked.\n"
     assert served.ask(secret, "GET", "/v1/tokens/self")[0] == 401
+
+
+def test_a_token_may_have_networks_and_a_beginning(
+    admin: Admin, tenant: str, served: Running, holdfast: Command
+) -> None:
+    words = ("token", "mint", "ci", "--role", "viewer", "--tenant", tenant, "--json")
+    made = as_json(admin(*words, "--network", "10.1.0.0/16", "--network", "127.0.0.1"))
+    assert made["token"]["networks"] == ["10.1.0.0/16", "127.0.0.1/32"]
+    assert served.ask(made["secret"], "GET", "/v1/tokens/self")[0] == 200
+    begins = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M")
+    later = as_json(admin(*words, "--not-before", begins))
+    assert served.ask(later["secret"], "GET", "/v1/tokens/self")[1]["code"] == "auth/not-yet"
+    listing = admin("token", "list", "--tenant", tenant)
+    assert "10.1.0.0/16 127.0.0.1/32" in listing and begins.replace("T", " ") + ":00" in listing
+    zoned = as_json(admin(*words, "--not-before", f"{begins}+01:00"))["token"]["not_before"]
+    assert later["token"]["not_before"] - zoned == 3_600_000
+    wrong = holdfast("token", "mint", "ci", "--role", "viewer", "--not-before", "soon", HOLDFAST_TOKEN="holds_x")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr == "holdfast: --not-before takes a time, such as 2027-02-19T09:30Z; 'soon' is none\n"
+
+
+def test_a_name_that_others_chose_gives_the_terminal_no_orders(
+    admin: Admin, tenant: str, served: Running, holdfast: Command
+) -> None:
+    """A tenant names its tokens, and the system's administrator lists them."""
+    owner = as_json(admin("token", "mint", "owner", "--role", "owner", "--tenant", tenant, "--json"))["secret"]
+    order = "\x1b]0;gone\x07\x1b[2J\x9b31m\u202ered\r\n"
+    status, made = served.ask(owner, "POST", "/v1/tokens", {"name": order, "role": "viewer"})
+    assert status == 201
+    heard = admin("token", "list", "--tenant", tenant) + admin("token", "list", "--tenant", tenant, "--json")
+    heard += admin("token", "revoke", made["token"]["id"], "--tenant", tenant)
+    assert "red" in heard and not set("\x1b\x07\x9b\u202e\r") & set(heard)
 
 
 def test_an_owners_token_is_revoked_with_what_it_minted(admin: Admin, tenant: str, served: Running) -> None:

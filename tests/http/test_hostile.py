@@ -230,7 +230,7 @@ async def test_a_path_that_names_nothing_is_refused(operation: str, raw: Any, wo
         reply = await raw(endpoint.method, path + ("?validate=false" if body else ""), world.token(endpoint), body)
         assert reply.refused().status in (400, 404, 405, 414, 422), part
         assert "\x00" not in reply.body.decode()
-    for slash in ("%2f", "%2F%2f", "/"):  # it parts the path like any other, and leads to other routes
+    for slash in ("%2f", "%2F%2f", "/"):  # it is no part of a name
         path = world.path(endpoint, **dict.fromkeys(names, slash))
         (await raw("GET", path, world.token(endpoint))).answered()
     assert await world.picture() == before

@@ -52,6 +52,7 @@ CHALLENGES = {
     "auth/missing": 'Bearer realm="holdfast"',
     "auth/malformed": 'Bearer realm="holdfast", error="invalid_request"',
     "auth/invalid": 'Bearer realm="holdfast", error="invalid_token"',
+    "auth/not-yet": 'Bearer realm="holdfast", error="invalid_token", error_description="The token does not work yet"',
     "auth/expired": 'Bearer realm="holdfast", error="invalid_token", error_description="The token has expired"',
     "auth/revoked": 'Bearer realm="holdfast", error="invalid_token", error_description="The token was revoked"',
     "auth/forbidden": 'Bearer realm="holdfast", error="insufficient_scope"',

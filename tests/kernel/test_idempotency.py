@@ -8,6 +8,7 @@ import pytest
 
 from service.operations.sweeps import HOUR_MS, expire_keys
 from tests.conftest import Api, Clock
+from tests.tokens.steps import minted, rotated
 
 
 async def send(api: Api, key: str = "k", path: str = "/v1/work-items", **body: Any) -> httpx.Response:
@@ -139,3 +140,38 @@ async def test_old_keys_go_page_by_page(api: Api, clock: Clock, monkeypatch: pyt
         pages += 1
     assert pages >= 3
     assert [replayed(await send(api, f"k{n}")) for n in range(5)] == [False] * 5
+
+
+# ── other tokens of the tenant ─────────────────────────────────────────────────────────────────────────────────────
+
+WAYS: dict[str, tuple[str, Any]] = {
+    "enqueue": ("/v1/work-items", {"queue": "b", "payload": "theirs"}),
+    "batch": ("/v1/work-items:batch", [{"queue": "b", "payload": "theirs"}]),
+    "claim": ("/v1/work-items:claim", {"worker_id": "w", "queues": ["b"]}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("limits", [{"role": "developer", "queues": ["a"]}, {"role": "owner"}])
+async def test_an_answer_is_not_repeated_to_a_token_of_another_role_or_with_other_queues(
+    way: str, limits: Any, api: Api
+) -> None:
+    """It may tell what that token must not see: a claim has the payloads of items."""
+    await api.ok("POST", "/v1/work-items", json={"queue": "b", "payload": "theirs"})
+    path, body = WAYS[way]
+    _, one = await minted(api, role="developer")
+    _, another = await minted(api, **limits)
+    first = await one.post(path, json=body, headers={"idempotency-key": "k"})
+    assert first.status_code < 300
+    answer = await another.post(path, json=body, headers={"idempotency-key": "k"})
+    assert (answer.status_code, answer.json()["code"]) in ((422, "idempotency/mismatch"), (403, "auth/queue"))
+    again = await one.post(path, json=body, headers={"idempotency-key": "k"})
+    assert again.content == first.content
+
+
+async def test_an_answer_is_repeated_to_the_token_that_replaced_the_first(api: Api) -> None:
+    token, one = await minted(api, role="developer", queues=["b", "a*"])
+    first = await one.post("/v1/work-items", json={"queue": "b"}, headers={"idempotency-key": "k"})
+    _, heir = await rotated(api, token["id"])
+    again = await heir.post("/v1/work-items", json={"queue": "b"}, headers={"idempotency-key": "k"})
+    assert (again.status_code, replayed(again), again.content) == (201, True, first.content)

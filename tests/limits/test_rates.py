@@ -52,6 +52,13 @@ async def test_a_refused_write_changes_nothing(api: Api) -> None:
     assert len((await api.ok("GET", "/v1/work-items"))["items"]) == 2
 
 
+async def test_what_a_role_may_not_do_counts_as_well(api: Api) -> None:
+    viewer = await api.as_role("viewer")
+    await limited(api.service, api.tenant, requests_per_second=2)
+    answers = [await viewer.post("/v1/executions", json={"workflow_id": "w"}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [403, 403, 429]
+
+
 async def test_a_tenant_past_its_rate_costs_another_nothing_of_its_own(api: Api, other: Api) -> None:
     for one in (api, other):
         await limited(one.service, one.tenant, requests_per_second=3)

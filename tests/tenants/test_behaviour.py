@@ -14,6 +14,7 @@ from service.kernel.gcra import Rate
 from service.kernel.jobs import due
 from service.kernel.slices import SharedRates
 from service.tenants import sweeps
+from service.tenants.model import IMPORT_JOB
 from service.tenants.rules import DELETE_JOB
 from service.work import sweeps as work
 from tests.conftest import Api, Clock, Service
@@ -323,6 +324,23 @@ async def test_usage_counts_what_limits_count(api: Api) -> None:
     assert (await api.admin.get(f"/v1/tenants/{api.tenant}/usage")).json() == usage
 
 
+@pytest.mark.parametrize("name", ADDING)
+async def test_usage_names_the_limits_of_which_four_fifths_are_used(name: str, api: Api) -> None:
+    """Whoever looks learns of it before something is refused."""
+    for number in range(4):
+        await add(api, name, number)
+    used = await have(api, name)
+    for most, near in ((used * 5 // 4 + 1, []), (used * 5 // 4, [name]), (used, [name]), (1, [name]), (None, [])):
+        await change(api, limits={name: most})
+        usage = await api.ok("GET", f"/v1/tenants/{api.tenant}/usage")
+        assert (usage["limits"][name], usage["near"]) == (most, near)
+
+
+async def test_a_limit_of_none_is_not_near_while_there_is_nothing(api: Api) -> None:
+    await change(api, limits={"workers": 0})
+    assert (await api.ok("GET", f"/v1/tenants/{api.tenant}/usage"))["near"] == []
+
+
 # ── delete ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 OURS_ALONE = {"sweep_leases", "secrets"}
@@ -504,3 +522,24 @@ async def test_a_deletion_goes_on_where_the_process_that_died_left_it(
 async def test_the_default_tenant_and_one_that_is_not_there_are_not_deleted(api: Api) -> None:
     assert (await api.admin.delete("/v1/tenants/default")).status_code == 403
     assert code(await api.admin.delete("/v1/tenants/nobody-here")) == (404, "not-found")
+
+
+@pytest.mark.parametrize("kind", [DELETE_JOB, IMPORT_JOB])
+async def test_a_job_that_came_with_an_import_takes_nothing_of_other_tenants_away(
+    kind: str, service: Service, api: Api, other: Api, clock: Clock
+) -> None:
+    """A deletion is the system's; a row that a tenant brings is none, whatever it says and whosever id it has."""
+    victim = await service.tenant()
+    await fill(victim)
+    before = await rows_of(service, victim.tenant)
+    job_id = (await api.admin.delete(f"/v1/tenants/{other.tenant}")).json()["job_id"]
+    detail = f'{{"tenant_id":"{victim.tenant}"}}'.encode()
+    rows = [(api.tenant, id, kind, "running", detail, 0, 0, 0, 0, 0) for id in (job_id, *(f"j{n}" for n in range(30)))]
+
+    async def bring(tx: Any) -> None:
+        await tx.many("import_jobs", rows)
+
+    await service.services.backend.write(bring, tenants=[api.tenant])
+    await erased(service, clock)
+    assert await rows_of(service, victim.tenant) == before
+    assert not any((await rows_of(service, other.tenant)).values()), "and none stood before the one that is due"

@@ -784,3 +784,15 @@ async def test_the_log_is_read_by_those_who_may(api: Api) -> None:
     assert (await (await api.as_role("operator")).get("/v1/audit")).status_code == 403
     systems = (await api.admin.get("/v1/audit?limit=1000")).json()["items"]
     assert {line["action"] for line in systems} >= {"tenant.created", "token.minted"}
+
+
+async def test_the_limit_of_tokens_is_not_passed_by_rotating_what_was_never_used(api: Api) -> None:
+    """Each token may have one more beside it that replaces it, and no line of them."""
+    token, client = await minted(api)
+    await api.admin.patch(f"/v1/tenants/{api.tenant}", json={"limits": {"tokens": 2}})
+    first, _ = await rotated(api, token["id"])
+    refused = await api.refused("POST", f"/v1/tokens/{first['id']}/rotate", "limit/tokens", json={})
+    assert (refused["limit"], refused["current"]) == (2, 3)
+    _, second = await rotated(api, token["id"])
+    assert (await status(client), await status(second), await status(client)) == (GOOD, GOOD, REVOKED)
+    assert (await api.ok("GET", f"/v1/tenants/{api.tenant}/usage"))["tokens"] == 2

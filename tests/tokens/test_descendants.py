@@ -105,3 +105,15 @@ async def test_a_token_from_before_the_policy_is_rotated_to_one_within_it(lived:
         service.services.settings = msgspec.structs.replace(service.services.settings, token_days_max=30)
         new, _ = await rotated(api, old["id"])
         assert new["expires_at"] == service.clock.now + 30 * 86_400_000
+
+
+async def test_however_often_a_descendant_was_replaced_the_last_one_ends_too(api: Api) -> None:
+    root, client = await minted(api, role="owner")
+    token, _ = await mint_by(client, role="viewer")
+    line = []
+    for _ in range(3):
+        token, heir = await rotated(api, token["id"])
+        assert await status(heir) == GOOD
+        line.append(heir)
+    await api.ok("DELETE", f"/v1/tokens/{root['id']}?descendants=true")
+    assert [await status(one) for one in line] == [REVOKED] * 3

@@ -5,7 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
+from service.tokens.sweeps import SWEEPS, tell_of_ends
 from tests.conftest import Api, Clock, serving
 from tests.tokens.steps import DAY_MS, minted, rotated
 
@@ -60,3 +62,27 @@ async def test_how_early_it_is_said_is_a_setting(fresh_url: str) -> None:
             api: Any = await service.tenant()
             answer = await api.http.get("/v1/tokens/self")
             assert (HEADER in answer.headers) is expected
+
+
+async def test_once_a_day_the_log_of_whoever_sweeps_counts_the_tokens_that_end_soon(fresh_url: str) -> None:
+    """By tenant, without a secret: an alarm can be built on it, and on its absence."""
+    async with serving(fresh_url) as service:
+        one, two = await service.tenant(), await service.tenant()
+        with capture_logs() as lines:
+            await tell_of_ends(service.services)
+            secrets = [
+                (await api.ok("POST", "/v1/tokens", json={"name": "n", "role": "viewer", "expires_in_days": days}))
+                for api, days in ((one, 15), (two, 14), (two, 3), (two, 1), (two, 15))
+            ]
+            await two.ok("DELETE", f"/v1/tokens/{secrets[2]['token']['id']}")
+            await tell_of_ends(service.services)
+            service.clock.advance(DAY_MS)
+            await tell_of_ends(service.services)
+    line = {"event": "tokens end soon", "log_level": "info", "days": 14}
+    assert [one for one in lines if one["event"] == "tokens end soon"] == [
+        line | {"tokens": 0, "tenants": 0, "by_tenant": {}},
+        line | {"tokens": 2, "tenants": 1, "by_tenant": {two.tenant: 2}},
+        line | {"tokens": 3, "tenants": 2, "by_tenant": {two.tenant: 2, one.tenant: 1}},
+    ]
+    assert not any(made["secret"][23:66] in str(lines) for made in secrets)
+    assert [(sweep.run, sweep.every_ms) for sweep in SWEEPS] == [(tell_of_ends, DAY_MS)]

@@ -84,6 +84,26 @@ async def test_a_token_for_queues_that_are_not_there_sees_nothing(api: Api) -> N
         assert (await client.get(path)).json()["items"] == []
 
 
+async def test_a_token_with_queues_exports_nothing(api: Api) -> None:
+    """An export holds the items of all."""
+    client = await limited(api, "owner")
+    await stocked(api)
+    refused(await client.get(f"/v1/tenants/{api.tenant}/export"))
+
+
+async def test_an_administrator_with_queues_sees_a_tenants_items_of_those_alone(api: Api) -> None:
+    items = await stocked(api)
+    made = (await api.admin.post("/v1/tokens", json={"name": "x", "role": "admin", "queues": QUEUES})).json()
+    client = api.service.client(made["secret"])
+    helping = {"holdfast-tenant": api.tenant, "holdfast-reason": "to help"}
+    seen = (await client.get("/v1/work-items", headers=helping)).json()["items"]
+    assert sorted(item["queue"] for item in seen) == sorted(MINE)
+    for queue, item in items.items():
+        answer = await client.get(f"/v1/work-items/{item}", headers=helping)
+        assert answer.status_code == (200 if queue in MINE else 404)
+    refused(await client.get(f"/v1/tenants/{api.tenant}/export", headers=helping))
+
+
 # ── what makes work ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -230,6 +250,11 @@ async def test_a_limited_token_does_not_get_at_a_wider_one_by_rotating_it(api: A
         (("a.b",), ("axb",), False),
         (("a", "b"), ("a", "b"), True),
         (("a", "b"), ("?",), False),
+        (("a*b*c",), ("axbxbxc", "a*b*c", "abc", "a*b?c"), True),
+        (("a*b*c",), ("acb",), False),
+        (("a*?",), ("a*",), False),
+        (("*a*b",), ("ab*ab", "a?b"), True),
+        (("*a" * 60 + "b",), ("a" * 127,), False),  # whoever tries all ways never ends
     ],
 )
 def test_which_globs_lie_within_others(own: Any, asked: Any, within: bool) -> None:

@@ -38,6 +38,7 @@ def test_behind_a_trusted_proxy_the_nearest_address_that_is_none_counts() -> Non
     assert of("10.0.0.1", "1.1.1.1", "203.0.113.9", "10.9.9.9", trusted=trusted) == "203.0.113.9", "in two headers"
     assert of("2001:db8:1::7", "203.0.113.9", trusted=trusted) == "203.0.113.9"
     assert of("::ffff:10.0.0.1", "203.0.113.9", trusted=trusted) == "203.0.113.9", "an IPv4 address in IPv6 clothes"
+    assert of("10.0.0.1", "203.0.113.9", trusted="::ffff:10.0.0.0/104") == "203.0.113.9", "a network in them"
 
 
 def test_where_all_are_proxies_the_furthest_of_them_counts() -> None:

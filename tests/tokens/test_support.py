@@ -9,6 +9,7 @@ import pytest
 from service.errors import StateError
 from service.kernel.command import Request
 from service.tokens.model import NoteSupport
+from service.tokens.secret import mint
 from tests.conftest import Api
 
 MINUTE_MS = 60_000
@@ -73,3 +74,11 @@ async def test_a_read_that_cannot_be_told_is_not_answered(api: Api, monkeypatch:
         assert (await read(api)).status_code == 503
     assert (await read(api)).status_code == 200, "and the next one tries again"
     assert len(await lines(api)) == 1
+
+
+async def test_a_reason_that_holds_a_token_is_told_without_its_secret(api: Api) -> None:
+    text, parts = mint("tenant")
+    await read(api, reason=f"asked by {text} about ticket 7")
+    [line] = await lines(api)
+    assert line["detail"]["reason"] == f"asked by {text[:22]}_[masked] about ticket 7"
+    assert parts.secret not in str(await api.ok("GET", "/v1/audit"))
