@@ -122,7 +122,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     # Batches and sweeps
     batch_commands_max: Annotated[
         int, between(1, 1000, "Most commands of one transaction on SQLite; the loop waits for it.")
-    ] = 64
+    ] = 256
     queue_commands_max: Annotated[
         int, between(1, 1_000_000, "Commands waiting for a batch, of one tenant as many as are free; else 503.")
     ] = 10_000
