@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from backends.protocol import Row, Tx
+from backends.protocol import Read, Row
 from service.kernel import request_id
 from service.kernel.principal import Principal, Standing
 from service.kernel.tables import Wanted
@@ -34,12 +34,16 @@ class Chooser(msgspec.Struct, frozen=True):
     command, rows as the table of `row` selects them, locked with SKIP LOCKED and so never waited for; no two groups may
     come upon the same row. With `keys`, the chosen rows are only pointers, read without a lock: what `keys(values)`
     wants is then loaded and locked in order with everything else, the chosen row first, and judged again.
+
+    What `ahead(commands, whos)` reads nothing need be locked for: it goes with the first load of the batch, and
+    `choose` gets the rows of each read as its fourth argument.
     """
 
     row: type
     group: Callable[[Any, Principal], Any]
-    choose: Callable[[Tx, Sequence[Any], Sequence[Principal]], Awaitable[list[list[Row]]]]
+    choose: Callable[..., Awaitable[list[list[Row]]]]
     keys: Callable[[Row], list[Wanted]] | None = None
+    ahead: Callable[[Sequence[Any], Sequence[Principal]], list[Read]] | None = None
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, SchemaMismatch, StoreError, TooSlow, Unavailable
-from backends.protocol import StateBackend, Tx
+from backends.protocol import Read, Row, StateBackend, Tx
 from service.errors import StateError
 from service.kernel import idempotency
 from service.kernel.command import Chooser, Request, Rule
@@ -34,6 +34,8 @@ SHARE, FEW, COMPANY = 8, 4, 16
 case; it is in company until sixteen batches were of it alone."""
 Outcome = Any
 """A reply, or the `StateError` that refused."""
+Group = tuple[Chooser, Any]
+"""What commands that choose together have in common."""
 Meter = Callable[[int, Counter[Key]], None]
 """Told after each commit when it was (milliseconds) and what it did, as `Table.metered` names it."""
 
@@ -178,12 +180,14 @@ class Kernel:
         base, whos = WorkingSet(self.schema, tx.now), [request.who for request in batch]
         chosen, found = await self._point_out(tx, batch)
         guessed = self._guesses.of(whos)
-        wanted = chain(self._wanted(batch, guessed), found)
-        standings = standings_in(await base.load(tx, wanted, reading(whos)), whos)
+        wanted, ahead = chain(self._wanted(batch, guessed), found), self._ahead(batch)
+        stands, *looked = await base.load(tx, wanted, reading(whos), *chain.from_iterable(ahead.values()))
+        standings = standings_in(stands, whos)
         if [one.limits for one in guessed] != [one.limits for one in standings]:
             await base.load(tx, self._wanted(batch, standings))
             self._guesses.learn(whos, standings)
-        await self._choose(tx, base, batch, chosen)
+        seen = {at: [looked.pop(0) for _ in reads] for at, reads in ahead.items()}
+        await self._choose(tx, base, batch, chosen, seen)
         outcomes: list[Outcome] = [None] * len(batch)
         todo = list(range(len(batch)))
         ids: dict[int, list[str]] = {}
@@ -219,14 +223,22 @@ class Kernel:
                 yield idempotency.IdempotencyKey, (request.who.tenant_id, request.idempotency_key)
             yield from self.rules[type(request.command)].keys(request.command, request.who, standing)
 
-    def _groups(self, batch: Sequence[Request], pointing: bool) -> dict[tuple[Chooser, Any], list[int]]:
+    def _groups(self, batch: Sequence[Request], pointing: bool) -> dict[Group, list[int]]:
         """The commands that choose together, by index."""
-        groups: dict[tuple[Chooser, Any], list[int]] = {}
+        groups: dict[Group, list[int]] = {}
         for index, request in enumerate(batch):
             chooser = self.rules[type(request.command)].chooser
             if chooser is not None and (chooser.keys is not None) is pointing:
                 groups.setdefault((chooser, chooser.group(request.command, request.who)), []).append(index)
         return groups
+
+    def _ahead(self, batch: Sequence[Request]) -> dict[Group, list[Read]]:
+        """What commands that choose together may read before anything is locked."""
+        return {
+            (chooser, of): chooser.ahead([batch[i].command for i in members], [batch[i].who for i in members])
+            for (chooser, of), members in self._groups(batch, False).items()
+            if chooser.ahead is not None
+        }
 
     async def _point_out(self, tx: Tx, batch: Sequence[Request]) -> tuple[dict[int, list[RowKey]], list[Wanted]]:
         """Let the database point at rows, before anything is locked; they are loaded in order with the rest."""
@@ -241,11 +253,17 @@ class Kernel:
         return chosen, wanted
 
     async def _choose(
-        self, tx: Tx, base: WorkingSet, batch: Sequence[Request], chosen: dict[int, list[RowKey]]
+        self,
+        tx: Tx,
+        base: WorkingSet,
+        batch: Sequence[Request],
+        chosen: dict[int, list[RowKey]],
+        seen: Mapping[Group, list[list[Row]]],
     ) -> None:
         """Let the database choose rows and lock them without waiting, after everything else is locked."""
-        for (chooser, _), members in self._groups(batch, False).items():
-            rows = await chooser.choose(tx, [batch[i].command for i in members], [batch[i].who for i in members])
+        for group, members in self._groups(batch, False).items():
+            chooser, asked = group[0], ([batch[i].command for i in members], [batch[i].who for i in members])
+            rows = await chooser.choose(tx, *asked, *([seen[group]] if group in seen else []))
             for index, own in zip(members, rows, strict=True):
                 chosen[index] = base.take(self.schema.tables[chooser.row], own, whole=True)
 

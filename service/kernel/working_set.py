@@ -123,15 +123,15 @@ class WorkingSet:
         row = self.groups[name][0].row
         return [*members, *self._new.get(row, ()), *self._changed.get(row, ())]
 
-    async def load(self, tx: Tx, wanted: Iterable[Wanted], *beside: Read) -> list[Row]:
+    async def load(self, tx: Tx, wanted: Iterable[Wanted], *beside: Read) -> list[list[Row]]:
         """Load what is wanted and not yet here, one statement a table (and one a group), in order; neighbours that are
-        `guarded` in one go. With the first of them goes what is read `beside`, whose rows are returned."""
-        aside: list[Row] = []
+        `guarded` in one go. With the first of them goes what is read `beside`, the rows of each of which are
+        returned."""
+        aside: list[list[Row]] = []
         for stage in [*self._stages(*self._sorted_out(wanted))] or ([[]] if beside else []):
             reads = [(group.load if group else table.load, keys) for table, group, keys in stage]
             found = await tx.load([*beside, *reads])
-            for rows in found[: len(beside)]:
-                aside += rows
+            aside += found[: len(beside)]
             for (table, group, keys), rows in zip(stage, found[len(beside) :], strict=True):
                 taken = self.take(table, rows)
                 if group is not None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from backends.protocol import Row, Tx
+from backends.protocol import Read, Row, Tx
 from service.executions.model import Execution
 from service.kernel.command import Chooser
 from service.kernel.principal import SYSTEM, Principal
@@ -106,10 +106,13 @@ class Deal:
             start += most
 
 
-async def choose_ready(tx: Tx, commands: Sequence[ClaimWork], whos: Sequence[Principal]) -> list[list[Row]]:
-    """The best items over all shelves of each claim, dealt in the order in which the claims came."""
+async def choose_ready(
+    tx: Tx, commands: Sequence[ClaimWork], whos: Sequence[Principal], shelves: Sequence[Sequence[Row]]
+) -> list[list[Row]]:
+    """The best items over all shelves of each claim, dealt in the order in which the claims came. `shelves` is what was
+    read of `shelves_to_find`."""
     asks, deal = asks_of(commands, whos), Deal(commands)
-    await find_shelves(tx, asks)
+    find_shelves(asks, dict(zip((name for name, _ in shelves_of(asks)), shelves, strict=True)))
     most: dict[Place, int] = defaultdict(int)
     for ask in asks:
         for place in ask.shelves:
@@ -158,24 +161,32 @@ def order(row: Row) -> tuple[int, int, str]:
     return -row[PRIORITY], row[READY_AT], row[ID]
 
 
-async def find_shelves(tx: Tx, asks: Sequence[Ask]) -> None:
-    """Give each claim the shelves of the queues that it asks for: those that are not paused, need nothing that is not
-    offered, and that the token may use: `a*` may be asked for by a token for `a?`, which gets no more than that.
-    Patterns are matched here, over all shelves of the tenant."""
+def shelves_to_find(commands: Sequence[ClaimWork], whos: Sequence[Principal]) -> list[Read]:
+    """What to read of shelves, for the claims of a batch."""
+    return shelves_of(asks_of(commands, whos))
+
+
+def shelves_of(asks: Sequence[Ask]) -> list[Read]:
+    """The shelves of queues by name, and for patterns, which are matched here, all of a tenant."""
     names = {(ask.tenant_id, shelf(ask.command.namespace, name)) for ask in asks for name in plain(ask)}
     tenants = {(ask.tenant_id,) for ask in asks if ask.by_pattern}
-    there: list[Row] = await tx.all("shelves_of_queues", rows=sorted(names)) if names else []
-    every: list[Row] = await tx.all("shelves_of_tenants", rows=sorted(tenants)) if tenants else []
-    by_name, by_tenant = grouped(there, 2), grouped(every, 1)
+    reads: list[Read] = [("shelves_of_queues", sorted(names)), ("shelves_of_tenants", sorted(tenants))]
+    return [read for read in reads if read[1]]
+
+
+def find_shelves(asks: Sequence[Ask], found: Mapping[str, Sequence[Row]]) -> None:
+    """Give each claim the shelves of the queues that it asks for: those that are not paused, need nothing that is not
+    offered, and that the token may use: `a*` may be asked for by a token for `a?`, which gets no more than that."""
+    by_name, by_tenant = grouped(found.get("shelves_of_queues", ()), 2), grouped(found.get("shelves_of_tenants", ()), 1)
     for ask in asks:
         command, tenant = ask.command, ask.tenant_id
         if ask.by_pattern:
-            found = [place for place in by_tenant.get((tenant,), ()) if asks_for(command, place[1])]
+            places = [place for place in by_tenant.get((tenant,), ()) if asks_for(command, place[1])]
         else:
             queues = {shelf(command.namespace, name) for name in command.queues}
-            found = [place for queue in queues for place in by_name.get((tenant, queue), ())]
+            places = [place for queue in queues for place in by_name.get((tenant, queue), ())]
         offered = frozenset(command.capabilities)
-        ask.shelves = [place for place in found if fits(place[2], offered) and ask.who.may_use(place[1])]
+        ask.shelves = [place for place in places if fits(place[2], offered) and ask.who.may_use(place[1])]
 
 
 def plain(ask: Ask) -> Sequence[str]:
@@ -249,6 +260,6 @@ def item_and_execution(values: Row) -> list[Wanted]:
     return wanted if ending is None else [*wanted, (OPEN_ITEMS, (tenant, ending))]
 
 
-READY = Chooser(WorkItem, together, choose_ready)
+READY = Chooser(WorkItem, together, choose_ready, ahead=shelves_to_find)
 EXPIRED = Chooser(WorkItem, whose, choose_expired, item_and_execution)
 DUE = Chooser(WorkItem, whose, choose_due, lambda values: [(WorkItem, (values[0], values[1]))])

@@ -197,7 +197,8 @@ class Ledger:
         must(before == status or status in WORK_REACH[before], key, "moved from", before, "to", status, ":", new)
         must(before == status or before not in ("completed", "cancelled", "discarded"), key, "was settled:", new)
         must(before != "completed" or old == new, key, "was completed and is changed:", new)
-        revoked = status == "cancelled" != before and said is None  # not: settled so, by who was asked to stop
+        by_end = ended_with(at.settle_reply(new) or b"")
+        revoked = status == "cancelled" != before and (said is None or by_end)  # not: settled so by who was asked to
         taken = (status == "leased" and before != "leased") or revoked
         given = before in NEW_ITEM and status != "leased" and epoch > was  # claimed and withdrawn in one commit
         must(epoch == was + taken or (given and epoch <= was + 1 + taken),
@@ -322,3 +323,8 @@ class Ledger:
         must(found.status == row["status"], "replay of", key, "ends", found.status, ", the row is", row["status"])
         stored = msgspec.json.decode(state["state"]) if state else {}
         must(found.state == stored, "replay of", key, "gives", found.state, ", stored is", stored)
+
+
+def ended_with(reply: bytes) -> bool:
+    """Whether an item's answer is that of a transition which did not settle it but ended its execution, and it too."""
+    return b'"changes":' in reply and b'"type":"settle"' not in reply

@@ -169,8 +169,10 @@ class World:
             for name in ("", *TENANTS)
         )
         for tenant, names in self._live.items():
-            made = {"role": "owner", "queues": "[]", "verifier": "v", "reject_tag": b"t", "created_at": BEGIN}
-            tables["tokens"].put(made | {"tenant_id": tenant, "id": name, "name": name} for name in names)
+            made = {"role": "owner", "queues": "[]", "networks": "[]", "verifier": "v", "reject_tag": b"t"}
+            tables["tokens"].put(
+                made | {"tenant_id": tenant, "id": name, "name": name, "created_at": BEGIN} for name in names
+            )
             self.ledger.tokens[tenant] = len(names)
 
     # ── steps ──
