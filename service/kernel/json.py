@@ -19,7 +19,8 @@ _POINTER_MAX = 100  # steps of a pointer, for it may create as many objects
 
 # A body seen through _SHAPE, and the least in it that can leave the range of a number.
 _SHAPE = bytes.maketrans(b"123456789E{", b"000000000e[")
-_DIGITS, _EXPONENT = b"0" * 19, b"0e000"
+_DIGITS, _EXPONENT, _BEFORE = b"0" * 19, b"0e000", b" \t\r\n[,:"
+_LOOKS, _NEAR = 1_000, 40
 # A body reduced to its quotes and to its brackets as signed bytes.
 _STEPS, _NOT_STEPS = bytes.maketrans(b"[{]}", b"\1\1\xff\xff"), bytes(c for c in range(256) if c not in b'[]{}"')
 
@@ -56,7 +57,7 @@ def check(body: bytes, max_depth: int = 100) -> None:
     shape = body.translate(_SHAPE, b"+")
     if shape.count(b"[") > max_depth:
         _check_depth(body, max_depth)
-    if shape.find(_DIGITS) >= 0 or shape.rfind(_EXPONENT) >= 0:
+    if shape.find(_DIGITS) >= 0 or _may_overflow(shape):
         _check_numbers(body)
 
 
@@ -94,6 +95,19 @@ def _check_depth(body: bytes, max_depth: int) -> None:
         depth += step
         if depth > max_depth:
             _refuse(f"The body is nested deeper than {max_depth} levels; flatten it.")
+
+
+def _may_overflow(shape: bytes) -> bool:
+    """Whether a number may have an exponent of three digits. A UUID often seems to, but for what stands before it."""
+    at = shape.find(_EXPONENT)
+    for _ in range(_LOOKS):
+        if at < 0:
+            return False
+        before = shape[max(0, at - _NEAR) : at].rstrip(b"0.-")
+        if not before or before[-1] in _BEFORE:
+            return True
+        at = shape.find(_EXPONENT, at + 1)
+    return True
 
 
 def _check_numbers(body: bytes) -> None:

@@ -79,6 +79,7 @@ ACCEPTED = {
     "underflow": "[1e-999, -1E-0999]",
     "a tiny mantissa with a large exponent": "0." + "0" * 400 + "1e500",
     "a hex digest that looks like a number": '["3e456789", "12e99999"]',
+    "a UUID that looks like a number": '["0192f00d-40e1-7123-9e45-30e123456789", "0192-1234-7e00-800"]',
 }
 
 
@@ -119,6 +120,11 @@ REFUSED = {
     "infinity without an exponent": (b"9" * 310 + b".0", "too large for a float"),
     "infinity with a short exponent": (b"9" * 300 + b"e10", "too large for a float"),
     "infinity after a line break": (b'{"a":\n1e400\n}', "too large for a float"),
+    "infinity after a comma": (b"[1,1e400]", "too large for a float"),
+    "infinity after a tab": (b"[\t-1e400]", "too large for a float"),
+    "infinity with a long mantissa": (b"[0." + b"1" * 100 + b"e400]", "too large for a float"),
+    "infinity after an id that looks like a number": (b'["0192f00d-40e1-7123-9e45-30e123456789",1e400]', "too large"),
+    "infinity after many of them": (b'["' + b"-7e123" * 2_000 + b'",1e400]', "too large for a float"),
 }
 
 
