@@ -32,6 +32,8 @@ CONFLICTS = 5
 SHARE, FEW, COMPANY = 8, 4, 16
 """A tenant in company fills at most an eighth of a batch and takes no more of it than the next busiest, but four in any
 case; it is in company until sixteen batches were of it alone."""
+PATIENCE = 0.05
+"""Seconds after which few commands wait no longer for a batch that is under way: it may be held up by a lock."""
 Outcome = Any
 """A reply, or the `StateError` that refused."""
 Group = tuple[Chooser, Any]
@@ -56,9 +58,9 @@ class Kernel:
         self._guesses = Guesses()
         self._batch_max, self._waiting_max = batch_max, waiting_max
         self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
-        self._count = self._company = 0
+        self._count = self._company = self._flying = self._begun = 0
         self.meter: Meter = unmetered
-        self._lanes = backend.lanes
+        self._lanes, self._patient = backend.lanes, False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, who: Principal, command: Any) -> Any:
@@ -81,21 +83,41 @@ class Kernel:
             queue = self._waiting[request.who.tenant_id] = deque()
         queue.append((request, future))
         self._count += 1
-        if self._lanes:
-            self._lanes -= 1
-            task = asyncio.get_running_loop().create_task(self._drain())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._begin()
         return future
+
+    def _begin(self, *, hurry: bool = False) -> None:
+        """Let a free lane take what waits; beside a batch under way only if no fewer wait than that one holds.
+
+        A batch of few costs the store nearly what a large one does, and those who wait soon find company.
+        """
+        if not (self._lanes and self._count):
+            return
+        if self._count < self._flying and not hurry:
+            if not self._patient:
+                self._patient = True
+                asyncio.get_running_loop().call_later(PATIENCE, self._hurry, self._begun)
+            return
+        self._lanes -= 1
+        task = asyncio.get_running_loop().create_task(self._drain())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _hurry(self, begun: int) -> None:
+        """Wait no longer, if no batch was begun meanwhile."""
+        self._patient = False
+        self._begin(hurry=begun == self._begun)
 
     async def _drain(self) -> None:
         try:
             while self._count:
                 batch = self._next_batch()
+                self._flying, self._begun = self._flying + len(batch), self._begun + 1
                 try:
                     outcomes = await self.execute([request for request, _ in batch])
                 except Exception as error:  # whatever it was, nobody waits for ever
                     outcomes = [error] * len(batch)
+                self._flying -= len(batch)
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done():  # the caller went away
                         continue
@@ -103,8 +125,11 @@ class Kernel:
                         future.set_exception(outcome)
                     else:
                         future.set_result(outcome)
+                if self._count < self._flying:
+                    break
         finally:
             self._lanes += 1
+        self._begin()
 
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Outcome]]]:
         """Up to `batch_max` requests, one from each waiting tenant in turn, so that a flood of one cannot fill it.
