@@ -32,8 +32,8 @@ CONFLICTS = 5
 SHARE, FEW, COMPANY = 8, 4, 16
 """A tenant in company fills at most an eighth of a batch and takes no more of it than the next busiest, but four in any
 case; it is in company until sixteen batches were of it alone."""
-PATIENCE = 0.05
-"""Seconds after which few commands wait no longer for a batch that is under way: it may be held up by a lock."""
+PATIENCE = 0.01
+"""Seconds after which few wait no longer for a batch under way: it may be a large one, or be held up by a lock."""
 Outcome = Any
 """A reply, or the `StateError` that refused."""
 Group = tuple[Chooser, Any]
