@@ -3,6 +3,7 @@ nothing of it. One connection, one run: signalled, claimed, submitted, over and 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -32,26 +33,37 @@ class Handed(msgspec.Struct):
     errors: int
 
 
-def turn(running: Running, execution: str, queue: str, since: int) -> tuple[float, int, int]:
-    """Signal it, claim its task with the log after `since`, submit nothing: milliseconds that the claim took, how many
-    events it brought, where the log ends."""
+class Known(NamedTuple):
+    """How far a worker has a log, and when the last event of that was written."""
+
+    sequence: int
+    at: int
+
+
+NOTHING = Known(0, 0)
+
+
+def turn(running: Running, execution: str, queue: str, known: Known) -> tuple[float, int, Known]:
+    """Signal it, claim its task with the log after what is known, submit nothing: milliseconds that the claim took, how
+    many events it brought, and what is known then."""
     target = running.target
     stock.send(target, [target.post(f"{bodies.EXECUTIONS}/{execution}/signals/go", {})], connections=1)
-    claim = target.post(bodies.CLAIM_TASK, bodies.claim_task(queue, since={execution: since}))
+    since = {"since": {execution: known.sequence}, "since_at": {execution: known.at}}
+    claim = target.post(bodies.CLAIM_TASK, bodies.claim_task(queue, **since))
     outcome = load.run(Job(running.port, [claim], 1, 60, expect=(b'"task_id":', 1)), keep=True)
     (task,) = stock.TASKS.decode(outcome.bodies[0]).items
     stock.send(target, [stock.submission(target, task)], connections=1)
-    return outcome.p50, len(task.history), task.history_sequence
+    return outcome.p50, len(task.history), Known(task.history_sequence, task.history[-1].at)
 
 
-def turns(running: Running, execution: str, queue: str, count: int, last: int, keep: bool) -> tuple[list[float], int]:
+def turns(running: Running, execution: str, queue: str, count: int, last: Known, keep: bool) -> tuple[list[float], int]:
     """So many turns with a worker that has the log, or with one that has nothing of it; how many brought more, or less,
     of the log than they should."""
     taken, wrong = [], 0
     for _ in range(count):
-        took, brought, last = turn(running, execution, queue, last if keep else 0)
+        took, brought, last = turn(running, execution, queue, last if keep else NOTHING)
         taken.append(took)
-        wrong += brought != (1 if keep else min(last, HISTORY_MAX))
+        wrong += brought != (1 if keep else min(last.sequence, HISTORY_MAX))
     return taken, wrong
 
 
@@ -65,7 +77,7 @@ def measure(engine: Engine, events: int = EVENTS, count: int = TURNS) -> list[Ha
         settle(1.0)
         found = []
         for keep, times in ((True, count), (False, WHOLE)):
-            last = turn(running, task.execution_id, queue, 0)[2]
+            last = turn(running, task.execution_id, queue, NOTHING)[2]
             taken, wrong = turns(running, task.execution_id, queue, times, last, keep)
             found.append(Handed(engine.name, events, keep, percentile(taken, 0.5), percentile(taken, 0.99), wrong))
         return found

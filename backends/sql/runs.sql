@@ -64,14 +64,15 @@ UPDATE steps SET status = rows.status, ref = rows.ref, detail = rows.detail, end
    AND steps.seq = rows.seq AND steps.status = rows.was_status;
 
 -- name: read_task_heads
--- What claimed workflow tasks show of their executions.
-WITH rows(tenant_id TEXT, id TEXT) AS (:rows)
-SELECT e.tenant_id, e.id, e.workflow_id, e.namespace, e.queue, e.status, e.sequence, u.cancel_requested_at, u.attempt,
-       u.first_id, u.previous_id, u.memo
+-- What claimed workflow tasks show of their executions, and when the event was written that their worker had seen last.
+WITH rows(tenant_id TEXT, id TEXT, seen BIGINT) AS (:rows)
+SELECT e.tenant_id, e.id, r.seen, v.at, e.workflow_id, e.namespace, e.queue, e.status, e.sequence, u.cancel_requested_at,
+       u.attempt, u.first_id, u.previous_id, u.memo
   FROM rows r
   JOIN executions e ON e.tenant_id = r.tenant_id AND e.id = r.id
   JOIN runs u ON u.tenant_id = e.tenant_id AND u.id = e.id
- ORDER BY e.tenant_id, e.id;
+  LEFT JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.id AND v.sequence = r.seen
+ ORDER BY e.tenant_id, e.id, r.seen;
 
 -- name: read_task_events
 -- Parts of their logs: after what a worker has seen, up to what the answer has room for.

@@ -254,30 +254,36 @@ SELECT w.tenant_id, w.id
  LIMIT :limit;
 
 -- name: read_work_item
--- One item with everything that is known of it.
+-- One item with everything that is known of it; nothing of one whose execution is being removed, and has the sequence 0.
 SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry, w.requires, w.dedup_key,
        w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors, w.payload, w.result,
        w.created_at, w.settled_at
   FROM work_items w
- WHERE w.tenant_id = :tenant_id AND w.id = :id;
+ WHERE w.tenant_id = :tenant_id AND w.id = :id
+   AND (w.execution_id IS NULL
+        OR (SELECT e.sequence FROM executions e WHERE e.tenant_id = w.tenant_id AND e.id = w.execution_id) <> 0);
 
 -- name: list_work_items
--- Items by id, after a position.
+-- Items by id, after a position. Those of an execution that is being removed are not shown.
 SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry, w.requires, w.dedup_key,
        w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors, w.payload, w.result,
        w.created_at, w.settled_at
   FROM work_items w
  WHERE w.tenant_id = :tenant_id AND w.id > :after AND {where}
+   AND (w.execution_id IS NULL
+        OR (SELECT e.sequence FROM executions e WHERE e.tenant_id = w.tenant_id AND e.id = w.execution_id) <> 0)
  ORDER BY w.id
  LIMIT :limit;
 
 -- name: list_dead_letters
--- Dead letters, the oldest first, after a position.
+-- Dead letters, the oldest first, after a position. Those of an execution that is being removed are not shown.
 SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry, w.requires, w.dedup_key,
        w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors, w.payload, w.result,
        w.created_at, w.settled_at
   FROM work_items w
  WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND (w.settled_at, w.id) > (:at, :after) AND {where}
+   AND (w.execution_id IS NULL
+        OR (SELECT e.sequence FROM executions e WHERE e.tenant_id = w.tenant_id AND e.id = w.execution_id) <> 0)
  ORDER BY w.settled_at, w.id
  LIMIT :limit;
 

@@ -76,6 +76,7 @@ class Worker:
         """Claim workflow tasks, telling how far the logs are known here; submit what the workflows want next."""
         asked = self._asked | {"types": list(self.flows), "max_items": TASKS_AT_ONCE, "wait_ms": wait_ms}
         asked["since"] = {id: run.sequence for id, run in self.runs.items()}
+        asked["since_at"] = {id: run.now for id, run in self.runs.items()}
         tasks = client.post("/v1/workflow-tasks:claim", asked)["items"]
         leases = [{"id": task["task_id"], "epoch": task["epoch"]} for task in tasks]
         for lease in leases:

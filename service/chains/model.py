@@ -16,6 +16,10 @@ from service.runs.model import Command, Reason, Run
 RESET_MAX = 10_000
 """How long a log may be for a reset, which reads and copies it in one commit."""
 
+CARRY_MAX = 10_000
+"""How far a log may have grown past what its workflow has seen for the run to go on in another: the signals among those
+events go with it, in one commit."""
+
 
 def next_id(execution_id: str) -> str:
     """The id of the run that follows a run."""

@@ -10,6 +10,7 @@ ERRORS = (
     "not-found", "auth/queue", "execution/terminal", "execution/conflict", "execution/transition",
     "limit/payload-bytes", "limit/running-executions", "limit/events-per-execution",
 )  # fmt: skip
+EVER = 2**62
 
 
 async def list_all(call: Call) -> Page:
@@ -22,9 +23,10 @@ async def list_all(call: Call) -> Page:
     row = await call.services.backend.read(read, tenants=call.who.reach)
     if row is None:
         raise not_found("workflow run", id)
+    first_id, began, namesake = row
     return await listed(
         call, "list_chain", (0,), ("place",), lambda row: ListedRun(*row), lambda row: (row[0],),
-        tenant_id=tenant, first_id=row[0],
+        tenant_id=tenant, first_id=first_id, since=0 if namesake else began or 0, until=began if namesake else EVER,
     )  # fmt: skip
 
 
@@ -39,7 +41,7 @@ ENDPOINTS = [
         reply=Next,
         body=ContinueRun,
         created=True,
-        errors=ERRORS,
+        errors=(*ERRORS, "workflow/unseen"),
     ),
     Endpoint(
         "POST",

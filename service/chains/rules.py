@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from service.chains.model import RESET_MAX, ContinueAsNew, ContinueRun, Next, ResetRun, next_id
+from service.chains.model import CARRY_MAX, RESET_MAX, ContinueAsNew, ContinueRun, Next, ResetRun, next_id
 from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
 from service.executions.model import ENDED, Attributed, Execution, State
@@ -72,6 +72,14 @@ def parent_of(view: View, execution: Execution) -> str | None:
     return execution.parent_id
 
 
+def id_of_next(view: View, execution: Execution) -> str:
+    """The id of the run that follows a run; where the one has it that followed another run of the same id, which was
+    removed since, one that is this run's alone."""
+    id = next_id(execution.id)
+    taken = view.get(Execution, execution.tenant_id, id)
+    return id if taken is None else fingerprint(execution.id, "next", execution.created_at)
+
+
 def reserve(view: View, run: Run, id: str) -> None:
     """Write down where the run goes on, before it ends: so that nobody is told of that end. 409 if the id is taken."""
     if view.get(Execution, run.tenant_id, id) is not None:
@@ -92,23 +100,34 @@ def hand_on(view: View, tenant_id: str, id: str, event: LoggedEvent) -> None:
     """A signal, or a request to cancel, of the run before."""
     execution = head(view, tenant_id, id)
     if event.kind == SIGNAL:
-        carry(view, tenant_id, id, event)
+        carry(view, tenant_id, id, event, taken=True)
         wake(view, tenant_id, id)
     elif event.kind == "workflow.cancel_requested":
         request_cancel(view, execution, msgspec.json.decode(event.body or b"{}", type=CancelBody).reason)
 
 
-def carry(view: View, tenant_id: str, id: str, event: LoggedEvent) -> None:
-    """An event of the run before in the log of the next one; of a signal, whoever knows signals is told."""
-    execution = append(view, head(view, tenant_id, id), event.kind, event.body, node_id=event.node_id)
+def carry(view: View, tenant_id: str, id: str, event: LoggedEvent, *, taken: bool = False) -> None:
+    """An event of the run before in the log of the next one; of a signal, whoever knows signals is told. What was
+    `taken` from a caller goes on whatever the limit of events is by now."""
+    execution = append(view, head(view, tenant_id, id), event.kind, event.body, node_id=event.node_id, closing=taken)
     if event.kind == SIGNAL:
         view.tell(SignalCarried(execution, event.body))
 
 
 def unseen(view: View, execution: Execution, run: Run) -> list[LoggedEvent]:
-    """The signals and requests to cancel that the workflow had not seen when it last submitted."""
+    """The signals and requests to cancel that the workflow had not seen when it last submitted; 409 if so much came
+    since that it cannot go on in one commit."""
     if run.woken_at <= run.seen:
         return []
+    if (count := execution.sequence - run.seen) > CARRY_MAX:
+        raise StateError(
+            "workflow/unseen",
+            f"The workflow has seen the log up to {run.seen}; of what came since, at most {CARRY_MAX} events go on in "
+            f"another run, and there are {count}. Let a worker settle a task that has seen more.",
+            limit=CARRY_MAX,
+            current=count,
+            seen=run.seen,
+        )
     found = log_of(view, execution, run.seen + 1, execution.sequence)
     return [event for event in found if event.kind in (SIGNAL, "workflow.cancel_requested")]
 
@@ -169,8 +188,7 @@ def continue_run(view: View, command: ContinueRun) -> Next:
         if run.next_id is None or head(view, run.tenant_id, run.next_id).digest != digest_of(said):
             raise ended(view, execution)
         return Next(execution.id, run.next_id, False)
-    go_on(view, execution, said)
-    return Next(execution.id, next_id(execution.id))
+    return Next(execution.id, go_on(view, execution, said))
 
 
 def digest_of(command: ContinueAsNew) -> str:
@@ -178,9 +196,9 @@ def digest_of(command: ContinueAsNew) -> str:
     return fingerprint("continue", encoded(command))
 
 
-def go_on(view: View, execution: Execution, command: ContinueAsNew) -> None:
-    """Close the run as completed, its successor named in its log, and begin the successor."""
-    tenant, id = execution.tenant_id, next_id(execution.id)
+def go_on(view: View, execution: Execution, command: ContinueAsNew) -> str:
+    """Close the run as completed, its successor named in its log, and begin the successor: its id."""
+    tenant, id = execution.tenant_id, id_of_next(view, execution)
     run = need_run(view, tenant, execution.id)
     carried = unseen(view, execution, run)
     start = msgspec.structs.replace(linked_start(view, execution, id, digest_of(command), Link()), input=command.input)
@@ -193,6 +211,7 @@ def go_on(view: View, execution: Execution, command: ContinueAsNew) -> None:
     body = encoded(ContinuedBody(id, start.workflow))
     execution = append(view, execution, "workflow.continued_as_new", body, closing=True)
     begin(view, executions.move(view, execution, "completed"), start, carried)
+    return id
 
 
 # ── try again ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,6 +227,7 @@ def failing(view: View, fact: Failing) -> None:
         return
     tenant, id = execution.tenant_id, next_id(execution.id)
     view.expect((Attributed, (tenant, execution.id)), (Execution, (tenant, id)), (Run, (tenant, id)))
+    id = id_of_next(view, execution)
     (first,) = log_of(view, execution, 1, 1)
     carried = unseen(view, execution, run)
     link = Link(attempt=run.attempt + 1, delay_ms=delay)

@@ -90,18 +90,32 @@ def begin(view: View, parent: Execution, command: StartChildWorkflow) -> tuple[S
 
 
 def id_for(view: View, parent: Execution, command: StartChildWorkflow) -> str | None:
-    """The id of a new child; None if it is somebody else's. Where a child of an earlier run of the chain has it and is
-    over, or about to be, the new child has an id of its own: a run that is tried again or reset starts its children."""
+    """The id of a new child; None if it is somebody else's. Where a child of an earlier run has it and is over, or
+    about to be, the new child has an id of its own: a run that is tried again or reset starts its children. So it has
+    where its id was not chosen but followed from its parent's, and the child of a parent of that id, which was removed
+    since, lives on."""
     chosen = command.child_id(parent.id)
     taken = view.get(Execution, parent.tenant_id, chosen)
     if taken is None:
         return chosen
-    own = fingerprint(parent.id, "child", command.seq)
-    return own if left_behind(view, parent, taken) and view.get(Execution, parent.tenant_id, own) is None else None
+    if not (of_namesake(parent, taken) and command.execution_id is None) and not left_behind(view, parent, taken):
+        return None
+    for own in (fingerprint(parent.id, "child", command.seq), fingerprint(parent.id, parent.created_at, command.seq)):
+        if view.get(Execution, parent.tenant_id, own) is None:
+            return own
+    return None
+
+
+def of_namesake(parent: Execution, taken: Execution) -> bool:
+    """Whether an execution is the child of another parent of the same id, which was removed since."""
+    return taken.parent_id == parent.id and taken.created_at < parent.created_at
 
 
 def left_behind(view: View, parent: Execution, taken: Execution) -> bool:
-    """Whether an execution is a child of an earlier run of the parent's chain, and does not live on."""
+    """Whether an execution is a child of an earlier run of the parent's chain, or of an earlier run of its id, and does
+    not live on."""
+    if of_namesake(parent, taken):
+        return taken.status in ENDED
     if taken.parent_id in (None, parent.id) or not taken.segment:
         return False
     view.expect((Run, (taken.tenant_id, taken.id)), (Run, (taken.tenant_id, taken.parent_id)))
@@ -149,7 +163,12 @@ def ended(view: View, fact: ExecutionFinished) -> None:
     """A child has ended: its parent's log says how, and the parent sees it. Not of a run that goes on in another."""
     child = fact.execution
     step = step_of(view, child)
-    if step is None or step.status != "open" or need_run(view, child.tenant_id, child.id).next_id is not None:
+    if (
+        step is None
+        or step.status != "open"
+        or step.ref != child.id
+        or need_run(view, child.tenant_id, child.id).next_id is not None
+    ):
         return
     end_step(view, step, child.status)
     body = ChildBody(step.seq, child.id, step.name, shown(fact.result), shown(fact.error))
@@ -175,6 +194,8 @@ def continued(view: View, fact: Continued) -> None:
     step = step_of(view, head(view, fact.tenant_id, fact.execution_id))
     if step is None:
         return
+    if step.status == "open" and step.ref != fact.execution_id:
+        return  # the child of another parent, which had this one's id before
     if step.status == "open":
         view.put(msgspec.structs.replace(step, ref=fact.next_id))
     policy = need_run(view, fact.tenant_id, fact.next_id).close_policy

@@ -24,7 +24,11 @@ RENEWED = {"id": ITEM_ID, "epoch": 1, "expires_at": AT + 60_000, "cancel_request
 
 EXAMPLES = [
     Example(
-        "claimWorkflowTasks", {"worker_id": "orders-1", "queues": ["orders"], "types": ["order"], "wait_ms": 20_000},
+        "claimWorkflowTasks",
+        {
+            "worker_id": "orders-1", "queues": ["orders"], "types": ["order"], "wait_ms": 20_000,
+            "since": {"order-4710": 12}, "since_at": {"order-4710": AT - 60_000},
+        },
         {"items": [CLAIMED]},
     ),
     Example("submitCommands", COMMANDS, SUBMITTED),

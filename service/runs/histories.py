@@ -2,7 +2,8 @@
 
 It is read after the claim, and for all the claims of a turn of the loop together. One answer holds at most
 `HISTORY_MAX` events; what does not fit is read from `GET /v1/executions/{id}/events`. A worker that remembers more than
-there is remembers another log, one from before a store was put back: it gets this one from its beginning.
+there is, or an event that was written at another time, remembers another log, one from before a store was put back: it
+gets this one from its beginning.
 """
 
 import asyncio
@@ -20,14 +21,22 @@ NAME = "histories"
 SEQUENCE = 4
 """Where a head has the end of its log."""
 Key = tuple[str, str]
+Mark = tuple[str, str, int]
+"""An event: tenant, execution, sequence."""
 
 
 class Asked(NamedTuple):
-    """A run, and how far the worker says that it has its log."""
+    """A run, how far the worker says that it has its log, and when it says that the last event of that was written."""
 
     tenant_id: str
     execution_id: str
     after: int
+    at: int | None = None
+
+    @property
+    def mark(self) -> Mark:
+        """The event that the worker had better have seen; the sequence 0, which none has, if it does not say."""
+        return self.tenant_id, self.execution_id, 0 if self.at is None else self.after
 
 
 class Span(NamedTuple):
@@ -59,12 +68,14 @@ async def histories(services: Any, asked: Sequence[Asked]) -> list[History]:
 async def read(backend: StateBackend, asked: Sequence[Sequence[Asked]]) -> list[list[History]]:
     """The histories of many answers: all runs and the first page of events at once; further pages one by one, so that
     long logs hold nobody up."""
-    runs = list(dict.fromkeys((one.tenant_id, one.execution_id) for answer in asked for one in answer))
-    tenants = sorted({tenant for tenant, _ in runs})
+    runs = list(dict.fromkeys(one.mark for answer in asked for one in answer))
+    tenants = sorted({tenant for tenant, *_ in runs})
 
     async def begin(tx: Tx) -> tuple[dict[Key, Row], list[list[Span]], list[list[Span]], dict[Span, list[ShownEvent]]]:
-        heads = {(row[0], row[1]): row[2:] for row in await tx.all("read_task_heads", rows=runs)}
-        spans = [spans_of(answer, heads) for answer in asked]
+        found = await tx.all("read_task_heads", rows=runs)
+        heads = {(row[0], row[1]): row[4:] for row in found}
+        marks = {(row[0], row[1], row[2]): row[3] for row in found}
+        spans = [spans_of(answer, heads, marks) for answer in asked]
         first, *rest = [*pages(spans)] or [[]]
         return heads, spans, rest, await events(tx, first)
 
@@ -75,16 +86,17 @@ async def read(backend: StateBackend, asked: Sequence[Sequence[Asked]]) -> list[
     return [[History(heads.get(span[:2]), span.seen, logs.get(span, ())) for span in answer] for answer in spans]
 
 
-def spans_of(asked: Sequence[Asked], heads: Mapping[Key, Row]) -> list[Span]:
+def spans_of(asked: Sequence[Asked], heads: Mapping[Key, Row], marks: Mapping[Mark, int | None]) -> list[Span]:
     """What each run's part of one answer is: all that the worker has not, as long as there is room; of a log that ends
-    before what the worker says to have, all."""
+    before what the worker says to have, or has another event there, all. `marks` says when events were written."""
     room, found = HISTORY_MAX, []
-    for tenant, execution, after in asked:
-        head = heads.get((tenant, execution))
+    for one in asked:
+        head = heads.get((one.tenant_id, one.execution_id))
         end = 0 if head is None else head[SEQUENCE]
-        seen = after if after <= end else 0
+        known = one.after <= end and (one.at is None or one.at == marks.get(one.mark))
+        seen = one.after if known else 0
         size = min(end - seen, room)
-        found.append(Span(tenant, execution, seen, seen + size))
+        found.append(Span(one.tenant_id, one.execution_id, seen, seen + size))
         room -= size
     return found
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from backends.protocol import Row
+from service.errors import invalid
 from service.executions.model import Changed
 from service.history.model import ShownEvent
 from service.http.endpoint import Call, Endpoint, command, decode, fill
@@ -30,10 +31,11 @@ CLAIM = msgspec.json.Decoder(ClaimTasks)
 class ClaimedTask(msgspec.Struct, frozen=True):
     """A workflow task as its holder sees it: the run, and its log after what the worker has in memory.
 
-    `history` begins after the sequence `history_after`: the worker's `since`, or 0 if the log ends before that. Then
-    what the worker has in memory is not this log, and is to be forgotten. `history_sequence` is where `history` ends,
-    or `history_after` if it brings nothing; `history_complete` is false when more of the log must be read from
-    `GET /v1/executions/{id}/events?after=…`: one answer holds ten thousand events.
+    `history` begins after the sequence `history_after`: the worker's `since`, or 0 if the log ends before that or its
+    event there was not written at `since_at`. Then what the worker has in memory is not this log, and is to be
+    forgotten. `history_sequence` is where `history` ends, or `history_after` if it brings nothing; `history_complete`
+    is false when more of the log must be read from `GET /v1/executions/{id}/events?after=…`: one answer holds ten
+    thousand events.
     """
 
     task_id: str
@@ -73,6 +75,8 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def claim(call: Call) -> Any:
     """Claim tasks of workflow types that the worker declares, with the history that it needs."""
     made = decode(CLAIM, call.body)
+    if stray := made.since_at.keys() - made.since.keys():
+        raise invalid([(f"/since_at/{id}", "`since` does not say which event that is") for id in sorted(stray)])
     asked = ClaimWork(
         made.worker_id,
         made.queues,
@@ -85,8 +89,9 @@ async def claim(call: Call) -> Any:
 
     async def show(found: Claims) -> ClaimedTasks:
         items = [item for item in found.items if item.drives == "decision" and item.execution_id is not None]
-        runs = [(item.execution_id or "", made.since.get(item.execution_id or "", 0)) for item in items]
-        found_of = await histories(call.services, [Asked(call.who.tenant_id, *run) for run in runs])
+        ids = [item.execution_id or "" for item in items]
+        runs = [Asked(call.who.tenant_id, id, made.since.get(id, 0), made.since_at.get(id)) for id in ids]
+        found_of = await histories(call.services, runs)
         return ClaimedTasks(
             [
                 handed(item, history.head, history.events, history.after)
@@ -157,7 +162,8 @@ ENDPOINTS = [
         body=Submission,
         errors=(
             *LEASE_ERRORS, "auth/queue", "execution/terminal", "execution/transition", "workflow/nondeterminism",
-            "limit/payload-bytes", "limit/state-bytes", "limit/events-per-execution",
+            "workflow/unseen", "limit/running-executions", "limit/payload-bytes", "limit/state-bytes",
+            "limit/events-per-execution",
         ),
     ),
     Endpoint(
@@ -213,6 +219,6 @@ ENDPOINTS = [
         command(FailRun, execution_id="id"),
         reply=Changed,
         body=FailRun,
-        errors=(*END_ERRORS, "limit/payload-bytes", "limit/running-executions"),
+        errors=(*END_ERRORS, "workflow/unseen", "limit/payload-bytes", "limit/running-executions"),
     ),
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from service.kernel.raw import ABSENT, encoded, shown, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.runs import rules as runs
-from service.runs.model import CancelRun, Continued, StartLinked, TerminateRun
+from service.runs.model import CancelRun, Continued, Run, StartLinked, TerminateRun
 from service.schedules.model import (
     ALL_RUNS,
     BACKFILL,
@@ -310,14 +310,26 @@ def stop(view: View, schedule: Schedule, running: list[ScheduleRun], overlap: st
     reason = f"the schedule {schedule.id} starts another"
     view.expect(*((Execution, (run.tenant_id, run.current)) for run in running))
     for run in running:
-        execution = view.get(Execution, run.tenant_id, run.current)
+        execution = newest(view, run)
         if execution is None or execution.status in ENDED:
             continue
         if overlap == "terminate_other":
-            runs.terminate(view, TerminateRun(reason, run.current))
+            runs.terminate(view, TerminateRun(reason, execution.id))
         else:
-            runs.cancel(view, CancelRun(reason, None, run.current))
+            runs.cancel(view, CancelRun(reason, None, execution.id))
     return [run for run in open_runs(view, schedule) if run.status == "running"]
+
+
+def newest(view: View, run: ScheduleRun) -> Execution | None:
+    """The run that an occurrence has come to: past the one that it names, if it went on since its row was read, which
+    no lock holds."""
+    execution = view.get(Execution, run.tenant_id, run.current)
+    while execution is not None and execution.status in ENDED:
+        last = view.get(Run, execution.tenant_id, execution.id)
+        if last is None or last.next_id is None:
+            break
+        execution = view.get(Execution, execution.tenant_id, last.next_id)
+    return execution
 
 
 def start(view: View, schedule: Schedule, execution_id: str, nominal: int) -> None:
@@ -500,9 +512,12 @@ def occurrence_of(view: View, execution: Execution) -> ScheduleRun | None:
 
 
 def continued(view: View, fact: Continued) -> None:
-    """What a schedule started goes on in another run; if it had ended and was reset, it is running again."""
+    """What a schedule started goes on in another run; if it had ended and was reset, it is running again. Then its
+    schedule is held, so that whatever is about to start knows of it, or has started before."""
     run = occurrence_of(view, runs.head(view, fact.tenant_id, fact.next_id))
     if run is not None:
+        if run.ended_at is not None:
+            view.get(Schedule, run.tenant_id, run.schedule_id)
         view.put(msgspec.structs.replace(run, status="running", ended_at=None, latest_id=fact.next_id))
 
 

@@ -8,10 +8,11 @@ import msgspec
 from service.alarms.model import Alarm
 from service.kernel.command import PATH
 from service.kernel.tables import Wanted
-from service.runs.model import Command, Seq
+from service.runs.model import Command, Seq, Step
 
 Duration = Annotated[int, msgspec.Meta(ge=0, le=315_360_000_000, description="milliseconds, at most ten years")]
 Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1, description="milliseconds since the epoch, UTC")]
+ONE_TIME = "give one of fire_at and duration_ms"
 
 
 def alarm_of(seq: int) -> str:
@@ -27,6 +28,10 @@ class ScheduleTimer(Command, frozen=True):
     duration_ms: Duration | None = None
     fire_at: Moment | None = None
 
+    def __post_init__(self) -> None:
+        if (self.fire_at is None) == (self.duration_ms is None):
+            raise ValueError(ONE_TIME)
+
 
 class CancelTimer(Command, frozen=True):
     """Take a timer back that has not fired; one that has is left alone."""
@@ -35,7 +40,7 @@ class CancelTimer(Command, frozen=True):
 
     def wants(self, tenant_id: str, execution_id: str) -> Iterable[Wanted]:
         """The timer's step and its alarm."""
-        yield from ScheduleTimer(self.seq).wants(tenant_id, execution_id)
+        yield Step, (tenant_id, execution_id, ScheduleTimer.kind, self.seq)
         yield Alarm, (tenant_id, execution_id, alarm_of(self.seq))
 
 

@@ -24,7 +24,7 @@ from service.runs.rules import (
     unarm,
     wake,
 )
-from service.timers.model import CancelTimer, NewTimer, ScheduleTimer, Timer, alarm_of
+from service.timers.model import ONE_TIME, CancelTimer, NewTimer, ScheduleTimer, Timer, alarm_of
 
 KIND = ScheduleTimer.kind
 
@@ -48,8 +48,6 @@ def ordered(view: View, fact: Ordered) -> None:
 
 def schedule(view: View, execution: Execution, command: ScheduleTimer) -> tuple[Step, bool]:
     """The timer's step, and whether it is new: its alarm is set and its event appended."""
-    if (command.fire_at is None) == (command.duration_ms is None):
-        raise invalid([("/fire_at", "give one of fire_at and duration_ms")])
     before = step_before(view, execution, command)
     if before is not None:
         return before, False
@@ -63,6 +61,8 @@ def schedule(view: View, execution: Execution, command: ScheduleTimer) -> tuple[
 
 def set_timer(view: View, command: NewTimer) -> Timer:
     """A timer set from outside: the same as the workflow's command."""
+    if (command.fire_at is None) == (command.duration_ms is None):
+        raise invalid([("/fire_at", ONE_TIME)])
     execution = asked_of(view, command.execution_id)
     step, created = schedule(view, execution, ScheduleTimer(command.seq, command.duration_ms, command.fire_at))
     return Timer(execution.id, step.seq, body_of(step).fire_at, step.status, created)

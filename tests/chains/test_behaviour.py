@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from service.chains import rules
 from tests.conftest import Api, Clock
 from tests.runs.engine import commands, reclaim, ring, started, submit, tasks
 
@@ -70,6 +73,58 @@ async def test_signals_that_the_workflow_has_not_seen_go_on(api: Api) -> None:
     await submit(api, task, AGAIN)
     (task,) = await tasks(api)
     assert len(task["history"]) == 1
+
+
+async def limited(api: Api, **limits: int) -> None:
+    """The tenant has these limits from now on."""
+    said = await api.admin.patch(f"/v1/tenants/{api.tenant}", json={"limits": limits})
+    assert said.status_code == 200, said.text
+
+
+async def told(api: Api, run: str, count: int) -> None:
+    """So many signals come to a run."""
+    for number in range(count):
+        await api.ok("POST", f"/v1/executions/{run}/signals/go", json={"payload": number})
+
+
+async def test_signals_that_were_taken_go_on_past_a_limit_of_events_that_has_shrunk(api: Api) -> None:
+    for ending in (AGAIN, FAIL):
+        run = await started(api, workflow_max_attempts=2, workflow_retry={"initial_delay_ms": 0})
+        (task,) = await tasks(api)
+        await told(api, run, 8)
+        await limited(api, events_per_execution=4)
+        await submit(api, task, ending)
+        (task,) = await tasks(api)
+        assert [event["body"]["payload"] for event in task["history"][1:]] == list(range(8))
+        path = f"/v1/executions/{task['execution_id']}/signals/go"
+        await api.refused("POST", path, "limit/events-per-execution", json={})
+        await submit(api, task, AGAIN)
+        (task,) = await tasks(api)
+        assert len(task["history"]) == 1, "a run whose log is full goes on in one that has room"
+        await told(api, task["execution_id"], 3)
+        await submit(api, task, {"type": "CompleteWorkflow"})
+        await limited(api, events_per_execution=100)
+
+
+async def test_more_than_can_go_on_unseen_is_refused_until_the_workflow_has_seen_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "CARRY_MAX", 5)
+    run = await started(api)
+    (task,) = await tasks(api, lease_ms=1_000)
+    await told(api, run, 6)
+    path = f"/v1/workflow-tasks/{task['task_id']}/commands"
+    problem = await api.refused("POST", path, "workflow/unseen", json=commands(task, AGAIN))
+    assert (problem["limit"], problem["current"], problem["seen"]) == (5, 6, 1)
+    await api.refused("POST", f"/v1/executions/{run}/continue-as-new", "workflow/unseen", json={})
+    api.clock.advance(1_001)
+    await reclaim(api)
+    (task,) = await tasks(api, since={run: 1})
+    assert [event["body"]["payload"] for event in task["history"]] == list(range(6))
+    await told(api, run, 5)
+    await submit(api, task, AGAIN)
+    (task,) = await tasks(api)
+    assert [event["body"]["payload"] for event in task["history"][1:]] == list(range(5))
 
 
 async def test_a_request_to_cancel_that_was_not_seen_goes_on(api: Api) -> None:

@@ -194,6 +194,7 @@ def test_a_worker_says_how_far_it_has_the_logs_and_is_sent_only_the_rest() -> No
     assert (found.decide(service, 0), found.decide(service, 0)) == (1, 1)
     claims = [body for path, body in service.asked if path.endswith(":claim")]
     assert [one["since"] for one in claims] == [{}, {"e": 1}]
+    assert [one["since_at"] for one in claims] == [{}, {"e": EVENTS[0]["at"]}]
     submitted = [body for path, body in service.asked if path.endswith("/commands")]
     assert [one["history_sequence"] for one in submitted] == [1, 3]
     assert said(submitted[1]["commands"]) == [("CompleteWorkflow", 0)]

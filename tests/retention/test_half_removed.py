@@ -37,6 +37,34 @@ async def long(api: Api, **body: Any) -> str:
     return run
 
 
+async def with_items(api: Api) -> tuple[str, list[str]]:
+    """Such a run with an activity that was done and an item that has died; the paths of what it has."""
+    run = await started(api)
+    (task,) = await tasks(api)
+    await submit(api, task, {"type": "ScheduleActivity", "seq": 1, "name": "charge", "task_queue": "flows"})
+    asked = {"worker_id": "w", "queues": ["flows"], "activities": ["charge"]}
+    (one,) = (await api.ok("POST", "/v1/activities:claim", json=asked))["items"]
+    await api.ok("POST", f"/v1/activities/{one['id']}/complete", json={"epoch": one["epoch"]})
+    dead = (await api.ok("POST", "/v1/work-items", json={"queue": "plain", "execution_id": run}))["id"]
+    (held,) = await api.claim("plain")
+    gone = {"epoch": held["epoch"], "error": {"type": "broken"}}
+    await api.ok("POST", f"/v1/work-items/{dead}/dead-letter", json=gone)
+    await submit(api, (await tasks(api))[0], {"type": "CompleteWorkflow"})
+    items, letters, activities = f"/v1/work-items/{dead}", f"/v1/dead-letters/{dead}", f"/v1/activities/{one['id']}"
+    return run, [items, letters, activities, f"/v1/work-items/{one['id']}"]
+
+
+async def items_shown(api: Api, run: str) -> int:
+    """How many items of an execution the lists show."""
+    shown = 0
+    for path in ("work-items", "dead-letters"):
+        of_run = (await api.ok("GET", f"/v1/{path}", params={"execution_id": run}))["items"]
+        among_all = [one for one in (await api.ok("GET", f"/v1/{path}"))["items"] if one["execution_id"] == run]
+        assert of_run == among_all
+        shown += len(of_run)
+    return shown
+
+
 async def listed_in(api: Api, run: str) -> set[bool]:
     """Whether each of the lists of executions shows one, whatever it is sorted and filtered by."""
     seen = set()
@@ -123,6 +151,28 @@ async def test_what_is_being_removed_is_neither_written_to_nor_started_again(
     while not services.lines["retention"].rest_until:
         await sweeps.remove(services)
     assert (await own.ok("POST", "/v1/executions", json=start))["created"] is True
+
+
+async def test_items_of_what_is_being_removed_are_in_no_list_and_have_no_page(
+    own: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, paths = await with_items(own)
+    alone = (await own.ok("POST", "/v1/work-items", json={"queue": "alone"}))["id"]
+    assert await items_shown(own, run) == 5  # two workflow tasks, the activity, and twice what has died
+    own.clock.advance(DAYS * DAY_MS + 1)
+    monkeypatch.setattr(sweeps, "ROWS", 1)
+    monkeypatch.setattr(sweeps, "PAGES_A_ROUND", 1)
+    services, walk, looked = own.service.services, Walk(), 0
+    services.lines["retention"] = walk
+    while not walk.rest_until:
+        there = (await own.http.get(f"/v1/executions/{run}")).status_code == 200
+        assert await items_shown(own, run) == (5 if there else 0)
+        for path in paths:
+            assert (await own.http.get(path)).status_code == (200 if there else 404), path
+        looked += not there
+        await sweeps.remove(services)
+    assert looked > 10
+    assert [one["id"] for one in (await own.ok("GET", "/v1/work-items"))["items"]] == [alone]
 
 
 async def test_a_child_that_is_being_removed_stands_nowhere_any_more(own: Api, monkeypatch: pytest.MonkeyPatch) -> None:

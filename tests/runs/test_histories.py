@@ -1,12 +1,15 @@
 """What a claim of workflow tasks brings of the logs: what the worker has not, and what an answer has room for."""
 
+import contextlib
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.runs import histories
 from service.runs.histories import Span, pages
-from tests.conftest import Api
+from tests.conftest import Api, new_database, serving
 from tests.runs.engine import started, submit, tasks
 
 
@@ -73,6 +76,63 @@ async def test_a_worker_that_remembers_more_than_there_is_is_handed_the_log_from
     assert shown(task) == ([1, 2, 3], 0, 3, True)
     await submit(api, task)
     assert await api.ok("GET", f"/v1/executions/{run}")
+
+
+async def written_apart(api: Api) -> tuple[str, list[int]]:
+    """A run with four events, and when each was written."""
+    run = await started(api)
+    for count in (1, 2):
+        api.clock.advance(1_000)
+        await grown(api, run, count)
+    return run, [event["at"] for event in await api.events(run)]
+
+
+async def test_a_worker_that_remembers_another_event_is_handed_the_log_from_its_beginning(api: Api) -> None:
+    for since, when, after in ((2, 2, 2), (4, 4, 4), (2, 1, 0), (2, 3, 0), (5, 4, 0), (0, 1, 0)):
+        run, at = await written_apart(api)
+        (task,) = await tasks(api, since={run: since}, since_at={run: at[when - 1]})
+        assert shown(task) == ([1, 2, 3, 4][after:], after, 4, True), (since, when)
+        await submit(api, task, {"type": "CompleteWorkflow"})
+
+
+async def test_the_time_of_an_event_that_is_not_named_is_refused(api: Api) -> None:
+    asked = {"worker_id": "w", "queues": ["flows"], "types": ["order"], "since": {"a": 1}, "since_at": {"a": 1, "b": 1}}
+    problem = await api.refused("POST", "/v1/workflow-tasks:claim", "request/invalid", json=asked)
+    assert [error["pointer"] for error in problem["errors"]] == ["/since_at/b"]
+
+
+async def copied(url: str, request: pytest.FixtureRequest) -> str:
+    """A backup of a store that nobody serves: the URL of another one, with the same in it."""
+    if url.startswith("sqlite"):
+        file = Path(url.removeprefix("sqlite:///"))
+        return f"sqlite:///{shutil.copy(file, file.with_name('backup.db'))}"
+    return await new_database(request.getfixturevalue("postgres_server"), url.partition("?")[0].rpartition("/")[2])
+
+
+async def test_what_was_remembered_of_a_store_that_was_put_back_is_thrown_away(
+    fresh_url: str, request: pytest.FixtureRequest
+) -> None:
+    async with serving(fresh_url) as service:
+        api = await service.tenant()
+        run = await started(api)
+        await grown(api, run, 1)
+    backup = await copied(fresh_url, request)
+
+    async def gone_on(url: str, *kinds: str) -> Api:
+        """The tenant as it was then, a minute after the last one, with events that the other store has not."""
+        service = await stack.enter_async_context(serving(url))
+        service.clock.now = api.clock.now = api.clock.now + 60_000
+        found = Api(service, api.tenant, api.owner_token)
+        await found.ok("POST", f"/v1/executions/{run}/events", json={"events": [{"kind": kind} for kind in kinds]})
+        return found
+
+    async with contextlib.AsyncExitStack() as stack:
+        last = (await (await gone_on(fresh_url, "lost", "lost")).events(run))[-1]
+        (task,) = await tasks(
+            await gone_on(backup, "kept", "kept", "kept"),
+            since={run: last["sequence"]}, since_at={run: last["at"]},
+        )  # fmt: skip
+    assert [event["kind"] for event in task["history"]] == ["execution.started", "said", "kept", "kept", "kept"]
 
 
 async def test_a_worker_that_has_all_of_the_log_is_handed_nothing_of_it(api: Api) -> None:

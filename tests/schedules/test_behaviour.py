@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,12 +10,21 @@ import pytest
 
 from service.alarms.sweeps import ring_due
 from service.schedules.times import stamp
-from tests.conftest import Api, serving
+from tests.conftest import Api, Service, serving
 from tests.namespaces.test_deletion import count
 from tests.runs.engine import ring, submit, tasks
 
 MINUTE = 60_000
 ACTION = {"workflow_type": "order", "task_queue": "flows", "input": {"n": 1}}
+
+
+@pytest.fixture
+async def api(service: Service) -> AsyncIterator[Api]:
+    """A tenant whose schedules end with its test: in all that follow they would have hours to catch up on."""
+    found = await service.tenant()
+    yield found
+    for one in (await found.ok("GET", "/v1/schedules"))["items"]:
+        await found.ok("DELETE", f"/v1/schedules/{one['schedule_id']}")
 
 
 async def planned(api: Api, **body: Any) -> Any:

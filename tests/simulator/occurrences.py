@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from service.executions.model import ENDED
 from service.schedules.model import Spec
 from service.schedules.times import jitter, occurrences, stamp
 from tests.simulator.database import Change, Database
@@ -78,7 +79,8 @@ class Occurrences:
         open_ = self.open[key[:2]]
         open_.pop(key, None)
         if new is None:
-            must(gone or before not in NOT_OVER, "forgotten, though it is not over:", old)
+            over = before not in NOT_OVER or self._let_go(key, old or {})
+            must(gone or over, "forgotten, though it is not over:", old)
             self.revived.discard(key)
             return
         must(new["ended_at"] is None or after not in NOT_OVER, "over, and not over:", new)
@@ -96,6 +98,13 @@ class Occurrences:
         if not TRIGGERED.fullmatch(key[2].rpartition(".")[2]):
             self.starts[key[0], key[1], new["nominal_at"]] += 1
             must(self.starts[key[0], key[1], new["nominal_at"]] == 1, "its time has come twice:", new)
+
+    def _let_go(self, key: Key, old: Row) -> bool:
+        """Whether an occurrence that is none of the last ones was over in the commit that took it away."""
+        record = self.database.tables["executions"].records.get((key[0], old["latest_id"] or key[2]))
+        last = self._named("executions", record and record.now)
+        ended = last is None or last["status"] in ENDED
+        return bool(old["dropped"]) and (old["status"] == "buffered" or ended)
 
     def _revive(self, key: Key, *, revived: bool, over: bool) -> None:
         if revived:

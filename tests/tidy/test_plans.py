@@ -256,7 +256,17 @@ HOT = [
         1,
         tuple((*key, None) for key in KEYS),
     ),
-    Hot("read_task_heads", {}, ("executions_pkey(tenant_id, id)", "runs_pkey(tenant_id, id)"), 1, KEYS),
+    Hot(
+        "read_task_heads",
+        {},
+        (
+            "executions_pkey(tenant_id, id)",
+            "runs_pkey(tenant_id, id)",
+            "events_pkey(tenant_id, execution_id, sequence)",
+        ),
+        1,
+        tuple((*key, 1) for key in KEYS),
+    ),
     Hot(
         "read_task_events",
         {},
@@ -340,14 +350,22 @@ HOT = [
         {"before": NOW + 500, "limit": 100},
         ("queue_rates_by_age(bucket)", "queue_rates_pkey(tenant_id, bucket, queue)"),
     ),
-    Hot("list_dead_letters", {**A, "at": 0, "after": "", "limit": 100}, ("work_dead(tenant_id, settled_at, id)",)),
+    Hot(
+        "list_dead_letters",
+        {**A, "at": 0, "after": "", "limit": 100},
+        ("work_dead(tenant_id, settled_at, id)", "executions_pkey(tenant_id, id)"),
+    ),
     Hot(
         "dead_letters_to_redrive",
         {**A, "at": 0, "after": "", "until": NOW + 500, "limit": 100},
         ("work_dead(tenant_id, settled_at, id)",),
         where="w.error_type = 'rare'",
     ),
-    Hot("list_work_items", {**A, "after": "", "limit": 100}, ("work_items_pkey(tenant_id, id)",)),
+    Hot(
+        "list_work_items",
+        {**A, "after": "", "limit": 100},
+        ("work_items_pkey(tenant_id, id)", "executions_pkey(tenant_id, id)"),
+    ),
     Hot(
         "shelves_of_queues",
         {},

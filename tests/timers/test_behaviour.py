@@ -85,10 +85,14 @@ async def test_the_same_timer_again_is_the_same_and_another_is_refused(api: Api,
 
 @pytest.mark.parametrize("said", [{}, {"fire_at": 1, "duration_ms": 1}])
 async def test_a_timer_has_one_time(api: Api, said: dict[str, int]) -> None:
-    await started(api)
+    run = await started(api)
     (task,) = await tasks(api)
     path = f"/v1/workflow-tasks/{task['task_id']}/commands"
-    await api.refused("POST", path, "request/invalid", json=commands(task, timer(1, **said)))
+    body = commands(task, timer(1, duration_ms=1), timer(2, **said), {"type": "CancelTimer"}, timer(3, **said))
+    problem = await api.refused("POST", path, "request/invalid", json=body)
+    assert [error["pointer"] for error in problem["errors"]] == ["/commands/1", "/commands/2", "/commands/3"]
+    problem = await api.refused("POST", f"/v1/executions/{run}/timers", "request/invalid", json={"seq": 1} | said)
+    assert [error["pointer"] for error in problem["errors"]] == ["/fire_at"]
 
 
 async def test_a_run_that_has_ended_has_no_timers(api: Api, clock: Clock) -> None:
