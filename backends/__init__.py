@@ -27,7 +27,7 @@ The differences page: everything in which the two engines differ, and where.
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from backends import postgres, sqlite
 from backends.postgres_fence import Fence
@@ -36,9 +36,14 @@ from backends.protocol import StateBackend
 
 def sqlite_path(url: str) -> Path:
     """The file that `sqlite:///relative.db` or `sqlite:////absolute.db` names. Raises ValueError for another store."""
-    if urlsplit(url).scheme != "sqlite":
+    if scheme_of(url) != "sqlite":
         raise ValueError("not a SQLite store")
     return Path(unquote(url.removeprefix("sqlite:///")))
+
+
+def scheme_of(url: str) -> str:
+    """What stands before the first colon, however odd the rest is: the engine says what is wrong with that."""
+    return url.partition(":")[0]
 
 
 async def connect(
@@ -59,7 +64,7 @@ async def connect(
     (milliseconds) stands for the store's own, in tests. `roles` are the app role and the sweep role that Postgres keeps
     tenants apart by; None leaves that to the statements. A write on Postgres waits `lock_ms` for a lock.
     """
-    scheme = urlsplit(url).scheme
+    scheme = scheme_of(url)
     if scheme == "sqlite":
         path = sqlite_path(url)
         return await sqlite.connect(path, synchronous=synchronous, lock=lock, clock=clock or sqlite.process_clock)

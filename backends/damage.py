@@ -32,7 +32,10 @@ def refuse(path: Path, *, every_commit_synced: bool) -> None:
 
     A file of any size costs at most `SECONDS`: pages that were not looked at by then count as whole.
     """
-    if not path.exists() or beside(path, "-journal").exists():  # a first commit cut short: the writer undoes it
+    if beside(path, "-journal").exists():  # a first commit cut short: the writer undoes it
+        return
+    if not path.exists() or not path.stat().st_size:
+        refuse_remains(path)
         return
     with contextlib.closing(open_to_read(path)) as db:
         faults = faults_of(db)
@@ -51,6 +54,15 @@ def refuse(path: Path, *, every_commit_synced: bool) -> None:
     if lacks_pages(path, wal, read):
         raise Corrupt(
             f"{path} is damaged, or older than its -wal because they were copied one after the other; restore a backup"
+        )
+
+
+def refuse_remains(path: Path) -> None:
+    """Raise `Corrupt` for the WAL of a file that is gone: SQLite would drop the commits in it without a word."""
+    if Wal.of(beside(path, "-wal")) is not None:
+        raise Corrupt(
+            f"{path} is gone or empty, and {path}-wal holds commits of it; restore a backup, or move the -wal away to "
+            "begin anew"
         )
 
 

@@ -405,10 +405,10 @@ async def connect(
             max_inactive_connection_lifetime=0, connect=postgres_hosts.connect,
             connection_class=Connection,
         )  # fmt: skip
-    except (*LOST, asyncpg.PostgresError) as error:
+    except (*LOST, asyncpg.PostgresError, ValueError) as error:
+        if isinstance(error, ValueError) and not isinstance(error, OSError):  # its text may hold parts of the URL
+            raise Unavailable("the URL of Postgres cannot be read; check its host, port and options") from None
         raise Unavailable("Postgres cannot be reached; check the address, the database and the password") from error
-    except ValueError:  # its text holds parts of the URL
-        raise Unavailable("the URL of Postgres cannot be read; check its host, port and options") from None
     backend = PostgresBackend(url, pool, lanes, clock, fence, plain, lock_ms)
     await backend.start()
     return backend

@@ -32,12 +32,13 @@ async def connect(url: str, **options: Any) -> Any:
 
 
 def hosts(url: str) -> list[str]:
-    """`url` once for each of the hosts between its commas."""
+    """`url` once for each of the hosts between its commas. ValueError for a port that is none."""
     parts = urlsplit(url)
     who, at, names = parts.netloc.rpartition("@")
-    if "," not in names:
-        return [url]
-    return [urlunsplit(parts._replace(netloc=who + at + name)) for name in names.split(",")]
+    found = [parts._replace(netloc=who + at + name) for name in names.split(",")]
+    for one in found:
+        _ = one.port  # judged as it is asked for
+    return [url] if len(found) == 1 else [urlunsplit(one) for one in found]
 
 
 def put_away(late: "asyncio.Future[Any]") -> None:

@@ -107,9 +107,9 @@ class Scanner:
     def _rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
         return cast("list[Row]", self._db.execute(sql, values).fetchall())
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Wait for the statement under way, and close."""
-        self._thread.shutdown(wait=True)
+        await asyncio.to_thread(self._thread.shutdown)
         self._db.close()
 
 
@@ -274,7 +274,7 @@ class SqliteBackend:
     async def close(self) -> None:
         async with self._turn:
             for scanner in self._scanners:
-                scanner.close()
+                await scanner.close()
             if self._reader is not None:
                 self._reader.close()
             self._committer.shutdown(wait=True)
@@ -306,6 +306,8 @@ def translate(error: Exception) -> StoreError:
         return Corrupt(f"SQLite: {name}")
     if name == "SQLITE_IOERR_FSYNC":  # the commit stands in the log, and may or may not have reached the disk
         return OutcomeUnknown(f"SQLite: {name}")
+    if name == "SQLITE_READONLY":
+        return Unavailable("the store's file, or one beside it, is read-only; let this user write them")
     if name.startswith(AWAY):
         return Unavailable(f"SQLite: {name}")
     return StoreError(f"SQLite: {name}")
@@ -343,12 +345,21 @@ def take_lock(path: Path) -> IO[str]:
     return lock
 
 
+def refuse_unfit(path: Path) -> None:
+    """Raise `Unavailable` for what cannot be the path of a file. SQLite takes it as UTF-8, to the first NUL."""
+    if path.is_dir():
+        raise Unavailable(f"{path} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise Unavailable(f"the folder {path.parent} does not exist")
+    if str(path).encode(errors="ignore").decode().partition("\0")[0] != str(path):
+        raise Unavailable(f"{str(path)!r} cannot be the name of a file; give another one")
+
+
 async def connect(
     path: Path, *, synchronous: str = "FULL", lock: bool = True, clock: Callable[[], int] = process_clock
 ) -> SqliteBackend:
     """Open (and create) the file. A second process on it is refused with `Unavailable`, damage with `Corrupt`."""
-    if not path.parent.is_dir():
-        raise Unavailable(f"the folder {path.parent} does not exist")
+    refuse_unfit(path)
     held = take_lock(path) if lock else None
     try:
         if held is not None:

@@ -61,6 +61,7 @@ CODES: dict[str, tuple[int, str]] = {
     "schedule/conflict": (409, "The schedule exists with other arguments"),
     "signal/conflict": (409, "The signal came before with other contents"),
     "workflow/nondeterminism": (409, "The workflow asks for something else than before"),
+    "workflow/unseen": (409, "Too much of the log was not seen yet"),
     "work/conflict": (409, "The work item exists with other contents"),
     "work/terminal": (409, "The work item has ended"),
     "dead-letter/settled": (409, "The dead letter was dealt with"),

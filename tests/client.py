@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from tests.declared import refuse_undeclared
+
 HOST = "holdfast"
 PLAIN = re.compile(r"(/(?![./])[A-Za-z0-9_:~.\-]*)+(\?[A-Za-z0-9_:~.,=&\-]*)?")
 """A path and a query in which httpx has nothing to quote and no dots to resolve."""
@@ -30,7 +32,12 @@ class Client(httpx.AsyncClient):
         self._always = [(b"host", HOST.encode()), *((name.lower(), value) for name, value in self.headers.raw)]
 
     async def request(self, method: str, url: Any, **more: Any) -> httpx.Response:
-        """As httpx has it."""
+        """As httpx has it; a refusal must be one that the contract announces."""
+        answer = await self._request(method, url, **more)
+        refuse_undeclared(method, str(url), answer)
+        return answer
+
+    async def _request(self, method: str, url: Any, **more: Any) -> httpx.Response:
         body = more.get("content")
         plain = more.keys() <= SENT and isinstance(url, str) and PLAIN.fullmatch(url) and method.isupper()
         if not plain or not (body is None or isinstance(body, bytes | str)):

@@ -1,11 +1,15 @@
 """What readers of the audit log are answered."""
 
+from typing import Annotated
+
 import msgspec
 
 from service.kernel.audit import FIRST, AuditEntry
 from service.kernel.raw import shown
 
 FORMAT = "holdfast.audit"
+Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A number as a store holds it; no other can be in a chain."""
 
 
 class ShownEntry(msgspec.Struct, frozen=True):
@@ -25,8 +29,8 @@ class ShownEntry(msgspec.Struct, frozen=True):
 class Line(msgspec.Struct, frozen=True):
     """The same, read back: `detail` is its very bytes."""
 
-    sequence: int
-    at: int
+    sequence: Long
+    at: Long
     actor: str
     action: str
     target: str

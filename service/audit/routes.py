@@ -49,7 +49,8 @@ async def export(call: Call) -> Stream:
 
 
 async def lines(call: Call, manifest: Manifest) -> AsyncIterator[bytes]:
-    """The manifest and the lines that it announces, page by page: lines never change, so no snapshot is held."""
+    """The manifest and the lines that it announces, page by page: lines never change, so no snapshot is held. To a
+    token that has ended meanwhile no further page is sent."""
     tenant_id, at = call.who.tenant_id, manifest.after.sequence
     yield encode(manifest) + b"\n"
     while at < manifest.through.sequence:
@@ -62,6 +63,7 @@ async def lines(call: Call, manifest: Manifest) -> AsyncIterator[bytes]:
         if not page or page[0].sequence != at + 1:
             raise StateError("not-found", f"The line {at + 1} of the audit log is gone; export again.")
         at = page[-1].sequence
+        await call.services.tokens.stands(call.who)
         yield b"".join(encode(show(one)) + b"\n" for one in page)
 
 

@@ -13,7 +13,7 @@ app.command("service.cli.store:migrate", name="migrate", help="Bring the schema 
 app.command("service.cli.store:init", name="init", help="Migrate and mint the first token, without serving.")
 app.command("service.cli.store:backup", name="backup", help="Copy a SQLite store, served or not, to a new file.")
 app.command("service.cli.token:app", name="token", help="Mint, list, rotate, revoke tokens.")
-app.command("service.cli.tenant:app", name="tenant", help="Create, list, show, suspend, resume tenants.")
+app.command("service.cli.tenant:app", name="tenant", help="Create, list, change, export, import tenants.")
 app.command("service.cli.audit:app", name="audit", help="Verify and export audit logs.")
 app.command("service.cli.config:app", name="config", help="Show the settings.")
 app.command("service.cli.doctor:doctor", name="doctor", help="Examine a store: schema, engine, audit log, tokens.")

@@ -52,12 +52,13 @@ async def welcome(services: Any, url: str) -> None:
 
     token = await bootstrap(services, tenant_id=TENANT, role="owner", name="dev")
     execution = await sample.started(services, TENANT)
+    docs = f"The API, to read and to try with that token: {url}/docs\n\n" if services.settings.docs else ""
     print(
         f"Holdfast for development at {url} (this machine only).\n"
         "The store is temporary: everything is lost at exit.\n\n"
         f"Owner token of the tenant {TENANT!r}:\n\n    {token}\n\n"
         f"An execution of the definition {sample.WORKFLOW}/{sample.VERSION} has begun; look at it:\n\n"
         f"    curl -s -H 'Authorization: Bearer {token}' {url}/v1/executions/{execution}\n\n"
-        "Ctrl-C ends it.",
+        f"{docs}Ctrl-C ends it.",
         flush=True,
     )

@@ -16,7 +16,8 @@ FILE = Annotated[Path | None, Parameter(group=GROUP, help="Read settings from th
 def flag(name: str) -> tuple[str, Any, Any]:
     """One setting as a field; its text is read and checked with all the others, by `load`."""
     field = FIELDS[name]
-    default = f" [default: {str(field.default).lower() if field.kind is bool else field.default or 'empty'}]"
+    shown = str(field.default).lower() if field.kind is bool else field.default
+    default = f" [default: {'empty' if shown == '' else shown}]"
     named = Parameter(group=GROUP, help=field.meaning + default, show_default=False)
     return name, Annotated[str | None, named], dataclasses.field(default=None)
 

@@ -12,7 +12,7 @@ from service.cli.remote import SERVER, Server, Target, print_json
 if TYPE_CHECKING:
     from service.portability.model import Manifest
 
-app = App("tenant", help="Create, list, show, suspend, resume, export, import tenants.")
+app = App("tenant", help="Create, list, change, export, import tenants.")
 
 
 @app.command
@@ -46,7 +46,9 @@ def show(tenant_id: str, *, server: Target = SERVER) -> None:
     if server.json:
         print_json({"tenant": tenant, "usage": usage})
         return
-    print(f"{tenant['id']} ({plain(tenant['name'])}): {tenant['status']}, created {moment(tenant['created_at'])} UTC\n")
+    created = moment(tenant["created_at"])
+    since = f", created {created} UTC" if created else ""
+    print(f"{tenant['id']} ({plain(tenant['name'])}): {tenant['status']}{since}\n")
     unset = {"execution_days": "the server's"}
     rows = [
         (name, usage.get(name), unset.get(name, "no limit") if most is None else most, told_near(name in usage["near"]))

@@ -34,8 +34,10 @@ VOCABULARY = Vocabulary(
         Field("status", "e.status", "text", STATUS.statuses, ("completed", "e.status <> 'completed'")),
         Field("namespace", "e.namespace", "text"),
         Field("workflow_id", "e.workflow_id", "text"),
+        Field("workflow_type", "e.workflow_id", "text"),
         Field("version", "e.version", "text"),
         Field("queue", "e.queue", "text"),
+        Field("task_queue", "e.queue", "text"),
         Field("parent_id", "e.parent_id", "text"),
         Field("created_at", "e.created_at", "time"),
         Field("started_at", "e.started_at", "time"),
@@ -132,7 +134,7 @@ def in_list(row: Row) -> ListedExecution:
 async def list_all(call: Call) -> Page:
     """Executions by age or by last change, filtered."""
     query = call.query
-    names = ("status", "namespace", "workflow_id", "version", "parent_id")
+    names = ("status", "namespace", "workflow_id", "workflow_type", "task_queue", "version", "parent_id")
     predicate = None if query["filter"] is None else filters.compile(query["filter"], VOCABULARY)
     condition = where(predicate, VOCABULARY, **{name: query[name] for name in names})
     tenant, find = call.who.tenant_id, straight if predicate is None else among(predicate.covers)
@@ -200,6 +202,7 @@ ENDPOINTS = [
             "auth/queue",
             "limit/running-executions",
             "limit/payload-bytes",
+            "limit/state-bytes",
             "work/conflict",
         ),
     ),
@@ -230,6 +233,8 @@ ENDPOINTS = [
             Query("filter", str, None, "A filter: `status = 'failed' AND attr.customer IN ('a', 'b')`."),
             Query("status", Literal[tuple(sorted(STATUS.statuses))], None, "Only this status."),
             Query("workflow_id", str, None, "Only this workflow."),
+            Query("workflow_type", str, None, "The same, in the word of workflows as code."),
+            Query("task_queue", str, None, "Only those on this queue."),
             Query("version", str, None, "Only this version."),
             Query("namespace", str, None, "Only this namespace."),
             Query("parent_id", str, None, "Only its children."),
@@ -262,7 +267,7 @@ ENDPOINTS = [
         command(SetStatus, execution_id="id"),
         reply=Changed,
         body=SetStatus,
-        errors=(*CHANGE_ERRORS, "execution/transition"),
+        errors=(*CHANGE_ERRORS, "execution/transition", "limit/payload-bytes"),
     ),
     Endpoint(
         "PUT",

@@ -22,6 +22,7 @@ from service.history.model import (
 from service.http.answer import NOSNIFF, document, encode
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command
 from service.http.lists import ALL, Page, listed
+from service.http.stream import hung_up
 from service.kernel import request_id
 from service.kernel.filters import Field, Vocabulary, compile
 from service.kernel.wake import Place
@@ -138,7 +139,7 @@ class Tail:
         traced = (request_id.HEADER, request_id.current())
         headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), NOSNIFF, traced]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        gone = asyncio.ensure_future(self._gone(receive))
+        gone = asyncio.ensure_future(hung_up(receive))
         try:
             try:
                 await self._stream(send, gone)
@@ -147,11 +148,6 @@ class Tail:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             gone.cancel()
-
-    @staticmethod
-    async def _gone(receive: Any) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
 
     async def _stream(self, send: Any, gone: "asyncio.Future[None]") -> None:
         call = self.call
@@ -379,7 +375,7 @@ ENDPOINTS = [
         "Fold the log and keep the result",
         write_snapshot,
         reply=SnapshotWritten,
-        errors=("not-found", "snapshot/ahead", "execution/terminal"),
+        errors=("not-found", "snapshot/ahead", "execution/terminal", "request/invalid"),
     ),
     Endpoint(
         "GET",

@@ -27,7 +27,8 @@ append-only events, snapshots, leased work and dead letters, for many tenants, o
 
 * **Times** are milliseconds since the epoch, UTC. **Ids** made by the service sort by time.
 * **Refusals** are `application/problem+json` (RFC 9457). Branch on `code`; `/problems/{code}` says what to do.
-* **Repeats**: send an `Idempotency-Key` with a POST, and a repeat answers as the first request did. Keys live 24 hours.
+* **Repeats**: send an `Idempotency-Key` with a change, and a repeat is answered as the first one was. Keys live 24
+  hours.
 * **Request ids**: every answer has an `X-Request-Id`: the one that was sent, if it is 1–64 of `A-Z a-z 0-9 ._:@/+=-`,
   or one that the service makes.
 * **Lists** are pages: pass `next_cursor` as `cursor` until it is null.

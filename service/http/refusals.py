@@ -6,6 +6,7 @@ from typing import Any
 
 from service.errors import CODES
 from service.http.endpoint import PUBLIC, Endpoint
+from service.kernel.principal import PERMITS
 
 PHRASES = {
     400: "Malformed", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 408: "TooSlow", 409: "Conflict",
@@ -13,11 +14,11 @@ PHRASES = {
     431: "HeadersTooLarge", 500: "Failed", 503: "Away", 507: "Full",
 }  # fmt: skip
 ANY = (
-    "request/malformed", "request/too-long", "request/headers", "store/unavailable", "store/corrupt", "server/busy",
-    "server/error",
+    "request/malformed", "request/too-long", "request/headers", "auth/malformed", "store/unavailable", "store/corrupt",
+    "server/busy", "server/error",
 )  # fmt: skip
 TOKEN = (
-    "auth/malformed", "auth/missing", "auth/invalid", "auth/not-yet", "auth/expired", "auth/revoked", "auth/forbidden",
+    "auth/missing", "auth/invalid", "auth/not-yet", "auth/expired", "auth/revoked", "auth/forbidden",
     "auth/network", "auth/throttled", "auth/busy", "server/draining", "limit/requests-per-second",
 )  # fmt: skip
 WRITE = ("tenant/suspended", "tenant/archived", "store/outcome-unknown", "store/full")
@@ -35,13 +36,15 @@ def codes(endpoint: Endpoint) -> list[str]:
         found.update(BODY)
     if keyed(endpoint):
         found.add("idempotency/mismatch")
+    if "support" in PERMITS.get(endpoint.permit, ()):
+        found.add("not-found")  # the tenant that an administrator names
     found.update(f"request/{query.name}" for query in endpoint.query if query.name in ("cursor", "filter"))
     return [code for code in CODES if code in found]
 
 
 def keyed(endpoint: Endpoint) -> bool:
     """Whether the operation knows an Idempotency-Key."""
-    return endpoint.method == "POST" and endpoint.writes and endpoint.permit != PUBLIC
+    return endpoint.writes and endpoint.permit != PUBLIC
 
 
 class Refusals:

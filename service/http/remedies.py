@@ -132,6 +132,10 @@ REMEDIES: dict[str, str] = {
         "belong into activities or side effects. Deploy the code that began the run; `before` and `now` tell what it "
         "asked for."
     ),
+    "workflow/unseen": (
+        "Claim the run's task again, replay what came since `seen`, and settle it with the `history_sequence` at which "
+        "that ends; then the run can go on in another."
+    ),
     "work/conflict": "The id names an item with other contents. Choose another id, or leave it out.",
     "work/terminal": (
         "The item has ended; see `current_status`. To run the work again, requeue the dead letter or enqueue a new "

@@ -117,6 +117,7 @@ class Connection(HttpToolsProtocol):
         self.limits = self.server_state.limits
         self.deaf = self.lingers = False
         self.begun: Any = None
+        self.running: Any = None
         self.received = 0
         self.watched: Any = None
         self.since = 0.0
@@ -191,6 +192,17 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """uvicorn tells the request that came last; the one under way may have others behind it."""
+        super().connection_lost(exc)
+        if self.running is not None and not self.running.response_complete:
+            self.running.disconnected = True
+            self.running.message_event.set()
 
     # ── what it waits for ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,7 +7,7 @@ from service import __version__
 from service.errors import StateError, not_found
 from service.http.endpoint import PUBLIC, Call, Endpoint
 from service.kernel.jobs import CancelJob, Job
-from service.operations.model import ShownJob, Sweeping, show
+from service.operations.model import ShownJob, Sweeping, reached, show
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ async def job(call: Call) -> ShownJob:
         return await tx.one("read_job", tenant_id=call.who.tenant_id, id=call.path["id"])
 
     row = await call.services.backend.read(read, tenants=call.who.reach)
-    if row is None:
+    if row is None or not reached(call.who, Job(*row)):
         raise not_found("job", call.path["id"])
     return show(Job(*row))
 

@@ -11,7 +11,7 @@ from service.kernel.jobs import CancelJob, CancellingJob, Job
 from service.kernel.principal import Principal, Standing
 from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.operations.model import ShownJob, show
+from service.operations.model import ShownJob, reached, show
 from service.tenants.model import IMPORT_JOB
 from service.tenants.rules import DELETE_JOB
 
@@ -25,7 +25,7 @@ def keys(command: CancelJob, who: Principal, _standing: Standing) -> Iterable[Wa
 def cancel(view: View, command: CancelJob) -> ShownJob:
     """Stop a job where it is; one that was stopped already answers the same."""
     job = view.get(Job, view.tenant_id, command.id)
-    if job is None:
+    if job is None or not reached(view.who, job):
         raise not_found("job", command.id)
     if job.status == "cancelled":
         return show(job)

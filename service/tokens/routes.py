@@ -124,8 +124,9 @@ async def list_all(call: Call) -> Page:
     within = call.query["expiring_within"]
     condition = ALL
     if within is not None:
-        ends = {"ends": call.services.backend.now() + within * DAY_MS}
-        condition = ("(k.revoked_at IS NULL AND k.expires_at <= :ends)", ends)
+        now = call.services.backend.now()
+        ends = {"now": now, "ends": now + within * DAY_MS}
+        condition = ("(k.revoked_at IS NULL AND k.expires_at > :now AND k.expires_at <= :ends)", ends)
     return await listed(
         call,
         "list_tokens",
@@ -209,7 +210,7 @@ ENDPOINTS = [
         reply=Minted,
         body=MintBody,
         created=True,
-        errors=("auth/forbidden", "auth/queue", "limit/tokens", "auth/busy"),
+        errors=("not-found", "auth/forbidden", "auth/queue", "limit/tokens", "auth/busy"),
     ),
     Endpoint(
         "GET",

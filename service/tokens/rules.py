@@ -150,9 +150,8 @@ def rotate(view: View, command: RotateToken) -> Minted:
     if old.replaced_by is not None:
         unused = view.get(Token, old.tenant_id, old.replaced_by)
         if unused is not None and unused.last_used_at is None:
-            view.put(msgspec.structs.replace(unused, revoked_at=view.now, revoked_by=view.who.actor, replaces=None))
-            audit(view, "token.revoked", unused.id, {"rotated_to": command.new_id}, unused.tenant_id)
-            lived = unused  # the old one's end was moved to its grace time and no longer says how long it was made for
+            # The old one's end was moved to its grace time and no longer says how long it was made for.
+            lived = ended(view, msgspec.structs.replace(unused, replaces=None), {"rotated_to": command.new_id})
     asked = as_long_again(view, lived) if command.days is None else view.now + command.days * DAY_MS
     most = None if command.most is None else view.now + command.most * DAY_MS
     expires_at = earlier(earlier(asked, most), end_of_rotator(view, old, lived))

@@ -6,6 +6,7 @@ from service.transitions.model import Transition, Transitioned
 
 ERRORS = (
     "not-found",
+    "auth/queue",
     "execution/terminal",
     "sequence/mismatch",
     "execution/transition",

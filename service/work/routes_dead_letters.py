@@ -14,6 +14,7 @@ from service.work.routes_items import FILTER, OF_EXECUTION, OF_QUEUE, ShownItem,
 from service.work.rules import not_yours
 from service.work.vocabulary import VOCABULARY
 
+LIMITS = ("limit/ready-work-items", "limit/payload-bytes")
 REDRIVE = msgspec.json.Decoder(RedriveDead)
 
 
@@ -99,7 +100,7 @@ DEAD_LETTERS = [
         command(RequeueDead, id="id"),
         reply=Settled,
         body=RequeueDead,
-        errors=("not-found", "dead-letter/settled", "execution/terminal", "work/conflict", "limit/ready-work-items"),
+        errors=("not-found", "dead-letter/settled", "execution/terminal", "work/conflict", *LIMITS),
     ),
     Endpoint(
         "POST",
@@ -111,7 +112,7 @@ DEAD_LETTERS = [
         reply=Redriving,
         body=RedriveDead,
         created=True,
-        errors=("request/filter", "request/too-slow"),
+        errors=("request/filter", "request/too-slow", "auth/queue"),
     ),
     Endpoint(
         "DELETE",

@@ -202,7 +202,7 @@ ITEMS = [
         command(RenewLease, id="id"),
         reply=Renewed,
         body=RenewLease,
-        errors=("not-found", "lease/stale", "lease/not-held", "lease/settled"),
+        errors=("not-found", "lease/stale", "lease/not-held", "lease/settled", "limit/payload-bytes"),
     ),
     Endpoint(
         "POST",
@@ -213,7 +213,7 @@ ITEMS = [
         command(CompleteWork, id="id"),
         reply=Settled,
         body=CompleteWork,
-        errors=SETTLE_ERRORS,
+        errors=(*SETTLE_ERRORS, "work/conflict", "limit/payload-bytes"),
     ),
     Endpoint(
         "POST",
@@ -224,7 +224,7 @@ ITEMS = [
         command(FailWork, id="id"),
         reply=Settled,
         body=FailWork,
-        errors=SETTLE_ERRORS,
+        errors=(*SETTLE_ERRORS, "limit/payload-bytes"),
     ),
     Endpoint(
         "POST",

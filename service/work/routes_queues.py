@@ -128,6 +128,7 @@ QUEUES = [
         reply=Queue,
         body=PauseQueue,
         query=(OF_NAMESPACE,),
+        errors=("auth/queue",),
     ),
     Endpoint(
         "POST",
@@ -139,5 +140,6 @@ QUEUES = [
         reply=Queue,
         body=PauseQueue,
         query=(OF_NAMESPACE,),
+        errors=("auth/queue",),
     ),
 ]

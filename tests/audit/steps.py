@@ -1,5 +1,7 @@
 """Steps of the audit tests."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -37,22 +39,30 @@ async def tamper(service: Service, statement: str, tenant: str) -> None:
     await behind(service, statement.format(tenant))
 
 
-async def received(api: Api, path: str) -> tuple[bytes, bool]:
-    """What comes of an answer as the server's connection sees it, and whether it was brought to its end."""
+async def nothing(_part: bytes) -> None:
+    """Done as a part comes."""
+
+
+async def received(
+    api: Api, path: str, token: str | None = None, each: Callable[[bytes], Awaitable[None]] = nothing
+) -> tuple[bytes, bool]:
+    """What comes of an answer as the server's connection sees it, and whether it was brought to its end; `each` is done
+    as a part comes."""
     parts: list[bytes] = []
     ends: list[bool] = []
-    headers = [(b"host", b"holdfast"), (b"authorization", f"Bearer {api.owner_token}".encode())]
+    headers = [(b"host", b"holdfast"), (b"authorization", f"Bearer {token or api.owner_token}".encode())]
     scope = {
         "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
         "headers": headers, "http_version": "1.1", "scheme": "http", "client": ("127.0.0.1", 1), "server": ("x", 80),
     }  # fmt: skip
 
     async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.Event().wait()  # the caller stays
 
     async def send(message: Any) -> None:
         if message["type"] == "http.response.body":
             parts.append(message.get("body", b""))
+            await each(parts[-1])
             ends.append(not message.get("more_body", False))
 
     await api.service.app(scope, receive, send)  # type: ignore[arg-type]

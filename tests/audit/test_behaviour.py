@@ -218,6 +218,23 @@ async def test_an_export_goes_on_where_an_earlier_one_ended(api: Api) -> None:
     assert json.loads(nothing)["after"] == json.loads(nothing)["through"] == json.loads(first[0])["through"]
 
 
+async def test_an_export_ends_with_its_token(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await written(api)
+    made = await api.ok("POST", "/v1/tokens", json={"name": "auditor", "role": "auditor"})
+    monkeypatch.setattr(chain, "PAGE", 2)
+    parts: list[bytes] = []
+
+    async def ends_after_a_page(part: bytes) -> None:
+        parts.append(part)
+        if len(parts) == 2:
+            await api.ok("DELETE", f"/v1/tokens/{made['token']['id']}")
+
+    said, whole = await received(api, "/v1/audit:export", made["secret"], ends_after_a_page)
+    lines = said.splitlines()
+    assert (len(lines), whole) == (3, False), "the manifest, and the lines of one page"
+    assert exported.verified(lines)[1].fault is not None
+
+
 SPOILT: dict[str, Any] = {
     "a line changed": lambda lines: [*lines[:2], lines[2].replace(b"token.minted", b"token.kepted"), *lines[3:]],
     "a line taken out": lambda lines: [*lines[:2], *lines[3:]],
@@ -240,6 +257,14 @@ async def test_an_export_that_was_tampered_with_is_not_whole(api: Api, spoil: An
 @pytest.mark.parametrize("lines", [[], [b"{}"], [b"no json"], [b'{"format":"x"}'], [b"\xff"]])
 def test_a_file_that_is_no_export_is_said_to_be_none(lines: list[bytes]) -> None:
     with pytest.raises(exported.NotAnExport):
+        exported.verified(lines)
+
+
+async def test_a_line_with_a_number_that_no_store_holds_is_none_of_an_export(api: Api) -> None:
+    await written(api)
+    lines = await export(api.http)
+    lines[1] = lines[1].replace(b'"at":', b'"at":99999999')
+    with pytest.raises(exported.NotAnExport, match="line 2"):
         exported.verified(lines)
 
 

@@ -20,6 +20,7 @@ def test_dev_shows_an_execution_to_whoever_pastes_its_command(tmp_path: Path) ->
         assert server.url.startswith("http://127.0.0.1:")
         assert "lost at exit" in server.said
         [token] = server.tokens
+        assert f"{server.url}/docs\n" in server.said
         [line] = [line for line in server.said.splitlines() if "curl" in line]
         *_, header, address = shlex.split(line)
         assert header == f"Authorization: Bearer {token}"

@@ -36,8 +36,15 @@ def test_a_postgres_that_is_away(holdfast: Command) -> None:
     assert "hunter2" not in done.stderr
 
 
-def test_a_postgres_whose_url_cannot_be_read(holdfast: Command) -> None:
-    done = holdfast("migrate", "--database-url", "postgresql://me:hunter2@127.0.0.1:not-a-port/db")
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "127.0.0.1:not-a-port/db", "127.0.0.1:99999/db", "127.0.0.1:1,127.0.0.1:99999/db", "[::1/db",
+        "127.0.0.1:1/db?sslmode=hunter2",
+    ],
+)  # fmt: skip
+def test_a_postgres_whose_url_cannot_be_read(holdfast: Command, odd: str) -> None:
+    done = holdfast("migrate", "--database-url", f"postgresql://me:hunter2@{odd}")
     said_in_one_line(done, "the URL of Postgres cannot be read; check its host, port")
     assert "hunter2" not in done.stderr
 
@@ -50,8 +57,16 @@ def test_a_schema_that_is_newer(holdfast: Command, tmp_path: Path) -> None:
         said_in_one_line(holdfast(*command), "migration 9999, newer than this program; run a newer holdfast")
 
 
-@pytest.mark.parametrize("path", ["", "not-a-store.db", "no-such-folder/holdfast.db"])
+@pytest.mark.parametrize("path", ["not-a-store.db", "no-such-folder/holdfast.db"])
 def test_a_path_that_is_no_store(holdfast: Command, tmp_path: Path, path: str) -> None:
     (tmp_path / "not-a-store.db").write_text("not a database, not at all, not even nearly one; only words and words")
     done = holdfast("migrate", "--database-url", f"sqlite:///{tmp_path}/{path}")
     said_in_one_line(done, "check that database_url names a store")
+
+
+@pytest.mark.parametrize(
+    "command", [["serve", "--port", "0"], ["migrate"], ["init"], ["token", "bootstrap"], ["audit", "verify"]]
+)
+def test_a_folder_where_a_store_should_be(holdfast: Command, tmp_path: Path, command: list[str]) -> None:
+    done = holdfast(*command, "--database-url", f"sqlite:///{tmp_path}")
+    said_in_one_line(done, f"{tmp_path} is a folder; name a file in it")

@@ -10,6 +10,12 @@ import pytest
 from tests.cli.conftest import Command, Running, start
 
 
+def test_the_first_tenant_is_shown_without_a_day_on_which_nobody_made_it(holdfast: Command, served: Running) -> None:
+    done = holdfast("tenant", "show", "default", **at(served))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("default (default): active\n")
+
+
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Another served store."""

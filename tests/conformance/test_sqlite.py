@@ -1,6 +1,8 @@
 """What holds on SQLite alone: one writer, one process, a disk that may be full."""
 
 import asyncio
+import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -65,6 +67,41 @@ async def test_a_file_that_is_no_database_is_refused_in_our_words(tmp_path: Path
 async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="does not exist"):
         await connect(f"sqlite:///{tmp_path / 'nowhere' / 'a.db'}")
+
+
+@pytest.mark.parametrize("path", ["", ".", "folder", "a%00b.db", "a\udcffb.db"])
+async def test_what_cannot_be_a_file_is_refused_and_leaves_nothing_behind(tmp_path: Path, path: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(Unavailable, match=r"is a folder; name a file in it|cannot be the name of a file"):
+        await connect(f"sqlite:///{tmp_path}/{path}")
+    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == []
+
+
+async def test_a_store_that_may_not_be_written_says_so_and_is_read(sqlite: SqliteBackend) -> None:
+    await sqlite.write(adding(job("t", "before")))
+    sqlite._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(Unavailable, match="is read-only; let this user write"):
+        await sqlite.write(adding(job("t", "after")))
+    assert await exists(sqlite, "t", "before")
+    sqlite._db.execute("PRAGMA query_only = OFF")
+    await sqlite.write(adding(job("t", "after")))
+
+
+async def test_the_loop_goes_on_while_a_store_that_closes_waits_for_a_scan(sqlite: SqliteBackend) -> None:
+    async def first(tx: Tx) -> object:
+        return await tx.one("ping")
+
+    await sqlite.read(first, scan=True)
+    held, freed = threading.Event(), threading.Event()
+    scan = sqlite._scanners[0]._thread.submit(lambda: (held.set(), freed.wait(10)))
+    held.wait(10)
+    closing = asyncio.ensure_future(sqlite.close())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not (scan.done() or closing.done())
+    freed.set()
+    await closing
+    assert scan.result() == (None, True)
 
 
 async def test_a_full_disk_undoes_the_write_leaves_reads_and_is_survived(sqlite: SqliteBackend) -> None:

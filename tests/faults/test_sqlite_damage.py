@@ -250,6 +250,21 @@ async def test_a_file_that_is_older_than_a_log_just_begun_anew_is_told(tmp_path:
         await connect(f"sqlite:///{copy}")
 
 
+@pytest.mark.parametrize("how", ["gone", "emptied"])
+async def test_a_log_whose_file_is_gone_is_not_dropped_for_a_new_store(tmp_path: Path, how: str) -> None:
+    found = await stock(tmp_path)
+    file, log = found.killed / "holdfast.db", found.killed / "holdfast.db-wal"
+    whole, before = file.read_bytes(), log.read_bytes()
+    file.unlink() if how == "gone" else file.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(Corrupt, match="holds commits of it"):
+            await connect(f"sqlite:///{file}")
+    assert log.read_bytes() == before
+    file.write_bytes(whole)
+    async with serving_again(found, file) as http:
+        assert wrong(found, await asked(http)) == []
+
+
 def test_a_commit_that_could_not_be_synced_is_an_unknown_outcome() -> None:
     error = apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
     assert isinstance(sqlite.translate(error), OutcomeUnknown)

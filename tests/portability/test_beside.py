@@ -1,5 +1,6 @@
 """An export beside what removes rows: an execution is in it whole or not at all, and a tenant that goes is not."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -133,7 +134,7 @@ async def cut_off(api: Api) -> None:
     sent: list[Any] = []
 
     async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.Event().wait()
 
     async def send(message: Any) -> None:
         sent.append(message)

@@ -133,7 +133,9 @@ async def test_tokens_are_listed_in_order_and_got_one_by_one(api: Api, clock: Cl
     await api.refused("GET", "/v1/tokens/nothing", "not-found")
 
 
-async def test_tokens_that_end_soon_are_found(api: Api) -> None:
+async def test_tokens_that_end_soon_are_found(api: Api, clock: Clock) -> None:
+    await minted(api, name="over", expires_in_days=1)
+    clock.advance(DAY_MS)
     soon, _ = await minted(api, expires_in_days=3)
     ended, _ = await minted(api, expires_in_days=2)
     await minted(api, expires_in_days=30)
@@ -416,6 +418,19 @@ async def test_rotating_again_before_use_replaces_the_one_that_was_lost(api: Api
     assert await status(new_client) == GOOD
     assert await status(old_client) == REVOKED
     await api.refused("POST", f"/v1/tokens/{old['id']}/rotate", "token/conflict", json={})
+
+
+async def test_a_successor_that_was_ended_stays_as_it_was_ended_when_there_is_another(api: Api, clock: Clock) -> None:
+    old, old_client = await minted(api, expires_in_days=10)
+    leaked, _ = await rotated(api, old["id"])
+    ended = await api.ok("DELETE", f"/v1/tokens/{leaked['id']}")
+    clock.advance(MINUTE_MS)
+    new, new_client = await rotated(api, old["id"])
+    assert await api.ok("GET", f"/v1/tokens/{leaked['id']}") == ended
+    assert [await status(client) for client in (old_client, new_client, old_client)] == [GOOD, GOOD, REVOKED]
+    assert new["expires_at"] == clock.now + 10 * DAY_MS
+    told = (await api.ok("GET", "/v1/audit"))["items"]
+    assert [one["target"] for one in told if one["action"] == "token.revoked"] == [leaked["id"], old["id"]]
 
 
 async def test_a_rotation_of_a_token_without_end_has_none_either(api: Api) -> None:

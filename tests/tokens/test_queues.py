@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from service.kernel.principal import Principal
-from tests.conftest import Api
+from tests.conftest import Api, Clock
 from tests.tokens.steps import minted
 
 QUEUES = ["emails", "sms-?"]
@@ -188,6 +188,32 @@ async def test_a_redrive_by_a_token_for_one_letter_does_not_reach_further(api: A
     await buried(api)
     _, client = await minted(api, role="operator", queues=["?"])
     refused(await client.post("/v1/dead-letters:redrive", json={"dry_run": True}))
+
+
+async def test_a_redrive_of_another_queue_is_not_there_to_be_read_or_stopped(api: Api) -> None:
+    client = await limited(api, "operator")
+    await buried(api)
+    for queue in ("payments", None):
+        begun = await api.ok("POST", "/v1/dead-letters:redrive", json={"queue": queue})
+        path = f"/v1/jobs/{begun['job_id']}"
+        for answer in (await client.get(path), await client.post(f"{path}/cancel")):
+            assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+        assert (await api.ok("GET", path))["status"] == "running"
+    mine = (await client.post("/v1/dead-letters:redrive", json={"queue": "emails"})).json()["job_id"]
+    assert (await client.get(f"/v1/jobs/{mine}")).json()["detail"]["queue"] == "emails"
+    assert (await client.post(f"/v1/jobs/{mine}/cancel")).json()["status"] == "cancelled"
+
+
+async def test_what_time_does_is_not_limited_by_the_queues_of_a_scheduler(api: Api, clock: Clock) -> None:
+    made = (await api.admin.post("/v1/tokens", json={"name": "x", "role": "scheduler", "queues": QUEUES})).json()
+    items = await stocked(api)
+    claim = {"worker_id": "w", "queues": ["*"], "max_items": 10, "lease_ms": 1_000}
+    assert len((await api.ok("POST", "/v1/work-items:claim", json=claim))["items"]) == len(items)
+    clock.advance(1_001)
+    taken = (await api.service.client(made["secret"]).post("/v1/leases:reclaim", json={"limit": 1_000})).json()
+    found = [one for one in taken["retryable"] if one["tenant_id"] == api.tenant]
+    assert sorted(one["id"] for one in found) == sorted(items.values())
+    assert set(found[0]) == {"tenant_id", "id", "epoch", "attempt"}, "ids, and nothing of what is in them"
 
 
 async def test_queues_beyond_the_token_are_not_paused(api: Api) -> None:
