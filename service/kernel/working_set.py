@@ -6,6 +6,7 @@ update carries the values it was decided on; if the store touched fewer rows tha
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -91,6 +92,7 @@ class WorkingSet:
         self._rows: dict[RowKey, Any] = {}
         self._loaded: dict[RowKey, Any] = {}
         self._members: dict[tuple[str, Key], list[RowKey]] = {}
+        self._written: dict[str, dict[Key | None, dict[RowKey, None]]] = {}
         self._changed: dict[type, dict[RowKey, None]] = {}
         self._new: dict[type, dict[RowKey, Any]] = {}
         self._removed: dict[type, dict[RowKey, None]] = {}
@@ -116,12 +118,21 @@ class WorkingSet:
         return row is not None
 
     def group(self, name: str, key: Key) -> list[RowKey]:
-        """The keys of a group's rows, and of rows of its table written earlier in this batch."""
+        """The keys of a group's rows, and of those that were in it when they were written earlier in this batch."""
         members = self._members.get((name, key))
         if members is None:
             raise Missing((name, key))
-        row = self.groups[name][0].row
-        return [*members, *self._new.get(row, ()), *self._changed.get(row, ())]
+        return [*members, *self._written_of(name).get(key, ())]
+
+    def _written_of(self, name: str) -> dict[Key | None, dict[RowKey, None]]:
+        """What was written in this batch, by the group it is in; `keep` goes on with it once somebody has asked."""
+        written = self._written.get(name)
+        if written is None:
+            table, group = self.groups[name]
+            written = self._written[name] = {}
+            for at in chain(self._new.get(table.row, ()), self._changed.get(table.row, ())):
+                written.setdefault(group.of(self._rows[at]), {})[at] = None
+        return written
 
     async def load(self, tx: Tx, wanted: Iterable[Wanted], *beside: Read) -> list[list[Row]]:
         """Load what is wanted and not yet here, one statement a table (and one a group), in order; neighbours that are
@@ -205,6 +216,11 @@ class WorkingSet:
         """Accept a decision: its overlay becomes what the next decision sees. A row that an earlier one added is still
         a new one: it is inserted as it is in the end."""
         rows = self._rows
+        for name, written in self._written.items():
+            table, group = self.groups[name]
+            for at, row in view.put_.items():
+                if at[0] is table.row:
+                    written.setdefault(group.of(row), {})[at] = None
         for at, row in view.put_.items():
             rows[at] = row
             if at in view.added or at in self._new.get(at[0], ()):
