@@ -194,9 +194,9 @@ def continued(view: View, fact: Continued) -> None:
     step = step_of(view, head(view, fact.tenant_id, fact.execution_id))
     if step is None:
         return
-    if step.status == "open" and step.ref != fact.execution_id:
-        return  # the child of another parent, which had this one's id before
     if step.status == "open":
+        if step.ref != fact.execution_id:
+            return  # the child of another parent, which had this one's id before
         view.put(msgspec.structs.replace(step, ref=fact.next_id))
     policy = need_run(view, fact.tenant_id, fact.next_id).close_policy
     stopping = need_run(view, step.tenant_id, step.execution_id).cancel_requested_at is not None

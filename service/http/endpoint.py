@@ -12,6 +12,7 @@ from litestar.types import Receive
 from backends.protocol import StateBackend, Work
 from service.errors import StateError, invalid
 from service.http.answer import JSON, NO_STORE, Answer
+from service.http.stream import hung_up
 from service.kernel.command import Origin, Replayed, Request
 from service.kernel.json import check, fingerprint
 from service.kernel.page import Cursors
@@ -79,8 +80,7 @@ class Call:
 
     async def gone(self) -> None:
         """Return once the caller has hung up; for a handler that waits. The body has been read before."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        await hung_up(self._receive)
 
     def source(self) -> str:
         """The address that the request came from."""

@@ -35,15 +35,16 @@ class Chooser(msgspec.Struct, frozen=True):
     come upon the same row. With `keys`, the chosen rows are only pointers, read without a lock: what `keys(values)`
     wants is then loaded and locked in order with everything else, the chosen row first, and judged again.
 
-    What `ahead(commands, whos)` reads nothing need be locked for: it goes with the first load of the batch, and
-    `choose` gets the rows of each read as its fourth argument.
+    `ahead(commands, whos)` makes of the commands what `choose` wants, and says what to read for it that nothing need
+    be locked for: that goes with the first load of the batch. `choose` gets the one and the rows of each read after
+    its other arguments.
     """
 
     row: type
     group: Callable[[Any, Principal], Any]
     choose: Callable[..., Awaitable[list[list[Row]]]]
     keys: Callable[[Row], list[Wanted]] | None = None
-    ahead: Callable[[Sequence[Any], Sequence[Principal]], list[Read]] | None = None
+    ahead: Callable[[Sequence[Any], Sequence[Principal]], tuple[Any, list[Read]]] | None = None
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -117,7 +117,8 @@ class Kernel:
                     outcomes = await self.execute([request for request, _ in batch])
                 except Exception as error:  # whatever it was, nobody waits for ever
                     outcomes = [error] * len(batch)
-                self._flying -= len(batch)
+                finally:
+                    self._flying -= len(batch)
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done():  # the caller went away
                         continue
@@ -205,14 +206,16 @@ class Kernel:
         base, whos = WorkingSet(self.schema, tx.now), [request.who for request in batch]
         chosen, found = await self._point_out(tx, batch)
         guessed = self._guesses.of(whos)
-        wanted, ahead = chain(self._wanted(batch, guessed), found), self._ahead(batch)
-        stands, *looked = await base.load(tx, wanted, reading(whos), *chain.from_iterable(ahead.values()))
+        wanted, groups = chain(self._wanted(batch, guessed), found), self._groups(batch, pointing=False)
+        ahead = self._ahead(batch, groups)
+        beside = chain.from_iterable(reads for _, reads in ahead.values())
+        stands, *looked = await base.load(tx, wanted, reading(whos), *beside)
         standings = standings_in(stands, whos)
         if [one.limits for one in guessed] != [one.limits for one in standings]:
             await base.load(tx, self._wanted(batch, standings))
             self._guesses.learn(whos, standings)
-        seen = {at: [looked.pop(0) for _ in reads] for at, reads in ahead.items()}
-        await self._choose(tx, base, batch, chosen, seen)
+        seen = {group: (asks, [looked.pop(0) for _ in reads]) for group, (asks, reads) in ahead.items()}
+        await self._choose(tx, base, batch, groups, chosen, seen)
         outcomes: list[Outcome] = [None] * len(batch)
         todo = list(range(len(batch)))
         ids: dict[int, list[str]] = {}
@@ -257,12 +260,13 @@ class Kernel:
                 groups.setdefault((chooser, chooser.group(request.command, request.who)), []).append(index)
         return groups
 
-    def _ahead(self, batch: Sequence[Request]) -> dict[Group, list[Read]]:
+    @staticmethod
+    def _ahead(batch: Sequence[Request], groups: Mapping[Group, list[int]]) -> dict[Group, tuple[Any, list[Read]]]:
         """What commands that choose together may read before anything is locked."""
         return {
-            (chooser, of): chooser.ahead([batch[i].command for i in members], [batch[i].who for i in members])
-            for (chooser, of), members in self._groups(batch, False).items()
-            if chooser.ahead is not None
+            group: group[0].ahead([batch[i].command for i in members], [batch[i].who for i in members])
+            for group, members in groups.items()
+            if group[0].ahead is not None
         }
 
     async def _point_out(self, tx: Tx, batch: Sequence[Request]) -> tuple[dict[int, list[RowKey]], list[Wanted]]:
@@ -282,13 +286,14 @@ class Kernel:
         tx: Tx,
         base: WorkingSet,
         batch: Sequence[Request],
+        groups: Mapping[Group, list[int]],
         chosen: dict[int, list[RowKey]],
-        seen: Mapping[Group, list[list[Row]]],
+        seen: Mapping[Group, tuple[Any, list[list[Row]]]],
     ) -> None:
         """Let the database choose rows and lock them without waiting, after everything else is locked."""
-        for group, members in self._groups(batch, False).items():
+        for group, members in groups.items():
             chooser, asked = group[0], ([batch[i].command for i in members], [batch[i].who for i in members])
-            rows = await chooser.choose(tx, *asked, *([seen[group]] if group in seen else []))
+            rows = await chooser.choose(tx, *asked, *seen.get(group, ()))
             for index, own in zip(members, rows, strict=True):
                 chosen[index] = base.take(self.schema.tables[chooser.row], own, whole=True)
 

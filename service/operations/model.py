@@ -3,8 +3,6 @@
 import msgspec
 
 from service.kernel.jobs import Job
-from service.kernel.principal import Principal
-from service.work.model import REDRIVE_JOB, Redrive
 
 
 class ShownJob(msgspec.Struct, frozen=True):
@@ -30,13 +28,6 @@ class Sweeping(msgspec.Struct, frozen=True):
     since: int | None
     expires_at: int | None
     now: int
-
-
-def reached(who: Principal, job: Job) -> bool:
-    """Whether a job is there for a token: of redrives, those that take nothing from beyond its queues."""
-    if job.kind != REDRIVE_JOB:
-        return True
-    return who.may_grant([msgspec.json.decode(job.detail, type=Redrive).queue or "*"])
 
 
 def show(job: Job) -> ShownJob:

@@ -7,7 +7,8 @@ from service import __version__
 from service.errors import StateError, not_found
 from service.http.endpoint import PUBLIC, Call, Endpoint
 from service.kernel.jobs import CancelJob, Job
-from service.operations.model import ShownJob, Sweeping, reached, show
+from service.operations.model import ShownJob, Sweeping, show
+from service.operations.rules import reached
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
-"""How jobs are stopped."""
+"""Who sees a job, and how it is stopped."""
 
 from collections.abc import Iterable
 
+import msgspec
 from msgspec.structs import replace
 
 from service.errors import StateError, not_found
@@ -11,9 +12,17 @@ from service.kernel.jobs import CancelJob, CancellingJob, Job
 from service.kernel.principal import Principal, Standing
 from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.operations.model import ShownJob, reached, show
+from service.operations.model import ShownJob, show
 from service.tenants.model import IMPORT_JOB
 from service.tenants.rules import DELETE_JOB
+from service.work.model import REDRIVE_JOB, Redrive
+
+
+def reached(who: Principal, job: Job) -> bool:
+    """Whether a job is there for a token: of redrives, those that take nothing from beyond its queues."""
+    if job.kind != REDRIVE_JOB:
+        return True
+    return who.may_grant([msgspec.json.decode(job.detail, type=Redrive).queue or "*"])
 
 
 def keys(command: CancelJob, who: Principal, _standing: Standing) -> Iterable[Wanted]:

@@ -107,11 +107,15 @@ class Deal:
 
 
 async def choose_ready(
-    tx: Tx, commands: Sequence[ClaimWork], whos: Sequence[Principal], shelves: Sequence[Sequence[Row]]
+    tx: Tx,
+    commands: Sequence[ClaimWork],
+    _whos: Sequence[Principal],
+    asks: Sequence[Ask],
+    shelves: Sequence[Sequence[Row]],
 ) -> list[list[Row]]:
-    """The best items over all shelves of each claim, dealt in the order in which the claims came. `shelves` is what was
-    read of `shelves_to_find`."""
-    asks, deal = asks_of(commands, whos), Deal(commands)
+    """The best items over all shelves of each claim, dealt in the order in which the claims came. `asks` is what they
+    come to, `shelves` what was read for it."""
+    deal = Deal(commands)
     find_shelves(asks, dict(zip((name for name, _ in shelves_of(asks)), shelves, strict=True)))
     most: dict[Place, int] = defaultdict(int)
     for ask in asks:
@@ -161,9 +165,10 @@ def order(row: Row) -> tuple[int, int, str]:
     return -row[PRIORITY], row[READY_AT], row[ID]
 
 
-def shelves_to_find(commands: Sequence[ClaimWork], whos: Sequence[Principal]) -> list[Read]:
-    """What to read of shelves, for the claims of a batch."""
-    return shelves_of(asks_of(commands, whos))
+def asks_and_shelves(commands: Sequence[ClaimWork], whos: Sequence[Principal]) -> tuple[list[Ask], list[Read]]:
+    """What the claims of a batch ask for, and what to read of shelves for it."""
+    asks = asks_of(commands, whos)
+    return asks, shelves_of(asks)
 
 
 def shelves_of(asks: Sequence[Ask]) -> list[Read]:
@@ -260,6 +265,6 @@ def item_and_execution(values: Row) -> list[Wanted]:
     return wanted if ending is None else [*wanted, (OPEN_ITEMS, (tenant, ending))]
 
 
-READY = Chooser(WorkItem, together, choose_ready, ahead=shelves_to_find)
+READY = Chooser(WorkItem, together, choose_ready, ahead=asks_and_shelves)
 EXPIRED = Chooser(WorkItem, whose, choose_expired, item_and_execution)
 DUE = Chooser(WorkItem, whose, choose_due, lambda values: [(WorkItem, (values[0], values[1]))])

@@ -1,6 +1,7 @@
 """An id that is used again after its run was removed: what followed from that run is still there, and nobody's way."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,18 @@ async def month_later(api: Api) -> None:
         await sweeps.remove(services)
 
 
+async def children_of_namesakes(api: Api) -> tuple[Any, Any]:
+    """The task of a child that lives on though its parent was removed, and that of a child of another `parent`."""
+    await started(api, execution_id="parent", workflow_type="parent")
+    await submit(api, (await tasks(api, "parent"))[0], CHILD, {"type": "CompleteWorkflow"})
+    await month_later(api)
+    (old,) = await tasks(api, "part")
+    await started(api, execution_id="parent", workflow_type="parent")
+    await submit(api, (await tasks(api, "parent"))[0], CHILD)
+    (new,) = await tasks(api, "part")
+    return old, new
+
+
 @pytest.mark.parametrize("ending", [AGAIN, FAIL])
 async def test_a_run_goes_on_though_another_chain_began_under_its_id(own: Api, ending: dict[str, object]) -> None:
     body = {"execution_id": "loop", "workflow_max_attempts": 2, "workflow_retry": {"initial_delay_ms": 0}}
@@ -57,13 +70,7 @@ async def test_a_run_goes_on_though_another_chain_began_under_its_id(own: Api, e
 
 @pytest.mark.parametrize("first", ["old", "new"])
 async def test_a_child_starts_though_one_of_an_earlier_run_of_the_same_id_lives_on(own: Api, first: str) -> None:
-    await started(own, execution_id="parent", workflow_type="parent")
-    await submit(own, (await tasks(own, "parent"))[0], CHILD, {"type": "CompleteWorkflow"})
-    await month_later(own)
-    (old,) = await tasks(own, "part")
-    await started(own, execution_id="parent", workflow_type="parent")
-    await submit(own, (await tasks(own, "parent"))[0], CHILD)
-    (new,) = await tasks(own, "part")
+    old, new = await children_of_namesakes(own)
     assert new["execution_id"] != old["execution_id"]
     children = {"new": new, "old": old}
     await submit(own, children.pop(first), {"type": "CompleteWorkflow", "result": first})
@@ -75,13 +82,7 @@ async def test_a_child_starts_though_one_of_an_earlier_run_of_the_same_id_lives_
 
 
 async def test_the_child_of_a_namesake_goes_on_and_nobody_else_follows_it(own: Api) -> None:
-    await started(own, execution_id="parent", workflow_type="parent")
-    await submit(own, (await tasks(own, "parent"))[0], CHILD, {"type": "CompleteWorkflow"})
-    await month_later(own)
-    (old,) = await tasks(own, "part")
-    await started(own, execution_id="parent", workflow_type="parent")
-    await submit(own, (await tasks(own, "parent"))[0], CHILD)
-    (new,) = await tasks(own, "part")
+    old, new = await children_of_namesakes(own)
     await submit(own, old, AGAIN)
     (child,) = (await own.ok("GET", "/v1/executions/parent/children"))["items"]
     assert (child["execution_id"], child["status"]) == (new["execution_id"], "open")

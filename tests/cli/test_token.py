@@ -43,6 +43,8 @@ def test_a_tenant_is_listed_shown_suspended_and_resumed(admin: Admin, tenant: st
     suspended = as_json(admin("tenant", "list", "--status", "suspended", "--json"))
     assert tenant in [one["id"] for one in suspended] and {one["status"] for one in suspended} == {"suspended"}
     assert admin("tenant", "resume", tenant) == f"The tenant {tenant} is active.\n"
+    still = as_json(admin("tenant", "list", "--status", "suspended", "--json"))
+    assert [one["id"] for one in still] == [one["id"] for one in suspended if one["id"] != tenant]
     assert admin("tenant", "show", tenant).startswith(f"{tenant} (Acme): active")
 
 
