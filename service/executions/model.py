@@ -232,6 +232,13 @@ class ExecutionEnding(msgspec.Struct, frozen=True):
     status: str
 
 
+class ExecutionPaused(msgspec.Struct, frozen=True):
+    """Fact: an execution was paused; or goes on, if it has `resumed`."""
+
+    execution: Execution
+    resumed: bool = False
+
+
 class ExecutionFinished(msgspec.Struct, frozen=True):
     """Fact: an execution has ended, its last event is appended."""
 

@@ -19,6 +19,7 @@ from service.executions.model import (
     Execution,
     ExecutionEnding,
     ExecutionFinished,
+    ExecutionPaused,
     ExecutionStarted,
     Facet,
     Labels,
@@ -358,6 +359,9 @@ def move(
     execution = append(view, execution, kind, encoded(body), closing=status in ENDED)
     if status in ENDED:
         view.tell(ExecutionFinished(execution, status, result, error))
+    elif "paused" in (old, status):
+        view.tell(ExecutionPaused(execution, status == "running"))
+        execution = view.get(Execution, execution.tenant_id, execution.id) or execution
     return execution
 
 

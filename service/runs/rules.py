@@ -17,6 +17,7 @@ from service.executions.model import (
     Changed,
     Execution,
     ExecutionFinished,
+    ExecutionPaused,
     ExecutionStarted,
     SetAttributes,
     State,
@@ -146,6 +147,9 @@ def wake(view: View, tenant_id: str, execution_id: str, delay_ms: int = 0) -> No
     which is handed out after `delay_ms`."""
     run, execution = need_run(view, tenant_id, execution_id), head(view, tenant_id, execution_id)
     if execution.status in ENDED:
+        return
+    if execution.status == "paused":  # seen when it goes on
+        view.put(msgspec.structs.replace(run, woken_at=execution.sequence))
         return
     task_id = run.task_id or new_task(view, execution, delay_ms, held_ms(run))
     view.put(msgspec.structs.replace(run, task_id=task_id, woken_at=head(view, tenant_id, execution_id).sequence))
@@ -572,6 +576,21 @@ def rang(view: View, fact: Rang) -> None:
         executions.move(view, execution, "timed_out", None, encoded(error))
 
 
+def paused(view: View, fact: ExecutionPaused) -> None:
+    """A run that is paused decides nothing: its task is withdrawn, whoever holds it, and none is made before it is
+    resumed. What it has asked for goes on meanwhile, and is there to be seen."""
+    execution = fact.execution
+    if execution.segment == 0:
+        return
+    run = need_run(view, execution.tenant_id, execution.id)
+    task = view.get(WorkItem, run.tenant_id, run.task_id) if run.task_id else None
+    if fact.resumed and run.woken_at > run.seen:
+        wake(view, run.tenant_id, run.id)
+    elif not fact.resumed and task is not None:
+        view.put(msgspec.structs.replace(run, task_id=None))
+        work.cancel_item(view, task)
+
+
 RULES = [
     Rule(SubmitCommands, submit, task_keys),
     Rule(CancelRun, cancel, by_execution),
@@ -579,4 +598,10 @@ RULES = [
     Rule(CompleteRun, complete, by_execution),
     Rule(FailRun, fail, fail_keys),
 ]
-LISTENERS = [(ExecutionStarted, begin), (WorkSettled, task_settled), (ExecutionFinished, close), (Rang, rang)]
+LISTENERS = [
+    (ExecutionStarted, begin),
+    (WorkSettled, task_settled),
+    (ExecutionPaused, paused),
+    (ExecutionFinished, close),
+    (Rang, rang),
+]

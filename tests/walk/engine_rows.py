@@ -58,13 +58,17 @@ def check(rows: Rows) -> None:
 
 
 def _tasks(engine: Engine) -> None:
-    """At most one open task, the run's own; and one wherever there is something that the workflow has not seen."""
+    """At most one open task, the run's own; and one wherever there is something that the workflow has not seen, but for
+    a run that is paused: it has none."""
     open_ = defaultdict(list)
     for item in engine.items.values():
         if item["drives"] == "decision" and item["status"] in OPEN:
             open_[item["execution_id"]].append(item["id"])
     for name, run in engine.runs.items():
         assert open_[name] == ([] if run["task_id"] is None else [run["task_id"]]), f"tasks {open_[name]}: {run}"
+        if engine.executions[name]["status"] == "paused":
+            assert run["task_id"] is None, f"paused, and a task: {run}"
+            continue
         if engine.ended(name) or run["task_id"] is not None:
             continue
         assert run["woken_at"] <= run["seen"], f"woken, and no task: {run}"
