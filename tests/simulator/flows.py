@@ -20,7 +20,7 @@ from service.activities.model import (
 )
 from service.chains.model import ContinueAsNew, ContinueRun, Next, ResetRun
 from service.children.model import Child, StartChild, StartChildWorkflow
-from service.executions.model import Changed, Started, StartExecution
+from service.executions.model import Changed, SetStatus, Started, StartExecution
 from service.runs.model import (
     CancelRun,
     CancelWorkflow,
@@ -157,6 +157,12 @@ def cancel(by: Asker, ask: Ask, lore: Lore) -> None:
     """A request to stop."""
     ask.reply = Changed
     ask.command = CancelRun(None, by.random.choice((None, 0, 50)), flow(by, lore))
+
+
+def pause_run(by: Asker, ask: Ask, lore: Lore) -> None:
+    """A run that is to decide nothing for a while, or to go on."""
+    ask.reply = Changed
+    ask.command = SetStatus(by.random.choice(("paused", "running")), execution_id=flow(by, lore))
 
 
 def terminate(by: Asker, ask: Ask, lore: Lore) -> None:
@@ -331,6 +337,7 @@ OPS: Ops = {
     "activity": (activity, 3),
     "child": (child, 2),
     "cancel": (cancel, 2),
+    "pause_run": (pause_run, 4),
     "terminate": (terminate, 2),
     "complete_run": (complete_run, 1),
     "fail_run": (fail_run, 2),
