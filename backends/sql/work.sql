@@ -288,10 +288,12 @@ SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_a
  LIMIT :limit;
 
 -- name: count_dead_letters
--- How many dead letters match a filter.
+-- How many dead letters match a filter, but for those of an execution that is being removed.
 SELECT count(*)
   FROM work_items w
- WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND {where};
+ WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND {where}
+   AND (w.execution_id IS NULL
+        OR (SELECT e.sequence FROM executions e WHERE e.tenant_id = w.tenant_id AND e.id = w.execution_id) <> 0);
 
 -- name: dead_letters_to_redrive
 -- The next dead letters for a redrive to look at, of those that had died when it began, after a position; and of each
