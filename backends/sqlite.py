@@ -87,25 +87,42 @@ class SqliteTx:
 
 
 class Scanner:
-    """A connection in a thread of its own that gives a statement up at `ends` (monotonic seconds)."""
+    """A connection in a thread of its own that gives a statement up at `ends` (monotonic seconds). Its first statement
+    begins a transaction, `end` ends it."""
 
     def __init__(self, path: Path) -> None:
         self.ends = math.inf
         self._thread = ThreadPoolExecutor(1, "holdfast-scan")
         self._db = open_to_read(path)
         self._db.set_progress_handler(self._late, LOOK_EVERY)
+        self._busy: asyncio.Future[list[Row]] | None = None
 
     def _late(self) -> bool:
         """Whether to give up; SQLite asks every `LOOK_EVERY` steps."""
         return time.monotonic() > self.ends
 
-    async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
-        """The rows of a statement. It runs also if its caller no longer waits: the next one finds it done."""
+    async def rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        """The rows of a statement. It runs also if its caller no longer waits."""
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._thread, self._rows, sql, values))
+        self._busy = loop.run_in_executor(self._thread, self._rows, sql, values)
+        return await asyncio.shield(self._busy)
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN")
         return cast("list[Row]", self._db.execute(sql, values).fetchall())
+
+    async def end(self) -> None:
+        """End the transaction, once the statement under way is done; nobody waits for the end itself."""
+        try:
+            if self._busy is not None and not self._busy.done():  # its caller went away
+                await asyncio.wait([self._busy])
+        finally:
+            self._thread.submit(self._end)
+
+    def _end(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
 
     async def close(self) -> None:
         """Wait for the statement under way, and close."""
@@ -199,25 +216,19 @@ class SqliteBackend:
         try:
             scanner = self._idle.pop() if self._idle else self._new_scanner()
             try:
-                await scanner.rows("BEGIN")
                 tx = ScanTx(scanner, self._statements, self._clock(), self.scan_seconds)
                 return await work(cast("Tx", tx))
             finally:
-                await self._end_snapshot(scanner)
+                try:
+                    await scanner.end()
+                finally:
+                    self._idle.append(scanner)
         except SAID as error:
             raise self._store_error(error) from error
 
     def _new_scanner(self) -> Scanner:
         self._scanners.append(Scanner(self.path))
         return self._scanners[-1]
-
-    async def _end_snapshot(self, scanner: Scanner) -> None:
-        """Close the reader's transaction, if its `BEGIN` came to pass before the caller went away."""
-        try:
-            with contextlib.suppress(apsw.SQLError):
-                await scanner.rows("ROLLBACK")
-        finally:
-            self._idle.append(scanner)
 
     def subscribe(self, heard: Heard) -> None:
         self._heard.append(heard)

@@ -122,9 +122,13 @@ async def test_a_scan_that_fails_or_is_given_up_does_not_hold_up_the_next(store:
         for _ in range(chance.randrange(8)):
             await asyncio.sleep(0)
         task.cancel()
+        if chance.random() < 0.5:
+            await asyncio.sleep(0)
+            task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     await store.write(adding(job(tenant, "x")))
-    assert await store.read(finding(tenant, "x"), scan=True) is not None
+    for _ in range(4):  # whichever reader it is, none looks at what was
+        assert await store.read(finding(tenant, "x"), scan=True) is not None
 
 
 async def test_a_scan_cannot_write(store: StateBackend, tenant: str) -> None:
