@@ -17,6 +17,9 @@ The differences page: everything in which the two engines differ, and where.
   (`migrate.py`).
 * Tenants. Postgres keeps them apart by itself, under roles that see no others (`postgres_fence.py`); SQLite has no such
   thing, and there the statements alone do.
+* Surroundings. A Postgres may be shared and set up for others: its schema is looked up once, what a role or a database
+  has set otherwise does not reach a session, and what cannot be served is refused (`postgres_fit.py`, `postgres.py`). A
+  migration there waits a moment at a time for those who use a table (`postgres_locks.py`).
 * Damage and copies. A SQLite file is looked at before it is served (`damage.py`) and copied by `holdfast backup`
   (`backup.py`); Postgres has checksums and pg_dump of its own.
 * What `holdfast doctor` asks of an engine: its version, its faults, its settings (`sql/engine.sql`).

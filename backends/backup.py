@@ -5,38 +5,38 @@ and begins the WAL anew, so the copy is old pages under new ones. SQLite's own b
 """
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
 import apsw
 
-from backends.errors import Corrupt, Unavailable
+from backends.errors import Corrupt, Full, Unavailable
+from backends.new_file import new_file
 from backends.sqlite_file import open_to_read, open_to_write
+
+PAGES = 2_048
+"""Pages copied, and thousands of instructions checked, before whoever wants to stop it is heard."""
 
 
 def back_up(source: Path, target: Path) -> int:
     """Copy the state as of now into the new file `target`, and check every page of it; its size in bytes.
 
     The server goes on meanwhile; its WAL grows until the copy is read. `target` is there whole or not at all. Raises
-    `Unavailable`, or `Corrupt` when the copy, and so the store, is damaged.
+    `Unavailable`, `Full`, or `Corrupt` when the copy, and so the store, is damaged.
     """
     if not source.exists():
         raise Unavailable(f"there is no file {source}; check database_url")
-    if target.exists():
-        raise Unavailable(f"{target} exists already; give another path")
-    part = target.with_name(target.name + ".part")
-    part.unlink(missing_ok=True)
     try:
-        copy(source, part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.rename(target)
-    except apsw.Error as error:
-        raise Unavailable(f"{source} cannot be copied to {target}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    sync_folder(target.parent)
+        with new_file(target) as part:
+            copy(source, part)
+    except FileExistsError:
+        raise Unavailable(f"{target} exists already; give another path") from None
+    except apsw.FullError:
+        raise Full(f"there is no room for a copy of {source} at {target}") from None
+    except (apsw.Error, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        todo = "see that the one can be read and the other written"
+        raise Unavailable(f"{source} cannot be copied to {target}: {why}; {todo}") from error
     return target.stat().st_size
 
 
@@ -47,17 +47,12 @@ def copy(source: Path, part: Path) -> None:
         contextlib.closing(open_to_write(part)) as ours,
     ):
         shutil.copymode(source, part)
+        theirs.execute("BEGIN")
+        theirs.execute("SELECT 1 FROM sqlite_schema").fetchall()  # one snapshot, so that no commit makes it begin again
         with ours.backup("main", theirs, "main") as whole:
-            whole.step(-1)  # in one step, so that no commit makes it begin again
+            while not whole.done:
+                whole.step(PAGES)
+        ours.set_progress_handler(lambda: False, PAGES * 1_000)
         found = [str(row[0]) for row in ours.execute("PRAGMA integrity_check(1)")]
     if found != ["ok"]:
         raise Corrupt(f"{source} is damaged ({' '.join(found[0].split())}); keep the backups that you have")
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new name in a folder outlast a power cut."""
-    at = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(at)
-    finally:
-        os.close(at)

@@ -5,17 +5,20 @@ The fits: on Postgres `TEXT` sorts by bytes (`COLLATE "C"`), as it does on SQLit
 `-- @postgres` and `-- @end` are for that engine alone.
 """
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 import apsw
+import asyncpg
 import msgspec
 
-from backends.errors import SchemaMismatch
+from backends import postgres_locks
+from backends.errors import SchemaMismatch, Unavailable
 
 LEDGER = (
     "CREATE TABLE IF NOT EXISTS schema_migrations"
@@ -23,6 +26,9 @@ LEDGER = (
 )
 BLOCK = re.compile(r"^-- @(sqlite|postgres)\n(.*?)(?=^-- @)", re.M | re.S)
 ADVISORY_LOCK = 7_406_712_001
+MIGRATOR_MS = 60_000
+"""How long one migrator waits for another."""
+STRANGER = "{}; give Holdfast a schema or a database of its own, see docs/operations.md"
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -87,7 +93,10 @@ def applied_on_sqlite(db: apsw.Connection) -> dict[int, str]:
 
 def on_sqlite(db: apsw.Connection, now: int) -> int:
     """Apply what is missing, all in one transaction."""
-    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute("BEGIN IMMEDIATE")
+    except apsw.BusyError:
+        raise Unavailable("another program is writing to the file; have it finish and try again") from None
     todo = pending(applied_on_sqlite(db))
     for migration in todo:
         for statement in migration.statements("sqlite"):
@@ -104,25 +113,69 @@ async def applied_on_postgres(db: Any) -> dict[int, str]:
     """Number → checksum of what a Postgres database has; empty when nothing was ever applied."""
     if await db.fetchval("SELECT to_regclass('schema_migrations')") is None:
         return {}
-    return {row[0]: row[1] for row in await db.fetch("SELECT number, checksum FROM schema_migrations")}
-
-
-async def on_postgres(db: Any) -> int:
-    """Apply what is missing, each in its own transaction, under an advisory lock that admits one migrator."""
-    await db.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
     try:
-        todo = pending(await applied_on_postgres(db))
-        for migration in todo:
-            async with db.transaction():
-                await db.execute(LEDGER)
-                for statement in migration.statements("postgres"):
-                    await db.execute(statement)
-                await db.execute(
-                    "INSERT INTO schema_migrations VALUES ($1, $2, $3, (extract(epoch FROM now()) * 1000)::bigint)",
-                    migration.number,
-                    migration.name,
-                    migration.checksum,
-                )
-        return len(todo)
+        return {row[0]: row[1] for row in await db.fetch("SELECT number, checksum FROM schema_migrations")}
+    except asyncpg.UndefinedColumnError:
+        raise SchemaMismatch(STRANGER.format("the table schema_migrations is another program's")) from None
+
+
+async def on_postgres(db: Any, *, sessions: bool = True) -> int:
+    """Apply what is missing, each in its own transaction, under an advisory lock that admits one migrator.
+
+    Without `sessions`, behind a pooler, each transaction takes the lock anew: the next may be in another session, and
+    what is held by a session would never be given back.
+    """
+    todo = pending(await applied_on_postgres(db))
+    if not todo:
+        return 0
+    if not sessions:
+        return await _each(db, todo, "SELECT pg_advisory_xact_lock($1)")
+    await _admitted(db)
+    try:
+        return await _each(db, pending(await applied_on_postgres(db)))
     finally:
-        await db.execute("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK)
+        with contextlib.suppress(asyncpg.InterfaceError):  # the lock went with the connection
+            await db.execute("SELECT pg_advisory_unlock($1)", ADVISORY_LOCK)
+
+
+async def _admitted(db: Any) -> None:
+    """Wait for another migrator to be done."""
+    try:
+        async with db.transaction():
+            await db.execute(f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = {MIGRATOR_MS}")
+            await db.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK, timeout=postgres_locks.ENDLESS)
+    except asyncpg.LockNotAvailableError:
+        raise Unavailable("another process brings the schema up to date; wait for it to end and try again") from None
+
+
+async def _each(db: Any, todo: Sequence[Migration], lock: str = "") -> int:
+    """Apply those of `todo` that nobody has meanwhile applied; how many."""
+    count = 0
+    for migration in todo:
+
+        async def apply(one: Migration = migration) -> bool:
+            if lock:
+                await db.execute(lock, ADVISORY_LOCK)
+                if one not in pending(await applied_on_postgres(db)):
+                    return False
+            await _apply(db, one)
+            return True
+
+        count += await postgres_locks.changed(db, f"migration {migration.name}", apply)
+    return count
+
+
+async def _apply(db: Any, migration: Migration) -> None:
+    """Carry out one migration and write it down."""
+    await db.execute(LEDGER)
+    try:
+        for statement in migration.statements("postgres"):
+            await db.execute(statement, timeout=postgres_locks.ENDLESS)
+    except asyncpg.DuplicateTableError as error:
+        raise SchemaMismatch(STRANGER.format(error.args[0])) from None
+    await db.execute(
+        "INSERT INTO schema_migrations VALUES ($1, $2, $3, (extract(epoch FROM now()) * 1000)::bigint)",
+        migration.number,
+        migration.name,
+        migration.checksum,
+    )

@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from backends import migrate, postgres_arrays, postgres_hosts
+from backends import migrate, postgres_arrays, postgres_fit, postgres_hosts
 from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable, Unfenced
 from backends.postgres_clock import DatabaseClock
 from backends.postgres_fence import LEAVE, Fence
@@ -53,7 +53,16 @@ SESSION = {
     "enable_seqscan": "off", "enable_bitmapscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
     "enable_material": "off", "jit": "off",
     "idle_in_transaction_session_timeout": "30000", "application_name": "holdfast",
+    "default_transaction_isolation": "read committed", "statement_timeout": "0",
+    "idle_session_timeout": "0", "row_security": "on",
 }  # fmt: skip
+"""The second half is for roles and databases on which somebody has set otherwise."""
+LISTENING = SESSION | {"application_name": "holdfast wake-ups"}
+POOLED = (
+    "; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 30000"
+    "; SET LOCAL search_path = {}"
+)
+"""The same for each transaction, where no session can be told."""
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -158,16 +167,17 @@ class PostgresBackend:
         lanes: int,
         clock: Callable[[], int] | None = None,
         fence: Fence | None = None,
-        sessions: bool = True,
+        pooled: str = "",
         lock_ms: int = LOCK_MS,
     ) -> None:
         self._dsn, self._pool, self.lanes, self._clock = dsn, pool, lanes, clock
-        self._whole, self._sessions = fence, sessions
-        self._to_write = f"; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL lock_timeout = {lock_ms}"
+        self._whole, self._sessions, self._pooled = fence, not pooled, pooled
+        self._to_write = f" ISOLATION LEVEL READ COMMITTED{pooled}" if pooled else ""
+        self._to_write += f"; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL lock_timeout = {lock_ms}"
         self._fence: Fence | None = None
         self.scan_lanes = max(2, (pool.get_max_size() - lanes) // 2)
         self._statements = load("postgres")
-        self._listener = Listener(lambda: postgres_hosts.connect(dsn, timeout=5))
+        self._listener = Listener(lambda: postgres_hosts.connect(dsn, timeout=5, server_settings=LISTENING))
         self._time = DatabaseClock()
         self._planned: dict[int, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -278,7 +288,7 @@ class PostgresBackend:
             if self._fence is not None:
                 await db.act(self._fence.scope(tenants, local=""))
             return await work(tx)
-        how = f" ISOLATION LEVEL {'REPEATABLE READ' if scan else 'READ COMMITTED'}, READ ONLY"
+        how = f" ISOLATION LEVEL {'REPEATABLE READ' if scan else 'READ COMMITTED'}, READ ONLY{self._pooled}"
         if scan and self.scan_seconds is not None:
             how += f"; SET LOCAL statement_timeout = {max(1, int(self.scan_seconds * 1000))}"
         await self._begin(db, tenants, how)
@@ -288,35 +298,45 @@ class PostgresBackend:
 
     def subscribe(self, heard: Heard) -> None:
         self._listener.heard.append(heard)
-        self._listener.start()
+        if self._sessions:  # a pooler would give the notifications to whoever has the session by then
+            self._listener.start()
 
     def want(self, topics: frozenset[str]) -> None:
         self._listener.want(topics)
 
     async def migrate(self) -> int:
-        try:
-            async with self._connection() as db:
-                await db.act(LEAVE)
-                if self._whole and migrate.pending(await migrate.applied_on_postgres(db)):
-                    await self._whole.lower(db)
-                count = await migrate.on_postgres(db)
-                if self._whole:
-                    await self._whole.raise_up(db)
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise Unfenced(
-                "who connects may not bring the schema and its row level security up to date; run `holdfast migrate` "
-                "as the owner of the tables, see docs/operations.md"
-            ) from error
+        async with self._alone() as db:
+            if self._whole and migrate.pending(await migrate.applied_on_postgres(db)):
+                await self._whole.lower(db)
+            count = await migrate.on_postgres(db, sessions=self._sessions)
+            if self._whole:
+                await self._whole.raise_up(db)
         self._fence = self._whole
         return count
 
     async def check(self) -> None:
-        async with self._connection() as db:
-            await db.act(LEAVE)
+        async with self._alone() as db:
             migrate.compare(await migrate.applied_on_postgres(db))
             if self._whole:
                 await self._whole.refuse_holes(db)
         self._fence = self._whole
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[Any]:
+        """A connection that acts as who logged in; whatever Postgres says on it is said in our words."""
+        try:
+            async with self._connection() as db:
+                await db.act(LEAVE)
+                yield db
+        except LOST as error:
+            raise Unavailable("the connection to Postgres was lost") from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise Unfenced(
+                "who connects may not bring the schema and its row level security up to date; run `holdfast migrate` "
+                "as the owner of the tables, who may create roles, see docs/operations.md"
+            ) from error
+        except asyncpg.PostgresError as error:
+            raise translate(error) from error
 
     async def ping(self) -> None:
         try:
@@ -403,12 +423,23 @@ async def connect(
             url, min_size=min(2, connections), max_size=connections, reset=no_reset, timeout=5, command_timeout=60,
             statement_cache_size=1024 if plain else 0, server_settings=SESSION if plain else {},
             max_inactive_connection_lifetime=0, connect=postgres_hosts.connect,
-            connection_class=Connection,
+            connection_class=Connection, init=postgres_fit.stay if plain else None,
         )  # fmt: skip
+        schema = await fit(pool)
     except (*LOST, asyncpg.PostgresError, ValueError) as error:
         if isinstance(error, ValueError) and not isinstance(error, OSError):  # its text may hold parts of the URL
             raise Unavailable("the URL of Postgres cannot be read; check its host, port and options") from None
-        raise Unavailable("Postgres cannot be reached; check the address, the database and the password") from error
-    backend = PostgresBackend(url, pool, lanes, clock, fence, plain, lock_ms)
+        raise Unavailable(postgres_fit.explained(error)) from error
+    backend = PostgresBackend(url, pool, lanes, clock, fence, "" if plain else POOLED.format(schema), lock_ms)
     await backend.start()
     return backend
+
+
+async def fit(pool: Any) -> str:
+    """The store's schema, as SQL has it; the pool is gone where the database cannot be served."""
+    try:
+        async with pool.acquire() as db:
+            return await postgres_fit.schema_of(db)
+    except BaseException:
+        pool.terminate()
+        raise

@@ -19,6 +19,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from backends import postgres_locks
 from backends.erasure import keys as tables
 from backends.errors import Unfenced
 
@@ -49,6 +50,11 @@ SELECT c.relname, c.relrowsecurity AND c.relforcerowsecurity, pg_has_role($2::te
           FROM unnest(ARRAY[$2, $3::text]) AS role, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS act)
   FROM pg_class c WHERE c.oid = ANY (SELECT to_regclass(name) FROM unnest($1::text[]) AS name) ORDER BY 1
 """
+OF_OTHERS = """
+SELECT DISTINCT r.rolname::text FROM pg_policy p JOIN pg_roles r ON r.oid = ANY (p.polroles)
+ WHERE p.polname = ANY ($1::text[]) AND r.rolname <> ALL ($2::text[])
+   AND p.polrelid = ANY (SELECT to_regclass(name) FROM unnest($3::text[]) AS name) ORDER BY 1
+"""
 ROLE = "SELECT rolsuper OR rolbypassrls, pg_has_role(session_user, oid, $2) FROM pg_roles WHERE rolname = $1"
 
 
@@ -73,6 +79,7 @@ class Fence(msgspec.Struct, frozen=True):
         for attempt in range(RACES):
             try:
                 if await self.faults(db):
+                    await self._refuse_to_replace(db)
                     await self._raise(db)
                 return
             except LOST_RACE:
@@ -80,8 +87,17 @@ class Fence(msgspec.Struct, frozen=True):
                     raise
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))
 
+    async def _refuse_to_replace(self, db: Any) -> None:
+        """Raise `Unfenced` where the tables are fenced for other roles: servers that act under those would find no rows
+        any more, and tell callers that their tokens are revoked."""
+        if others := await db.fetch(OF_OTHERS, [TENANTS, EVERY], [self.app, self.sweep], list(tables())):
+            raise Unfenced(
+                f"the tables are fenced for other roles: {', '.join(row[0] for row in others)}; name them in"
+                " postgres_app_role and postgres_sweep_role, or, while no server runs, ALTER ROLE … RENAME TO …"
+            )
+
     async def _raise(self, db: Any) -> None:
-        async with db.transaction():
+        async def fence() -> None:
             await db.execute("SELECT pg_advisory_xact_lock($1)", FENCE_LOCK)
             if not await self.faults(db):
                 return  # another migrator of this database has been faster
@@ -99,11 +115,18 @@ class Fence(msgspec.Struct, frozen=True):
                     f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {both}"
                 )
 
+        await postgres_locks.changed(db, "row level security", fence)
+
     async def lower(self, db: Any) -> None:
         """Let the owner of the tables see their rows, for migrations that change rows; `raise_up` follows."""
+        await self._refuse_to_replace(db)
         owned = "SELECT relname FROM pg_class WHERE oid = ANY (SELECT to_regclass(n) FROM unnest($1::text[]) AS n)"
-        for (table,) in await db.fetch(f"{owned} AND relforcerowsecurity", list(tables())):
-            await db.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
+
+        async def let_through() -> None:
+            for (table,) in await db.fetch(f"{owned} AND relforcerowsecurity", list(tables())):
+                await db.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
+
+        await postgres_locks.changed(db, "row level security", let_through)
 
     async def _make(self, db: Any, role: str) -> None:
         """A role that this session may take."""

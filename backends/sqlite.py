@@ -344,10 +344,13 @@ def process_clock() -> int:
 
 def take_lock(path: Path) -> IO[str]:
     """Hold `<file>.lock` for this process: SQLite before 3.51.3 can corrupt a WAL that two processes write."""
+    beside = path.with_name(path.name + ".lock")
     try:
-        lock = path.with_name(path.name + ".lock").open("w")
+        lock = beside.open("w")
     except OSError as error:
-        raise Unavailable(f"{path} cannot be locked: {error.strerror}") from error
+        raise Unavailable(
+            f"{beside}, which says that {path.name} is served, cannot be opened: {error.strerror}"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

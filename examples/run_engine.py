@@ -15,6 +15,7 @@ import uuid
 from engine import cases
 from engine.crew import Crew
 from engine.report import Told, ended, table, told
+from workflow import server
 from workflow.client import Client
 from workflow.server import Access, access, parsed
 
@@ -69,4 +70,4 @@ def wait(client: Client, crew: Crew, started: list[str], end: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(server.ended(main))

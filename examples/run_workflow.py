@@ -19,7 +19,7 @@ from workflow.client import Client
 from workflow.crew import Crew
 from workflow.graph import Graph
 from workflow.report import Report, report
-from workflow.server import access, parsed
+from workflow.server import access, ended, parsed
 
 ORDER = Path(__file__).parent / "workflow" / "order.json"
 
@@ -107,4 +107,4 @@ def wait(client: Client, queue: str, end: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

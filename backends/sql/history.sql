@@ -106,6 +106,14 @@ SELECT v.commit_id, v.position, v.execution_id, v.sequence, v.kind, v.body, v.at
  ORDER BY v.commit_id, v.position
  LIMIT :limit;
 
+-- name: feed_end
+-- Where a tenant's feed ends, below the horizon.
+SELECT v.commit_id, v.position
+  FROM events v
+ WHERE v.tenant_id = :tenant_id AND v.commit_id < :horizon
+ ORDER BY v.commit_id DESC, v.position DESC
+ LIMIT 1;
+
 -- name: read_snapshot_latest
 -- The newest snapshot of an execution at or below a sequence.
 SELECT s.sequence, s.body, s.created_at

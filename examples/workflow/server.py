@@ -4,14 +4,15 @@ import argparse
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from workflow.client import Client
+from workflow.client import Client, Refused
 
 ROOT = Path(__file__).parents[2]
 TOKEN, URL = re.compile(r"holds_\w+"), re.compile(r"https?://\S+")
@@ -34,6 +35,22 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     if options.url and not options.token:
         parser.error("--url needs --token (or HOLDFAST_TOKEN)")
     return options
+
+
+def ended(main: Callable[[], int]) -> int:
+    """What an example comes to, its exit code: SIGTERM ends it as Ctrl-C does, with its server and its workers, and
+    what is not there or not allowed is one line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except OSError as error:
+        print(f"{error.filename or 'the server'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except Refused as refusal:
+        print(refusal, file=sys.stderr)
+        return 1
 
 
 @contextlib.contextmanager

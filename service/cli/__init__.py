@@ -1,12 +1,15 @@
 """The command line `holdfast`: one module per noun, loaded when its command is called."""
 
+import contextlib
 import gc
-import os
 import sys
 
 
 def main() -> int:
     """Run the command that the arguments name; its exit code. What was to be expected is one sentence on stderr."""
+    from service.cli.output import open_the_closed, say_no_more
+
+    open_the_closed()
     gc.set_threshold(100_000, 20, 50)  # what imports make stays: to look for garbage in it is a seventh of a start
     from service.cli.commands import app
     from service.cli.refused import explained
@@ -17,12 +20,15 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `holdfast token list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say_no_more()
         return 1
     except Exception as error:
         refused = explained(error)
         if refused is None:
             raise
-        print(f"holdfast: {refused}", file=sys.stderr)
+        if isinstance(error, OSError):
+            say_no_more()
+        with contextlib.suppress(OSError):
+            print(f"holdfast: {refused}", file=sys.stderr)
         return refused.code
     return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from service.cli.options import Flags, settings
+from service.cli.options import StoreFlags, settings
 from service.cli.refused import Refused
 from service.cli.remote import SERVER, Target
 from service.settings import Settings
@@ -33,7 +33,7 @@ def verify(
     file: Annotated[Path | None, Parameter(help="An export to verify, without any store.")] = None,
     *,
     tenant: Annotated[str | None, Parameter(help="Only this tenant's chain; `system` for the system's.")] = None,
-    flags: Flags = None,
+    flags: StoreFlags = None,
 ) -> None:
     """Verify every audit chain of a store, or an export. Exit code 1 if one is not whole.
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from service.cli.options import Flags, settings
+from service.cli.options import StoreFlags, settings
 from service.cli.refused import Refused
 from service.settings import Settings
 
@@ -26,7 +26,7 @@ class Finding(NamedTuple):
     said: str
 
 
-def doctor(*, flags: Flags = None) -> None:
+def doctor(*, flags: StoreFlags = None) -> None:
     """Examine the store: schema, engine, audit log, tokens. Exit code 1 if anything fails.
 
     A SQLite file is examined while no server runs on it.
@@ -48,10 +48,12 @@ async def examined(found: Settings) -> list[Finding]:
     try:
         backend = await open_store(found)
     except StoreError as error:
-        what = str(error).partition(";")[0]
-        held = what.startswith("another process")
-        todo = "stop it and ask again" if held else "check that database_url names a store, and that it is up"
-        return [Finding("FAIL", "store", f"{what}; {todo}")]
+        what, _, todo = str(error).partition("; ")
+        if what.startswith("another process"):
+            todo = "examine a copy that `holdfast backup` makes, or stop it and ask again"
+        return [
+            Finding("FAIL", "store", f"{what}; {todo or 'check that database_url names a store, and that it is up'}")
+        ]
     try:
         schema = await schema_of(backend)
         examinations = ENGINES[backend.name] + (ROWS + SWEEPS[backend.name] if schema.mark == "ok" else ())

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from service.cli.output import say_no_more
 from service.cli.refused import Refused
 from service.settings import Settings
 from service.tokens.bootstrap import first_admin, has_admin
@@ -39,5 +40,12 @@ def of_file(path: str) -> tuple[str, Presented]:
 
 
 def show(what: str, text: str) -> None:
-    """A token's text, plainly."""
-    print(f"{what}, shown this once:\n\n    {text}\n", flush=True)
+    """A token's text, plainly; `Refused` when it cannot be printed, for nobody will see it then."""
+    try:
+        print(f"{what}, shown this once:\n\n    {text}\n", flush=True)
+    except OSError as error:
+        say_no_more()
+        lost = f"{what}: minted, but it could not be printed ({error.strerror}) and is lost"
+        raise Refused(
+            f"{lost}; make room and mint another: `holdfast token bootstrap`, `holdfast token mint`"
+        ) from None

@@ -1,5 +1,14 @@
 """What a command says when it cannot do what it was asked: one sentence that ends in what to do, and an exit code."""
 
+import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cyclopts import CycloptsError
+
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What the system says when an output cannot take what is printed."""
+
 
 class Refused(Exception):
     """The sentence for the terminal; `code` is 2 for a command called wrongly, 1 for one that met with a refusal."""
@@ -17,9 +26,22 @@ def explained(error: Exception) -> Refused | None:
 
     if isinstance(error, Refused):
         return error
-    if isinstance(error, CycloptsError | SettingsError):
+    if isinstance(error, SettingsError):
         return Refused(str(error), 2)
+    if isinstance(error, CycloptsError):
+        return Refused(of_usage(error), 2)
     return of_store(error)
+
+
+def of_usage(error: "CycloptsError") -> str:
+    """What is wrong with the words of a command, and where to read of it unless that says enough."""
+    from cyclopts import UnusedCliTokensError
+
+    said, command = str(error), " ".join(["holdfast", *(error.command_chain or ())])
+    if isinstance(error, UnusedCliTokensError):
+        said = f"`{command}` takes no {', '.join(map(repr, error.unused_tokens or ()))}"
+    told = "Did you mean" in said or "Choose from" in said
+    return said if told else f"{said.rstrip('.')}; see `{command} --help`"
 
 
 def of_store(error: Exception) -> Refused | None:
@@ -41,10 +63,12 @@ def of_store(error: Exception) -> Refused | None:
     if isinstance(error, Full):
         return Refused(f"{error}; make room and try again")
     if isinstance(error, StoreError):
-        advice = (
-            "" if ";" in str(error) else "; check that database_url names a store of this service, and that it is up"
-        )
-        return Refused(f"{error}{advice}")
+        advice = "check that database_url names a store of this service, and that it is up"
+        if isinstance(error.__cause__, OSError):
+            advice = "check that database_url names a file that this user may read and write, as well as its folder"
+        return Refused(f"{error}" if ";" in str(error) else f"{error}; {advice}")
     if isinstance(error, OSError) and error.filename:
         return Refused(f"{error.filename}: {error.strerror}; give another path")
+    if isinstance(error, OSError) and error.errno in UNWRITTEN:
+        return Refused(f"the output cannot be written: {error.strerror}; make room and ask again")
     return None

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import http.client
 import json
+import ssl
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,12 +13,18 @@ from urllib.parse import urlencode, urlsplit
 
 from cyclopts import Group, Parameter
 
+from backends.new_file import new_file
+from service.cli.ended import through_the_door
 from service.cli.refused import Refused
 
 GROUP = Group("Server", sort_key=1)
 URL = "http://127.0.0.1:7400"
 SECONDS = 30
 DOWNLOAD_SECONDS, CHUNK = 3_600, 65_536
+NDJSON = "application/x-ndjson"
+UNSAID = {"RemoteDisconnected": "it hung up", "TimeoutError": "not in time", "BadStatusLine": "it speaks no HTTP",
+          "IncompleteRead": "it cut its answer off"}  # fmt: skip
+"""Errors that have no words of their own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +53,11 @@ class Server:
             sys.stdout.flush()
             sys.stdout.buffer.writelines(parts)
             return
-        if output.exists():
-            raise Refused(f"{output} exists already; give another path", 2)
-        part = output.with_name(output.name + ".part")
         try:
-            with part.open("wb") as file:
+            with through_the_door(), new_file(output) as part, part.open("wb") as file:
                 file.writelines(parts)
-            part.rename(output)
-        finally:
-            part.unlink(missing_ok=True)
+        except FileExistsError:
+            raise Refused(f"{output} exists already; give another path", 2) from None
 
     def _streamed(self, path: str, headers: Mapping[str, str]) -> Iterator[bytes]:
         with contextlib.closing(self._connection(DOWNLOAD_SECONDS)) as connection:
@@ -63,6 +66,8 @@ class Server:
                 refusal = answer.read() if answer.status >= 300 else None
             if refusal is not None:
                 raise Refused(said(answer.status, parsed(self.url, answer.status, refusal)))
+            if answer.headers.get_content_type() != NDJSON:
+                raise Refused(f"{self.url} answered with something that is no export; is it a Holdfast server?")
             left = answer.length
             try:
                 while part := answer.read(CHUNK):
@@ -101,6 +106,8 @@ class Server:
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
         try:
             parts = urlsplit(self.url)
+            if parts.path.strip("/") or parts.query:
+                raise ValueError
             return kinds[parts.scheme](parts.hostname or "", parts.port, timeout=seconds)
         except (KeyError, ValueError):
             raise Refused(
@@ -113,8 +120,13 @@ def answering(url: str) -> Iterator[None]:
     """What goes wrong on the way to a server, in one sentence."""
     try:
         yield
+    except ssl.SSLError as error:
+        why = getattr(error, "verify_message", "") or str(error.reason or error).lower().replace("_", " ")
+        todo = "name the authority of its certificate in SSL_CERT_FILE, or see whether --url is to begin with http:"
+        raise Refused(f"{url} is not spoken to over TLS ({why}); {todo}") from None
     except (OSError, http.client.HTTPException) as error:
-        why = getattr(error, "strerror", None) or type(error).__name__
+        name = type(error).__name__
+        why = getattr(error, "strerror", None) or UNSAID.get(name, name)
         raise Refused(f"no server answers at {url} ({why}); start `holdfast serve` or give --url") from None
     except (ValueError, UnicodeError):
         raise Refused("the token or the path holds characters that HTTP cannot carry; copy it whole", 2) from None
@@ -124,12 +136,22 @@ Target = Annotated[Server, Parameter(name="*")]
 SERVER = Server()
 
 
-def parsed(url: str, status: int, raw: bytes) -> Any:
-    """The JSON of an answer."""
+class Told(dict[str, Any]):
+    """An object as a server told it; what it lacks is said, for then somebody else may have told it."""
+
+    def __missing__(self, name: str) -> Any:
+        raise Refused(f"the server answered without {name!r}; is it a Holdfast server, of this version?")
+
+
+def parsed(url: str, status: int, raw: bytes) -> Told:
+    """The JSON of an answer, always an object."""
     try:
-        return json.loads(raw)
+        found = json.loads(raw, object_hook=Told)
     except ValueError:
         raise Refused(f"{url} answered {status} with something that is not JSON; is it a Holdfast server?") from None
+    if not isinstance(found, Told):
+        raise Refused(f"{url} answered {status} with JSON that is no object; is it a Holdfast server?")
+    return found
 
 
 def print_json(answer: Any) -> None:
@@ -139,9 +161,11 @@ def print_json(answer: Any) -> None:
     print(text if text.replace("\n", "").isprintable() else "".join(plain))
 
 
-def said(status: int, problem: Any) -> str:
+def said(status: int, problem: Told) -> str:
     """A problem document as one line, its errors listed after it."""
-    if not isinstance(problem, dict) or "detail" not in problem:
+    from service.cli.table import plain
+
+    if "detail" not in problem:
         return f"the server answered {status}"
-    errors = "".join(f"\n  - {one['pointer']}: {one['detail']}" for one in problem.get("errors", ()))
-    return f"{problem['detail']} ({problem.get('code', status)}){errors}"
+    errors = [f"{one['pointer']}: {one['detail']}" for one in problem.get("errors", ())]
+    return "\n  - ".join(map(plain, [f"{problem['detail']} ({problem.get('code', status)})", *errors]))

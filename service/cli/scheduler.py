@@ -4,6 +4,7 @@ from typing import Any
 
 from service import __version__
 from service.cli.options import Flags, settings
+from service.cli.output import announce
 from service.cli.refused import Refused
 from service.settings import masked
 
@@ -28,6 +29,6 @@ def scheduler(*, flags: Flags = None) -> None:
 
     def ready(services: Any) -> None:
         store = masked("database_url", found.database_url)
-        print(f"Holdfast {__version__} schedules {store} as {services.lease.holder}", flush=True)
+        announce(f"Holdfast {__version__} schedules {store} as {services.lease.holder}")
 
     main.run_scheduler(found, ready)

@@ -4,6 +4,7 @@ from typing import Any
 
 from service import __version__
 from service.cli.options import Flags, settings
+from service.cli.output import announce
 from service.settings import Settings, masked
 
 
@@ -23,7 +24,7 @@ def serve(*, flags: Flags = None) -> None:
     async def ready(services: Any, port: int) -> None:
         await introduce(services, found)
         store = masked("database_url", found.database_url)
-        print(f"Holdfast {__version__} serves {store} at {url(found, port)}", flush=True)
+        announce(f"Holdfast {__version__} serves {store} at {url(found, port)}")
 
     main.run(found, ready)
 

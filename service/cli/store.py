@@ -3,12 +3,13 @@
 import asyncio
 from pathlib import Path
 
-from service.cli.options import Flags, settings
+from service.cli.ended import through_the_door
+from service.cli.options import StoreFlags, settings
 from service.cli.refused import Refused
 from service.settings import Settings
 
 
-def migrate(*, flags: Flags = None) -> None:
+def migrate(*, flags: StoreFlags = None) -> None:
     """Bring the schema of the store up to date."""
     count = asyncio.run(applied(settings(flags).settings))
     print("The schema is up to date." if not count else f"Applied {count} migration{'s' if count > 1 else ''}.")
@@ -25,7 +26,7 @@ async def applied(found: Settings) -> int:
         await backend.close()
 
 
-def init(*, flags: Flags = None) -> None:
+def init(*, flags: StoreFlags = None) -> None:
     """Bring the schema up to date and mint the system admin token, without serving."""
     found = settings(flags).settings
     if not asyncio.run(initialised(found)):
@@ -43,7 +44,7 @@ async def initialised(found: Settings) -> bool:
         return await introduce(services, found)
 
 
-def backup(file: Path, /, *, flags: Flags = None) -> None:
+def backup(file: Path, /, *, flags: StoreFlags = None) -> None:
     """Copy a SQLite store as of now into a new file, whether it is served or not, and check every page of the copy.
 
     Parameters
@@ -56,5 +57,6 @@ def backup(file: Path, /, *, flags: Flags = None) -> None:
     found = settings(flags).settings
     if not found.database_url.startswith("sqlite:"):
         raise Refused("backup copies SQLite stores; use pg_dump or pg_basebackup for Postgres", 2)
-    size = copy_store(found, file)
+    with through_the_door():
+        size = copy_store(found, file)
     print(f"Copied {size:,} bytes to {file}; `holdfast doctor --database-url sqlite:///{file}` examines the copy.")

@@ -90,8 +90,17 @@ def export(
 ) -> None:
     """Export everything that a tenant has but its tokens, as of one moment, as lines of JSON."""
     headers = {} if reason is None else {"holdfast-tenant": tenant_id, "holdfast-reason": reason}
-    server.download(f"{path(tenant_id)}/export", output, headers)
-    print(f"{rows_in(read(output)):,} rows of the tenant {tenant_id} are in {output}.")
+    try:
+        server.download(f"{path(tenant_id)}/export", output, headers)
+    except Refused as refusal:
+        if reason is None and (server.token or "").startswith("holds_"):
+            raise Refused(f"{refusal}; an administrator exports a tenant with --reason", refusal.code) from None
+        raise
+    rows = rows_in(read(output))
+    if server.json:
+        print_json({"tenant_id": tenant_id, "rows": rows, "output": str(output)})
+    else:
+        print(f"{rows:,} rows of the tenant {tenant_id} are in {output}.")
 
 
 @app.command(name="import")

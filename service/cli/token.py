@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from cyclopts import App, Parameter
 
-from service.cli.options import Flags, settings
+from service.cli.options import StoreFlags, settings
 from service.cli.refused import Refused
 from service.cli.remote import SERVER, Server, Target, print_json
 from service.settings import Settings
@@ -16,7 +16,8 @@ Role = Literal["owner", "operator", "developer", "worker", "reviewer", "viewer",
 Tenant = Annotated[
     str | None, Parameter(help="For the system's administrator: whose token; `system` for the system's own.")
 ]
-Days = Annotated[int | None, Parameter(help="Life of the token; without it, the server's default.")]
+Days = Annotated[int | None, Parameter(help="Days until its end; without it, as many as the server gives.")]
+FromNow = Annotated[int, Parameter(help="Days until its end.")]
 Begin = Annotated[
     str | None, Parameter(help="When it begins to work: 2027-02-19T09:30Z, 2027-02-19; UTC unless it says otherwise.")
 ]
@@ -142,7 +143,9 @@ def rotate(
 
 
 @app.command
-def bootstrap(*, name: str = "bootstrap", days: Days = 90, never_expires: Never = False, flags: Flags = None) -> None:
+def bootstrap(
+    *, name: str = "bootstrap", days: Days = 90, never_expires: Never = False, flags: StoreFlags = None
+) -> None:
     """Mint a system admin token with the store in hand: no token is needed, the server need not run."""
     import asyncio
 

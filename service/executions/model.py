@@ -27,9 +27,13 @@ Status = Literal[
 ]
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Value = Annotated[str, msgspec.Meta(max_length=512)] | int | bool | None
-Labels = Annotated[dict[Name, Annotated[str, msgspec.Meta(max_length=256)]], msgspec.Meta(max_length=64)]
-LabelPatch = Annotated[dict[Name, Annotated[str, msgspec.Meta(max_length=256)] | None], msgspec.Meta(max_length=64)]
-Attributes = Annotated[dict[Name, Value], msgspec.Meta(max_length=64)]
+NAMES_MAX = 64
+"""Labels of an execution, and attributes, at most."""
+Labels = Annotated[dict[Name, Annotated[str, msgspec.Meta(max_length=256)]], msgspec.Meta(max_length=NAMES_MAX)]
+LabelPatch = Annotated[
+    dict[Name, Annotated[str, msgspec.Meta(max_length=256)] | None], msgspec.Meta(max_length=NAMES_MAX)
+]
+Attributes = Annotated[dict[Name, Value], msgspec.Meta(max_length=NAMES_MAX)]
 
 Timeout = Annotated[int, msgspec.Meta(ge=1, le=315_360_000_000)]
 
@@ -108,6 +112,12 @@ class Facet(msgspec.Struct, frozen=True):
     number_value: int | None
 
 
+class FirstItem(Enqueue, frozen=True, forbid_unknown_fields=True):
+    """The first work item of an execution. Without a `queue` it goes to that of the start node, or to `default`."""
+
+    queue: Name | None = None  # type: ignore[assignment]
+
+
 class StartExecution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Start a run. With `start` the first work item is enqueued too, filled in from the definition's start node.
 
@@ -122,7 +132,7 @@ class StartExecution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     namespace: Name = "main"
     input: msgspec.Raw = ABSENT
     state: msgspec.Raw = ABSENT
-    start: Enqueue | None = None
+    start: FirstItem | None = None
     pending: bool = False
     parent_id: Id | None = None
     queue: Name | None = None

@@ -182,7 +182,7 @@ def check_document(body: bytes) -> None:
         raise StateError("request/json", f"The body is not JSON: {error}.") from None
 
 
-CHANGE_ERRORS = ("not-found", "execution/terminal", "sequence/mismatch")
+CHANGE_ERRORS = ("not-found", "execution/terminal", "sequence/mismatch", "limit/events-per-execution")
 ENDPOINTS = [
     Endpoint(
         "POST",
@@ -203,6 +203,8 @@ ENDPOINTS = [
             "limit/running-executions",
             "limit/payload-bytes",
             "limit/state-bytes",
+            "limit/events-per-execution",
+            "limit/ready-work-items",
             "work/conflict",
         ),
     ),

@@ -10,6 +10,7 @@ from service.executions.model import (
     ENDED,
     EVENT_OF,
     FACETS,
+    NAMES_MAX,
     NAMESPACE,
     STATUS,
     AppendState,
@@ -22,6 +23,7 @@ from service.executions.model import (
     ExecutionPaused,
     ExecutionStarted,
     Facet,
+    FirstItem,
     Labels,
     MergeState,
     NewExecution,
@@ -106,7 +108,7 @@ def start_keys(command: StartExecution, who: Principal, standing: Standing) -> I
     if command.version is not None:
         yield Definition, (tenant, command.workflow, command.version)
     if command.start is not None:
-        yield from enqueue_keys(command.start, who, standing)
+        yield from enqueue_keys(first_item(command.start, None), who, standing)
 
 
 def namespace_keys(tenant_id: str, namespace: str) -> Iterable[Wanted]:
@@ -214,15 +216,15 @@ def first_item_id(command: StartExecution) -> str | None:
     return command.start.id or (command.execution_id and fingerprint(command.execution_id, "first"))
 
 
-def first_item(asked: Enqueue, definition: Definition | None) -> Enqueue:
+def first_item(asked: FirstItem, definition: Definition | None) -> Enqueue:
     """What to enqueue first: what was asked for, filled in from the definition's start node."""
     node = start_node_of(definition) if definition is not None and asked.node_id is None else None
     if node is None:
-        return asked
+        return asked if asked.queue else msgspec.structs.replace(asked, queue="default")
     return msgspec.structs.replace(
         asked,
         node_id=node.id,
-        queue=node.kind if asked.queue == "default" else asked.queue,
+        queue=asked.queue or node.kind,
         max_attempts=asked.max_attempts or node.max_attempts,
         retry=asked.retry or node.retry,
     )
@@ -492,15 +494,20 @@ def set_attributes(view: View, command: SetAttributes) -> Changed:
     for family, values in (("label", command.labels), ("attr", command.attributes)):
         for name, value in values.items():
             write_facet(view, execution, family, name, value)
-    labels, attributes = merged(before.labels, command.labels), merged(before.attributes, command.attributes)
+    labels = merged(before.labels, command.labels, "/labels")
+    attributes = merged(before.attributes, command.attributes, "/attributes")
     view.put(msgspec.structs.replace(before, labels=labels, attributes=attributes))
     body = encoded(AttributesBody(command.attributes, command.labels))
     return changed(append(view, execution, "attributes.set", body))
 
 
-def merged(before: bytes | None, patch: object) -> bytes:
-    """A flat JSON object with a patch of names applied."""
-    return encoded(merge_patch(msgspec.json.decode(before or b"{}"), patch))
+def merged(before: bytes | None, patch: object, pointer: str) -> bytes:
+    """A flat JSON object with a patch of names applied. It may have 64 of them; one that has more may only shrink."""
+    names = msgspec.json.decode(before or b"{}")
+    found = merge_patch(names, patch)
+    if len(found) > max(NAMES_MAX, len(names)):
+        raise invalid([(pointer, f"an execution may have {NAMES_MAX} of them; with these it would have {len(found)}")])
+    return encoded(found)
 
 
 def write_facet(view: View, execution: Execution, family: str, name: str, value: Value) -> None:

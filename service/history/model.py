@@ -9,7 +9,8 @@ from service.kernel.command import PATH
 from service.kernel.ids import Name
 from service.kernel.raw import ABSENT, shown
 
-Kind = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_.-]{1,128}$(?!\n)", description="1–128 of a–z 0–9 _ . -")]
+KIND_PATTERN = r"^[a-z0-9_.-]{1,128}$(?!\n)"
+Kind = Annotated[str, msgspec.Meta(pattern=KIND_PATTERN, description="1–128 of a–z 0–9 _ . -")]
 OURS = frozenset(
     f"{family}.{name}"
     for family, names in {

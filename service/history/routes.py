@@ -1,6 +1,7 @@
 """The log over HTTP: append, read, tail, the tenant's feed, snapshots."""
 
 import asyncio
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -10,6 +11,7 @@ from service.errors import StateError, not_found
 from service.executions.model import ENDED
 from service.history.fold import fold
 from service.history.model import (
+    KIND_PATTERN,
     Appended,
     AppendEvents,
     Fold,
@@ -193,11 +195,13 @@ def frame(row: Row) -> bytes:
 
 
 async def feed(call: Call) -> Page:
-    """Every event of the tenant in the order of their commits; the cursor never skips one that commits late."""
+    """Every event of the tenant in the order of their commits; the cursor never skips one that commits late. At the end
+    of a feed that is narrowed to kinds it stands behind the others too: the next page does not walk them again."""
     kinds = call.query["kinds"]
     condition = ALL
     if kinds is not None:
-        quoted = ", ".join("'" + kind.replace("'", "''") + "'" for kind in kinds.split(","))
+        refuse_kinds(kinds)
+        quoted = ", ".join(f"'{kind}'" for kind in kinds.split(","))
         predicate = compile(f"kind IN ({quoted})", FEED)
         condition = (predicate.sql, predicate.params)
 
@@ -209,15 +213,26 @@ async def feed(call: Call) -> Page:
     scope = [call.who.tenant_id, "feed"]
     at = [0, 0] if cursor is None else call.services.cursors.open(scope, cursor)
 
-    async def read(tx: Tx) -> list[Row]:
-        return await tx.all(
-            "read_feed", where=condition, tenant_id=call.who.tenant_id, commit_id=at[0], position=at[1],
-            horizon=found[0] if found else 0, limit=limit,
-        )  # fmt: skip
+    async def read(tx: Tx) -> tuple[list[Row], Row | None]:
+        bounds: dict[str, Any] = {"tenant_id": call.who.tenant_id, "horizon": found[0] if found else 0}
+        rows = await tx.all("read_feed", where=condition, commit_id=at[0], position=at[1], limit=limit, **bounds)
+        return rows, await tx.one("feed_end", **bounds) if kinds is not None and len(rows) < limit else None
 
-    rows = await call.scan(read)
+    rows, end = await call.scan(read)
     items = [FedEvent(row[2], show_event(row[3:])) for row in rows]
-    return Page(items, call.services.cursors.seal(scope, rows[-1][:2] if rows else at))
+    last = max([at, *(list(row[:2]) for row in (*rows[-1:], end) if row)])
+    return Page(items, call.services.cursors.seal(scope, last))
+
+
+def refuse_kinds(kinds: str) -> None:
+    """400 for what cannot be the kind of an event."""
+    for kind in kinds.split(","):
+        if re.fullmatch(KIND_PATTERN, kind) is None:
+            raise StateError(
+                "request/malformed",
+                f"{kind!r} in 'kinds' is no kind of event: a kind is 1–128 of a–z 0–9 _ . -, separated by commas.",
+                parameter="kinds",
+            )
 
 
 async def write_snapshot(call: Call) -> SnapshotWritten:
@@ -375,7 +390,7 @@ ENDPOINTS = [
         "Fold the log and keep the result",
         write_snapshot,
         reply=SnapshotWritten,
-        errors=("not-found", "snapshot/ahead", "execution/terminal", "request/invalid"),
+        errors=("not-found", "snapshot/ahead", "execution/terminal", "request/invalid", "limit/events-per-execution"),
     ),
     Endpoint(
         "GET",

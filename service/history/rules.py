@@ -42,7 +42,7 @@ def append_events(view: View, command: AppendEvents) -> Appended:
     refuse_ours(command.events, "/events")
     before = execution.sequence
     for event in command.events:
-        execution = append_one(view, execution, event)
+        execution = append_one(view, execution, event, event.node_id)
     return Appended(execution.id, before + 1, execution.sequence)
 
 
@@ -58,12 +58,15 @@ def refuse_ours(events: Iterable[AppendedEvent], at: str) -> None:
         )
 
 
-def append_one(view: View, execution: Execution, event: AppendedEvent) -> Execution:
+def append_one(
+    view: View, execution: Execution, event: AppendedEvent, node_id: str | None, work_item_id: str | None = None
+) -> Execution:
     """Append one event of the caller's."""
     refuse_past(view, "payload_bytes", len(event.body))
     return append(
-        view, execution, event.kind, stored(event.body), node_id=event.node_id, causation_id=event.causation_id
-    )
+        view, execution, event.kind, stored(event.body), node_id=node_id, work_item_id=work_item_id,
+        causation_id=event.causation_id,
+    )  # fmt: skip
 
 
 def write_due_snapshots(view: View, _fact: Logged) -> None:

@@ -22,6 +22,8 @@ from service.errors import StateError
 from service.http.answer import JSON, NO_STORE, Answer, Header, encode, from_http, problem, with_header
 from service.http.body import read_body
 from service.http.endpoint import PUBLIC, Call, Endpoint, Query, Services, answered, idempotency_key
+from service.http.stream import NDJSON, Stream, nothing
+from service.http.words import in_words
 from service.kernel import request_id
 from service.kernel.page import LIMIT_MAX
 from service.kernel.principal import Principal
@@ -30,7 +32,8 @@ from service.kernel.run import away
 log = structlog.get_logger()
 ANYBODY = Principal("", "anybody")
 PATH_MAX, HEADERS_MAX = 2_048, 32_768
-STREAM = "text/event-stream"
+STREAMS = ("text/event-stream", NDJSON)
+"""What has no end that is known before; of it HEAD makes nothing."""
 CUT_SHORT = "The server is going away; whether the request was carried out is not known. Repeat it with the same ids."
 ONCE = frozenset(
     {b"host", b"authorization", b"content-length", b"content-type", b"content-encoding", b"idempotency-key",
@@ -151,8 +154,8 @@ def serve(services: Services, path: str, methods: Mapping[str, Endpoint]) -> HTT
         if endpoint is None:
             return problem(from_http(405), allowing(methods))
         answer = await respond(services, endpoint, request.scope, request.receive)
-        if method == "HEAD" and endpoint.media == STREAM and not isinstance(answer, Answer):
-            return Answer(200, b"", ((b"content-type", STREAM.encode()), NO_STORE))
+        if method == "HEAD" and endpoint.media in STREAMS and not isinstance(answer, Answer):
+            return Stream(nothing(), ((b"content-type", endpoint.media.encode()), NO_STORE))
         return answer
 
     taken: list[Any] = [*sorted({*methods, "HEAD"} if "GET" in methods else methods), "OPTIONS"]
@@ -254,7 +257,8 @@ def converted(query: Query, value: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise StateError("request/malformed", f"The parameter {query.name!r}: {error}.", parameter=query.name) from None
+        said = f"The parameter {query.name!r}: {in_words(str(error))}."
+        raise StateError("request/malformed", said, parameter=query.name) from None
 
 
 def check_path(scope: Scope, path: Mapping[str, str]) -> None:

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import StateError
+from service.errors import StateError, invalid
 from service.http.answer import JSON, Answer, document, encode
 from service.http.endpoint import REPLAYED, Call, Handle, decode, idempotency_key
 from service.kernel.command import Origin, Replayed, Request
 from service.kernel.idempotency import mismatch
 
 BATCH_MAX = 1_000
+OF_BATCH = "\n"
+"""Between an Idempotency-Key and the place in its batch: in no key that a caller may choose."""
 Prepare = Callable[[Call, Any], Awaitable[Any]]
 
 
@@ -35,14 +37,16 @@ class Failed(msgspec.Struct, frozen=True):
     error: Any
 
 
-def batch(kind: type, prepare: Prepare | None = None) -> Handle:
-    """A handler for an array of `kind`."""
+def batch(kind: type, prepare: Prepare | None = None, named: str = "") -> Handle:
+    """A handler for an array of `kind`. Each must say the field `named`, which elsewhere the path says."""
     decoder = msgspec.json.Decoder(Annotated[list[kind], msgspec.Meta(min_length=1, max_length=BATCH_MAX)])  # type: ignore[valid-type]
 
     async def handle(call: Call) -> Batch | Answer:
         commands = decode(decoder, call.body)
         if prepare is not None:
             commands = [await tried(prepare, call, one) for one in commands]
+        if named:
+            commands = [one if getattr(one, named) else unnamed(named) for one in commands]
         asked = requests(call, commands)
         await refuse_reused(call, asked)
         outcomes = await asyncio.gather(*(place(call, request) for request in asked), return_exceptions=True)
@@ -59,6 +63,11 @@ async def tried(prepare: Prepare, call: Call, one: Any) -> Any:
         return await prepare(call, one)
     except StateError as refusal:
         return refusal
+
+
+def unnamed(field: str) -> StateError:
+    """422 for an item that does not say what it is for."""
+    return invalid([(f"/{field}", "in a batch each item names what it is for")])
 
 
 def place(call: Call, request: Request | StateError) -> "asyncio.Future[Any]":
@@ -79,7 +88,9 @@ def requests(call: Call, commands: list[Any]) -> list[Request | StateError]:
     text = None if key is None else idempotency_key(key)
     said, origin = "" if text is None else call.fingerprint(), Origin(call.source)
     return [
-        one if isinstance(one, StateError) else Request(call.who, one, text and f"{text}#{index}", said, origin=origin)
+        one
+        if isinstance(one, StateError)
+        else Request(call.who, one, text and f"{text}{OF_BATCH}{index}", said, origin=origin)
         for index, one in enumerate(commands)
     ]
 
@@ -95,7 +106,7 @@ async def refuse_reused(call: Call, asked: list[Request | StateError]) -> None:
 
     for row in await call.services.backend.read(read, tenants=call.who.reach):
         if row[2] != keyed[row[1]].fingerprint:
-            raise mismatch(row[1].rpartition("#")[0])
+            raise mismatch(row[1].rpartition(OF_BATCH)[0])
 
 
 def replayed(outcomes: list[Any]) -> bool:

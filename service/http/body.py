@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive, settings: Any, *, expects: bool) -> bytes:
-    """The whole body; 400, 408, 413 or 415 when it cannot be had."""
+    """The whole body; 400, 408, 413 or 415 when it cannot be had. Where none is expected an empty object is none."""
     most, said = settings.body_bytes_max, length(headers)
     if said is not None and said > most:
         raise too_large(most)
@@ -26,6 +26,8 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, settings: 
         raise StateError("request/malformed", f"Content-Length says {said} bytes; the body has {len(body)}.")
     if body and expects:
         check_media(headers)
+    elif body.strip() not in (b"", b"{}"):
+        raise StateError("request/malformed", "This operation takes no body, and would do nothing with it; send none.")
     return body
 
 

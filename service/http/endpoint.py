@@ -12,6 +12,8 @@ from litestar.types import Receive
 from backends.protocol import StateBackend, Work
 from service.errors import StateError, invalid
 from service.http.answer import JSON, NO_STORE, Answer
+from service.http.misfits import located as located
+from service.http.misfits import misfits
 from service.http.stream import hung_up
 from service.kernel.command import Origin, Replayed, Request
 from service.kernel.json import check, fingerprint
@@ -163,22 +165,17 @@ def command(kind: type, **path: str) -> Handle:
 
 
 def decode(decoder: Any, body: bytes) -> Any:
-    """The body as a Struct: 400 for what is not JSON, 422 for what does not fit, with the place."""
+    """The body as a Struct: 400 for what is not JSON, 422 with all that does not fit, each with its place."""
     check(body)
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise invalid([located(str(error))]) from None
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            wrong = misfits(decoder.type, body, str(error))
     except msgspec.DecodeError as error:
         said = "The body is empty." if not body else f"The body is not JSON: {error}."
         raise StateError("request/json", said) from None
-
-
-def located(message: str) -> tuple[str, str]:
-    """msgspec's message as (JSON pointer, sentence)."""
-    text, _, place = message.partition(" - at `$")
-    pointer = "".join(f"/{part}" for part in place.rstrip("`").replace("[", ".").replace("]", "").split(".") if part)
-    return pointer, text
+    raise invalid(wrong)
 
 
 def fill(made: Any, field: str, value: str) -> None:

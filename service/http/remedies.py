@@ -53,7 +53,9 @@ REMEDIES: dict[str, str] = {
     "auth/revoked": "Use another token. A revoked one never works again.",
     "auth/forbidden": (
         "Use a token whose role holds the permission that `permission` names; `role` is what this one has. /docs "
-        "lists the roles of every operation."
+        "lists the roles of every operation. The system's administrator mints such a token for a tenant (`POST "
+        "/v1/tokens` with its `tenant_id`), or reads the tenant with the headers `Holdfast-Tenant` and "
+        "`Holdfast-Reason`."
     ),
     "auth/queue": (
         "The token is limited to the queues in `queues`. Claim from those, or have a token minted with a glob that "

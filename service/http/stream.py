@@ -44,6 +44,12 @@ class Stream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+async def nothing() -> AsyncIterator[bytes]:
+    """The parts of a stream of which only the head is asked for."""
+    return
+    yield
+
+
 async def hung_up(receive: Receive) -> None:
     """Return once the caller is no longer there."""
     while (await receive())["type"] != "http.disconnect":

@@ -50,7 +50,7 @@ _LITERALS = frozenset({"STRING", "NUMBER", "IDENTIFIER"})
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WORD = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _INTEGER = re.compile("[0-9]{1,19}")
-_FACET_NAME = re.compile("[A-Za-z0-9_.-]{1,128}")
+_FACET_NAME = re.compile("[A-Za-z0-9_.:-]{1,128}")
 _PREFIX = re.compile(r"((?:[^\\%_]|\\[\\%_])+)%")
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
@@ -360,7 +360,7 @@ def _find(vocabulary: Vocabulary, name: str) -> Field | Facet:
 def _named(facet: Facet, name: str) -> Facet:
     if _FACET_NAME.fullmatch(name.removeprefix(facet.prefix)):
         return facet
-    rule = f"after {facet.prefix!r} come 1 to 128 of the characters A-Z a-z 0-9 _ . -"
+    rule = f"after {facet.prefix!r} come 1 to 128 of the characters A-Z a-z 0-9 _ . : -"
     raise _Refused(f"The filter has the name {_quote(name)}; {rule}.", field=name[:160])
 
 

@@ -68,19 +68,30 @@ class Sweeper:
 
     async def _look_after(self) -> None:
         """Renew the lease while it is held, wait for it otherwise: until it is let go of, or its time is over."""
+        away = False
         with self._park() as place:
             while True:
                 before = self.lease.held
-                try:
-                    async with asyncio.timeout(self._look_seconds * LOOKS / 2):
-                        await self.lease.keep()
-                except (StoreError, TimeoutError) as error:
-                    log.warning("the lease of the sweeps could not be asked for", error=str(error))
-                except Exception:
-                    log.exception("the lease of the sweeps could not be asked for")
+                away = await self._ask(away)
                 if self.lease.held and not before:
                     self._taken.set()
                 await rest(None if self.lease.held else place, self._look_seconds)
+
+    async def _ask(self, away: bool) -> bool:
+        """Renew the lease or ask for it; whether the store was away, which is told when it changes."""
+        try:
+            async with asyncio.timeout(self._look_seconds * LOOKS / 2):
+                await self.lease.keep()
+        except (StoreError, TimeoutError) as error:
+            if not away:
+                log.warning("the lease of the sweeps cannot be asked for; it is tried on", error=str(error))
+            return True
+        except Exception:
+            log.exception("the lease of the sweeps could not be asked for")
+            return away
+        if away:
+            log.info("the lease of the sweeps can be asked for again")
+        return False
 
     def _park(self) -> contextlib.AbstractContextManager[Place | None]:
         """A place among those who wait for the lease, if there is one left."""

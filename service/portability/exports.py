@@ -76,17 +76,23 @@ async def exported(backend: StateBackend, tenant_id: str, spool: Spool) -> Manif
     `Full` when the lines find no room."""
 
     async def read(tx: Tx) -> Manifest:
-        row = await tx.one("read_tenant", tenant_id=tenant_id)
-        if row is None:
-            raise not_found("tenant", tenant_id)
-        tenant = Tenant(*row)
-        refuse_deleting(tenant.status)
+        tenant = await there(tx, tenant_id)
         spool.begin()
         for table in COLUMNS:
             await read_table(tx, spool, backend.name, tenant_id, table)
         return manifest_of(tenant, spool.tables, tx.now)
 
     return await backend.read(read, tenants=[tenant_id], scan=True)
+
+
+async def there(tx: Tx, tenant_id: str) -> Tenant:
+    """The tenant, that it may be exported: 403 or 404 for one that is going or gone."""
+    row = await tx.one("read_tenant", tenant_id=tenant_id)
+    if row is None:
+        raise not_found("tenant", tenant_id)
+    tenant = Tenant(*row)
+    refuse_deleting(tenant.status)
+    return tenant
 
 
 async def read_table(tx: Tx, spool: Spool, engine: str, tenant_id: str, table: str) -> None:

@@ -1,5 +1,6 @@
 """A tenant's export and import over HTTP."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -8,9 +9,9 @@ from litestar.types import Receive, Scope, Send
 from service.errors import StateError, not_found
 from service.http.answer import encode
 from service.http.endpoint import Call, Endpoint, decode
-from service.http.stream import LINES, NDJSON, Stream
+from service.http.stream import LINES, NDJSON, Stream, nothing
 from service.kernel.principal import Principal
-from service.portability.exports import Spool, exported, parts_of, room
+from service.portability.exports import Spool, exported, parts_of, room, there
 from service.portability.imports import refuse_unfit, write_part
 from service.portability.model import (
     AbandonImport,
@@ -36,6 +37,9 @@ async def export(call: Call) -> Stream:
     if tenant_id != call.who.tenant_id:
         raise not_found("tenant", tenant_id)
     refuse_queues(call.who)
+    if call.scope["method"] == "HEAD":
+        await call.services.backend.read(partial(there, tenant_id=tenant_id), tenants=call.who.reach)
+        return Stream(nothing())
     spool = room(call.services.extra)
     try:
         await call.run(TellExport())

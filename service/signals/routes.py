@@ -28,7 +28,7 @@ async def send(call: Call) -> Any:
 async def with_start(call: Call) -> Any:
     """Send a signal to a workflow, started first if it is not there."""
     made = decode(START, call.body)
-    return await call.run(msgspec.structs.replace(made, start=await prepared(call, made.start)))
+    return await call.run(msgspec.structs.replace(made, start=await prepared(call, made.start, "/start")))
 
 
 ERRORS = ("not-found", "execution/terminal", "signal/conflict", "limit/payload-bytes", "limit/events-per-execution")
@@ -56,8 +56,8 @@ ENDPOINTS = [
         body=SignalWithStart,
         created=True,
         errors=(
-            *ERRORS, "auth/queue", "execution/conflict", "namespace/unknown", "namespace/deleting",
-            "limit/running-executions",
+            *ERRORS, "auth/queue", "execution/conflict", "namespace/unknown", "namespace/deleting", "work/conflict",
+            "limit/running-executions", "limit/state-bytes", "limit/ready-work-items",
         ),
     ),
 ]  # fmt: skip

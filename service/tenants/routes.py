@@ -1,11 +1,12 @@
 """Tenants over HTTP."""
 
+import re
 from typing import Literal
 
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import StateError, not_found
+from service.errors import StateError, invalid, not_found
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
 from service.http.lists import Page, listed, where
 from service.kernel.filters import Field, Vocabulary
@@ -21,6 +22,7 @@ VOCABULARY = Vocabulary(
     )
 )
 UPDATE = msgspec.json.Decoder(UpdateTenant)
+VERSION = re.compile(rb'("?)([0-9]{1,15})\1')
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -75,11 +77,20 @@ async def update(call: Call) -> ShownTenant:
     fill(made, "id", call.path["id"])
     match = call.headers.get(b"if-match")
     if match is not None:
-        text = match.strip(b' "')
-        if not text.isdigit() or len(text) > 15:
-            raise StateError("request/malformed", 'If-Match is the tenant\'s version, such as "3".')
-        made = msgspec.structs.replace(made, expected_version=int(text))
+        version = version_of(match)
+        if made.expected_version not in (None, version):
+            said = f"If-Match says {version}, the body {made.expected_version}; say it once"
+            raise invalid([("/expected_version", said)])
+        made = msgspec.structs.replace(made, expected_version=version)
     return await call.run(made)  # type: ignore[no-any-return]
+
+
+def version_of(match: bytes) -> int:
+    """The version that If-Match names."""
+    found = VERSION.fullmatch(match.strip())
+    if found is None:
+        raise StateError("request/malformed", 'If-Match is the tenant\'s version, such as "3".')
+    return int(found[2])
 
 
 async def delete(call: Call) -> ShownTenant:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from service.errors import StateError, not_found
+from service.errors import StateError, invalid, not_found
 from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.jobs import Job
@@ -42,6 +42,7 @@ def create(view: View, command: CreateTenant) -> ShownTenant:
             f"There is a tenant {command.id!r} already (it is {before.status}); choose another id.",
             current_status=before.status,
         )
+    refuse_idle(command.limits)
     limits = encoded(command.limits).decode()
     tenant = Tenant(
         command.id, command.name or command.id, "active", stored(command.policy), limits, 1, view.now, view.now
@@ -49,6 +50,12 @@ def create(view: View, command: CreateTenant) -> ShownTenant:
     view.add(tenant)
     audit(view, "tenant.created", tenant.tenant_id, {"name": tenant.name}, SYSTEM)
     return answer(tenant)
+
+
+def refuse_idle(limits: Limits) -> None:
+    """422 for a burst without a rate: nothing would be held to it."""
+    if limits.burst is not None and limits.requests_per_second is None:
+        raise invalid([("/limits/burst", "it is the burst of `requests_per_second`; give that too, or leave it out")])
 
 
 def update(view: View, command: UpdateTenant) -> ShownTenant:
@@ -63,6 +70,8 @@ def update(view: View, command: UpdateTenant) -> ShownTenant:
         )
     if before.status == "deleting":
         raise StateError("tenant/archived", "The tenant is being deleted; it cannot be changed.")
+    if command.limits is not None:
+        refuse_idle(command.limits)
     tenant = msgspec.structs.replace(
         before,
         name=command.name or before.name,

@@ -30,7 +30,16 @@ from backends.protocol import EVERY, Row, StateBackend, Tx
 from service.errors import StateError, not_found
 from service.kernel.command import Origin, Request
 from service.kernel.gcra import Rate, rate_of
-from service.kernel.principal import SYSTEM, Principal, Standing, internal, network_of
+from service.kernel.principal import (
+    PERMITS,
+    SYSTEM,
+    SYSTEM_ROLES,
+    TENANT_ROLES,
+    Principal,
+    Standing,
+    internal,
+    network_of,
+)
 from service.kernel.rate import Limiter
 from service.kernel.run import Kernel, refuse_if_out
 from service.kernel.standing import NOBODY, kept_at, standings_of
@@ -114,12 +123,7 @@ class Directory:
         who = named_tenant(who, headers)
         if not who.may(endpoint.permit):
             await self.check(who)  # whose token has ended, or who asks too often, learns that first
-            raise StateError(
-                "auth/forbidden",
-                f"The role {who.role!r} does not hold the permission {endpoint.permit!r} that this operation needs.",
-                permission=endpoint.permit,
-                role=who.role,
-            )
+            raise forbidden(who, endpoint.permit)
         await (self._count(who) if endpoint.writes else self.check(who))
         if who.role == SUPPORT:
             await self._tell_of_support(who, endpoint.operation, scope)
@@ -302,6 +306,16 @@ def written(at: int) -> str:
 def failed(future: asyncio.Future[Any]) -> bool:
     """Whether it ended without a result."""
     return future.done() and (future.cancelled() or future.exception() is not None)
+
+
+def forbidden(who: Principal, permit: str) -> StateError:
+    """403 for a role, with those that would do; an administrator is told how to read a tenant."""
+    held = [role for role in (*TENANT_ROLES, *SYSTEM_ROLES) if role in PERMITS[permit]]
+    said = f"The role {who.role!r} does not hold the permission {permit!r} that this operation needs"
+    said += f"; it is held by: {', '.join(held)}."
+    if who.role == "admin" and SUPPORT in PERMITS[permit]:
+        said += " An administrator names the tenant in Holdfast-Tenant, and in Holdfast-Reason why."
+    return StateError("auth/forbidden", said, permission=permit, role=who.role)
 
 
 def bearer(given: bytes) -> Presented:

@@ -14,7 +14,7 @@ from service.kernel.command import Rule
 from service.kernel.json import fingerprint
 from service.kernel.limits import refuse_past
 from service.kernel.principal import Principal, Standing
-from service.kernel.raw import encoded, stored
+from service.kernel.raw import ABSENT, encoded, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.transitions.model import (
@@ -33,7 +33,7 @@ from service.transitions.model import (
     Transitioned,
 )
 from service.work import rules as work
-from service.work.model import OPEN_ITEMS, Settled, WorkError, WorkItem
+from service.work.model import OPEN_ITEMS, Settled, WorkError, WorkItem, shelf
 
 ALSO: dict[type, tuple[object, ...]] = {
     Replace: (State,),
@@ -45,14 +45,22 @@ ALSO: dict[type, tuple[object, ...]] = {
 }
 """What a change needs of the execution beyond its head, asked for by (tenant, execution)."""
 
+IDLE: dict[str, dict[str, object]] = {
+    "completed": {"error": None, "retry": True},
+    "failed": {"result": ABSENT},
+    "released": {"result": ABSENT, "error": None, "retry": True},
+}
+"""What a settle has no use for, by its outcome, and what stands there when it is not said."""
+
 
 class Target(msgspec.Struct):
-    """What a transition changes: the execution, and the item whose lease it is made under."""
+    """What a transition changes: the execution, and the item (with its node) whose lease it is made under."""
 
     execution_id: str
     item_id: str | None
     epoch: int
     said: str
+    node_id: str | None = None
 
 
 def keys(command: Transition, who: Principal, standing: Standing) -> Iterable[Wanted]:
@@ -107,7 +115,7 @@ def aim(view: View, command: Transition, said: str) -> Target:
     item = work.held(work.need(view, command.lease.work_item_id), command.lease.epoch)
     if item.execution_id is None or command.execution_id not in ("", item.execution_id):
         raise not_found("execution", command.execution_id or item.id)
-    return Target(item.execution_id, item.id, item.epoch, said)
+    return Target(item.execution_id, item.id, item.epoch, said, item.node_id)
 
 
 def told_before(view: View, command: Transition, said: str) -> Transitioned | None:
@@ -139,8 +147,14 @@ def current(view: View, target: Target) -> Execution:
 
 
 def _append(view: View, target: Target, change: Append) -> Made:
+    """Append an event. Under a lease its node is the item's, whatever the caller would say."""
     refuse_ours([change], "/changes")
-    append_one(view, current(view, target), change)
+    if target.item_id is None:
+        append_one(view, current(view, target), change, change.node_id)
+        return Made("append")
+    if change.node_id not in (None, target.node_id):
+        raise invalid([("/changes", f"under this lease the node is {target.node_id!r}; leave it out")])
+    append_one(view, current(view, target), change, target.node_id, target.item_id)
     return Made("append")
 
 
@@ -185,6 +199,7 @@ def _settle(view: View, target: Target, change: Settle) -> Made:
 
 def settled(view: View, item: WorkItem, change: Settle, said: str) -> Settled:
     """The one rule of settling, reached from a transition."""
+    refuse_idle(change)
     refuse_past(view, "payload_bytes", len(change.result))
     if change.outcome == "completed":
         return work.finish(view, item, "completed", said, result=stored(change.result))
@@ -195,18 +210,25 @@ def settled(view: View, item: WorkItem, change: Settle, said: str) -> Settled:
     return work.failed(view, item, error, change.retry, said)
 
 
+def refuse_idle(change: Settle) -> None:
+    """422 for what a settle says beyond its outcome: nothing would come of it."""
+    if wrong := [name for name, unsaid in IDLE[change.outcome].items() if getattr(change, name) != unsaid]:
+        raise invalid([("/changes", f"a settle as {change.outcome} has no {name!r}") for name in wrong])
+
+
 def _cancel(view: View, target: Target, change: CancelItems) -> Made:
-    current(view, target)
+    namespace = current(view, target).namespace
+    queue = None if change.queue is None else shelf(namespace, change.queue)
     for item in view.group(WorkItem, OPEN_ITEMS, view.tenant_id, target.execution_id):
-        if item.id != target.item_id and matches(item, change) and view.who.may_use(item.queue):
+        if item.id != target.item_id and matches(item, change, queue) and view.who.may_use(item.queue):
             work.cancel_item(view, item)
     return Made("cancel_items")
 
 
-def matches(item: WorkItem, change: CancelItems) -> bool:
-    """Whether a cancel names this item."""
+def matches(item: WorkItem, change: CancelItems, queue: str | None) -> bool:
+    """Whether a cancel names this item; `queue` is as work items know it."""
     named = change.ids is None or item.id in change.ids
-    return named and change.queue in (None, item.queue) and change.node_id in (None, item.node_id)
+    return named and queue in (None, item.queue) and change.node_id in (None, item.node_id)
 
 
 def _snapshot(view: View, target: Target, _change: TakeSnapshot) -> Made:

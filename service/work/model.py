@@ -351,7 +351,7 @@ class PauseQueue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Stop (or go on) handing out a queue's items; leases that are out go on."""
 
     note: Annotated[str, msgspec.Meta(max_length=1024)] | None = None
-    paused: bool = True
+    paused: bool | None = None
     name: str = PATH
 
 

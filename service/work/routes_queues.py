@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import StateError
+from service.errors import StateError, invalid
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, decode, fill
 from service.http.lists import ALL, Page, listed
 from service.kernel.ids import NAME_PATTERN, Name
@@ -26,6 +26,8 @@ def pausing(paused: bool) -> Any:
             raise StateError("request/malformed", "A queue's name is 1–128 of A–Z a–z 0–9 _ . : -.")
         made = decode(PAUSE, call.body) if call.body else PauseQueue()
         fill(made, "name", call.path["name"])
+        if made.paused not in (None, paused):
+            raise invalid([("/paused", "the path says otherwise; leave it out of the body")])
         msgspec.structs.force_setattr(made, "paused", paused)
         msgspec.structs.force_setattr(made, "name", shelf(call.query["namespace"], made.name))
         return await call.run(made)  # type: ignore[no-any-return]
@@ -128,7 +130,7 @@ QUEUES = [
         reply=Queue,
         body=PauseQueue,
         query=(OF_NAMESPACE,),
-        errors=("auth/queue",),
+        errors=("auth/queue", "namespace/unknown", "namespace/deleting"),
     ),
     Endpoint(
         "POST",
@@ -140,6 +142,6 @@ QUEUES = [
         reply=Queue,
         body=PauseQueue,
         query=(OF_NAMESPACE,),
-        errors=("auth/queue",),
+        errors=("auth/queue", "namespace/unknown", "namespace/deleting"),
     ),
 ]

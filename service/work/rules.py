@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from service.errors import StateError, invalid, not_found
-from service.executions.model import ENDED, OF_ITEM, Execution, ExecutionEnding
+from service.executions.model import ENDED, OF_ITEM, Entered, Execution, ExecutionEnding
 from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.events import append
@@ -22,6 +22,7 @@ from service.work.model import (
     ERRORS_BYTES,
     ERRORS_KEPT,
     LEASE_AT_MOST,
+    MAIN,
     OPEN,
     OPEN_ITEMS,
     REDRIVE_JOB,
@@ -60,6 +61,7 @@ from service.work.model import (
     WorkError,
     WorkItem,
     WorkSettled,
+    apart,
     shelf,
 )
 
@@ -188,7 +190,7 @@ def place(view: View, asked: Task, execution: Execution) -> WorkItem:
 def equal_item(view: View, asked: Enqueue, execution: Execution | None) -> WorkItem | None:
     """The item that stands for this one: the same id with the same contents, or an open one with the dedup key."""
     if asked.id is not None and (found := view.get(WorkItem, view.tenant_id, asked.id)) is not None:
-        if found.digest != digest_of(asked, execution):
+        if found.digest not in digests_of(asked, execution):
             raise StateError(
                 "work/conflict",
                 f"The work item {found.id!r} exists with other contents; choose another id, or send the same request.",
@@ -200,12 +202,18 @@ def equal_item(view: View, asked: Enqueue, execution: Execution | None) -> WorkI
     return None
 
 
-def digest_of(asked: Enqueue, execution: Execution | None) -> str:
-    """What an enqueue with a chosen id said, so that the same one is recognised."""
+def digests_of(asked: Enqueue, execution: Execution | None) -> tuple[str, ...]:
+    """What an enqueue with a chosen id said, so that the same one is recognised: all of it, or the part that items of
+    earlier versions kept."""
     if asked.id is None:
-        return ""
+        return ("",)
     owner = execution.id if execution else None
-    return fingerprint(owner, asked.queue, asked.node_id, asked.drives, bytes(asked.payload), shelf_of(asked))
+    what = fingerprint(owner, asked.queue, asked.node_id, asked.drives, bytes(asked.payload), shelf_of(asked))
+    how = fingerprint(
+        asked.priority, asked.ready_at, asked.delay_ms, asked.max_attempts, encoded(asked.retry), asked.dedup_key,
+        asked.concurrency_key,
+    )  # fmt: skip
+    return what + how, what
 
 
 def new_item(view: View, asked: Enqueue, execution: Execution | None, item_id: str) -> WorkItem:
@@ -235,7 +243,7 @@ def new_item(view: View, asked: Enqueue, execution: Execution | None, item_id: s
         progress=None,
         errors=None,
         error_type=None,
-        digest=digest_of(asked, execution),
+        digest=digests_of(asked, execution)[0],
         settle_digest=None,
         settle_reply=None,
         cancel_requested_at=None,
@@ -415,7 +423,8 @@ def dead_letter(view: View, command: DeadLetterWork) -> Settled:
             "auth/forbidden", "A holder dead-letters with its epoch; without one an operator's role is needed."
         )
     item, said = need(view, command.id), fingerprint("dead", encoded(command.error))
-    if item.status == "dead" and item.settle_digest == said and item.settle_reply:
+    mine = command.epoch in (None, item.epoch)
+    if mine and item.status == "dead" and item.settle_digest == said and item.settle_reply:
         return told(item)
     if command.epoch is not None:
         item = held(item, command.epoch)
@@ -822,6 +831,9 @@ def pause(view: View, command: PauseQueue) -> Queue:
     before = view.get(Queue, view.tenant_id, command.name)
     paused_at = view.now if command.paused else None
     if before is None:
+        namespace, _ = apart(command.name)
+        if namespace != MAIN:
+            view.tell(Entered(view.tenant_id, namespace, False))
         new = Queue(view.tenant_id, command.name, paused_at, command.note, view.now)
         view.add(new)
     else:

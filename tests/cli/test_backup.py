@@ -1,7 +1,12 @@
 """`holdfast backup`: a copy of a store, served or not; nothing is written over, nothing half is left."""
 
+import signal
 from pathlib import Path
 
+import pytest
+
+from backends.new_file import new_file
+from service.cli.ended import through_the_door
 from tests.cli.conftest import Command, start
 
 
@@ -43,3 +48,20 @@ def test_what_cannot_be_copied_is_refused_and_leaves_nothing(holdfast: Command, 
     (tmp_path / "holdfast.db").write_bytes(page)
     assert "is damaged" in refused("copy.db")
     assert sorted(path.name for path in tmp_path.glob("*.db*") if not path.name.startswith("holdfast")) == ["there.db"]
+
+
+def test_of_two_at_once_to_one_file_the_first_to_end_has_it_whole(tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    with pytest.raises(FileExistsError), new_file(target) as slow:
+        slow.write_text("half")
+        with new_file(target) as fast:
+            fast.write_text("whole")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("copy.db", "whole")]
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_told_to_end_takes_away_what_was_begun(tmp_path: Path, told: signal.Signals) -> None:
+    with pytest.raises(SystemExit) as end, through_the_door(), new_file(tmp_path / "copy.db"):
+        signal.raise_signal(told)
+    assert (end.value.code, list(tmp_path.iterdir())) == (128 + told, [])
+    assert signal.getsignal(told) is signal.SIG_DFL

@@ -1,12 +1,13 @@
 """Logging: readable by programs, and never with the secret of a token."""
 
+import io
 import json
 import subprocess
 import sys
 
 import pytest
 
-from service.logging import masked
+from service.logging import masked, renderer
 from service.tokens.secret import MASK, mint
 from tests.cli.conftest import ROOT, environment
 
@@ -20,6 +21,7 @@ log.debug("left out")
 log.info("mine", token=token, deep={"list": [token.encode()]}, count=1)
 logging.getLogger("library").info("left out")
 logging.getLogger("library").warning("theirs %s", token)
+logging.getLogger("asyncpg.pool").warning("left out", exc_info=OSError("a page of it, every second"))
 try:
     local = "a local variable"
     raise ValueError(token)
@@ -53,6 +55,15 @@ def test_json_is_one_object_a_line_for_our_records_and_for_libraries() -> None:
     assert lines[1]["event"].startswith("theirs holdt_")
     assert "ValueError" in lines[2]["exception"]
     assert all("timestamp" in line for line in lines)
+
+
+def test_a_terminal_has_colours_unless_it_is_asked_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    for value, coloured in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", value)
+        line = renderer("text", stream)(None, "info", {"event": "here", "level": "info"})
+        assert isinstance(line, str) and ("\x1b[" in line) is coloured
 
 
 def test_what_is_not_text_is_masked_as_the_text_it_becomes() -> None:

@@ -73,6 +73,7 @@ def test_an_owner_exports_without_a_reason_and_an_administrator_does_not(
     assert holdfast("tenant", "export", "owned", "--output", "o.ndjson", **at(served, token)).returncode == 0
     refused = holdfast("tenant", "export", "owned", "--output", "a.ndjson", **at(served))
     assert (refused.returncode, "auth/forbidden" in refused.stderr) == (1, True)
+    assert refused.stderr.endswith("; an administrator exports a tenant with --reason\n")
     assert [path.name for path in tmp_path.iterdir()] == ["o.ndjson"]
 
 

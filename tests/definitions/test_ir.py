@@ -110,6 +110,13 @@ def test_a_version_is_any_string_of_up_to_64_characters(version: str, sound: boo
     assert pointers(chain() | {"version": 1}) == ["/version"]
 
 
+@pytest.mark.parametrize("version", ["latest", ".", "..", "a/b"])
+@pytest.mark.parametrize("workflow_id", ["a b", ".a", "a/b", "é", "w" * 129, "w\n"])
+def test_names_that_no_path_can_carry_are_refused(workflow_id: str, version: str) -> None:
+    named = {"workflow_id": workflow_id, "version": version}
+    assert pointers(chain() | named) == ["/workflow_id", "/version"]
+
+
 @pytest.mark.parametrize("start", [None, 3, [], {}, "ghost", "end"])
 def test_the_start_node_must_exist(start: Any) -> None:
     assert pointers(chain() | {"start_node": start}) == ["/start_node"]

@@ -46,6 +46,12 @@ async def test_an_ir_that_the_service_refuses_is_refused_before_anything_starts(
     done = run("--ir", str(tmp_path / "bad.json"), "--executions", "1")
     assert done.returncode != 0
     assert "started" not in done.stdout
+    assert "definition/invalid: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_file_or_a_server_that_is_not_there_is_one_line() -> None:
+    done = run("--ir", "nowhere.json")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "nowhere.json: No such file or directory\n")
 
 
 @pytest.fixture(autouse=True)

@@ -155,6 +155,24 @@ async def test_unknown_fields_of_a_start_are_refused(api: Api) -> None:
     await api.refused("POST", "/v1/executions", "request/invalid", json={"workflow_id": "wf", "inputs": 1})
 
 
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ({"digest": "d"}, ["/digest"]),
+        ({"memo": None, "run_timeout_ms": 5, "workflow_retry": {}}, ["/memo", "/run_timeout_ms", "/workflow_retry"]),
+        ({"task_queue": "a", "queue": "b", "memo": 1}, ["/queue"]),
+        ({"attributes": {"a": 1, "b": 1}, "search_attributes": {"a": True, "b": 1}}, ["/search_attributes/a"]),
+        (
+            {"attributes": {f"a{n}": 1 for n in range(64)}, "search_attributes": {"b": 1}},
+            ["/search_attributes"],
+        ),
+    ],
+)
+async def test_what_a_start_says_is_never_passed_over(api: Api, body: Any, pointers: list[str]) -> None:
+    problem = await api.refused("POST", "/v1/executions", "request/invalid", json={"workflow_id": "wf"} | body)
+    assert [error["pointer"] for error in problem["errors"]] == pointers
+
+
 async def test_the_same_id_of_two_tenants_is_two_executions(api: Api, other: Api) -> None:
     await api.start(execution_id="same", input=1)
     await other.start(execution_id="same", input=2)
@@ -226,6 +244,8 @@ async def test_what_the_caller_says_of_the_first_item_goes_before_the_node(api: 
     await api.start(version="1", start={"queue": "mine", "max_attempts": 9})
     [item] = await api.claim("mine")
     assert (item["node_id"], item["max_attempts"]) == ("first", 9)
+    await api.start(version="1", start={"queue": "default"})
+    assert [item["node_id"] for item in await api.claim("default")] == ["first"]
 
 
 async def test_a_kind_that_is_no_name_for_a_queue_goes_to_the_default_one(api: Api) -> None:
@@ -578,6 +598,17 @@ async def test_attributes_and_labels_merge_and_null_removes(api: Api) -> None:
     await verified(api, made)
 
 
+async def test_an_execution_has_so_many_names_whoever_sets_them(api: Api) -> None:
+    made = await api.start(labels={"l0": "v"}, attributes={"a0": 1})
+    many = {"attributes": {f"a{n}": n for n in range(64)}, "labels": {f"l{n}": "v" for n in range(64)}}
+    await api.ok("PATCH", at(made, "/attributes"), json=many)
+    for family, value in (("attributes", 1), ("labels", "v")):
+        one_more: dict[str, Any] = {family: {"b": value}}
+        problem = await api.refused("PATCH", at(made, "/attributes"), "request/invalid", json=one_more)
+        assert problem["errors"][0]["pointer"] == f"/{family}"
+        await api.ok("PATCH", at(made, "/attributes"), json={family: {"b": value, many[family].popitem()[0]: None}})
+
+
 async def test_lists_filter_by_attributes_and_labels_as_they_are_now(api: Api) -> None:
     one = await api.start(attributes={"customer": "a", "size": 5, "vip": True}, labels={"team": "x"})
     api.clock.advance(1)
@@ -832,6 +863,17 @@ async def test_an_execution_at_its_limit_of_events_can_still_end(api: Api) -> No
     await move(api, made, "limit_exceeded")
     assert (await api.ok("GET", at(made)))["status"] == "limit_exceeded"
     await verified(api, made)
+
+
+async def test_every_write_announces_the_limit_of_events(api: Api) -> None:
+    made = await api.start(pending=True)
+    await limit(api, events_per_execution=1)
+    for method, path, body in ROUTES:
+        await api.refused(method, at(made, f"/{path}"), "limit/events-per-execution", json=body)
+    await limit(api, events_per_execution=0)
+    await api.refused("POST", "/v1/executions", "limit/events-per-execution", json={"workflow_id": "wf"})
+    await limit(api, ready_work_items=0)
+    await api.refused("POST", "/v1/executions", "limit/ready-work-items", json={"workflow_id": "wf", "start": {}})
 
 
 async def test_documents_past_a_limit_leave_no_trace(api: Api) -> None:

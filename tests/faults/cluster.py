@@ -20,6 +20,8 @@ from typing import Any
 import asyncpg
 import psutil
 
+from tests import leftovers
+
 PATIENCE = 30.0
 IPC_RMID = 0
 
@@ -44,6 +46,7 @@ class Cluster:
     async def start(self) -> None:
         """Start the server and wait until it takes connections."""
         listens = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories=''"
+        listens += " -c dynamic_shared_memory_type=mmap"  # in its folder: it goes with it, however the server ends
         await self._pg_ctl("start", "-o", listens)
 
     async def restart(self, how: str) -> None:
@@ -127,9 +130,8 @@ def free_port() -> int:
 @contextlib.asynccontextmanager
 async def new_cluster() -> AsyncIterator[Cluster]:
     """A new cluster, started; stopped and removed at the end, as are its standbys."""
-    with tempfile.TemporaryDirectory(prefix="holdfast-pg-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        os.chmod(name, 0o755)  # the server may run as a user of its own
+    with leftovers.own_folder() as folder:
+        folder.chmod(0o755)  # the server may run as a user of its own
         os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())  # the library keeps a lock there
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it may have gone with the folder of another

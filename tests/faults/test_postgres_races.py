@@ -22,9 +22,8 @@ LOSES = """
 """
 SKEWED = """
     CREATE TABLE skew AS SELECT 0::float8 AS ms;
-    CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
-    'SELECT pg_catalog.clock_timestamp() + (SELECT ms FROM skew) * interval ''1 millisecond''';
-    DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$;
+    CREATE FUNCTION skewed() RETURNS timestamptz LANGUAGE sql AS
+    'SELECT clock_timestamp() + (SELECT ms FROM skew) * interval ''1 millisecond''';
 """
 HOUR_MS = 3_600_000
 
@@ -64,23 +63,30 @@ async def test_a_command_that_loses_every_race_fails_alone(
         assert sorted(one["execution_id"] for one in found) == ["a", "b", "c", "d", "e", "f"]
 
 
+async def clock_read(store: PostgresBackend) -> None:
+    """Have the database's clock read; a reading that took long is not taken."""
+    while not await store._read_clock():
+        pass
+
+
 async def test_time_stands_where_it_would_step_back_and_follows_a_clock_that_was_set_back(
-    url: str, operator: Any
+    url: str, operator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await operator.execute(SKEWED)
+    monkeypatch.setattr(postgres, "TIME", postgres.TIME.replace("clock_timestamp()", "skewed()"))
     store = await connect(url, connections=2)
     assert isinstance(store, PostgresBackend)
     try:
         first = store.now()
         await operator.execute("UPDATE skew SET ms = -500")
-        await store._read_clock()
+        await clock_read(store)
         second = store.now()
         assert second >= first
         await operator.execute(f"UPDATE skew SET ms = {-HOUR_MS}")
-        await store._read_clock()
+        await clock_read(store)
         assert store.now() < second - HOUR_MS / 2
         await operator.execute(f"UPDATE skew SET ms = {HOUR_MS}")
-        await store._read_clock()
+        await clock_read(store)
         assert store.now() > second + HOUR_MS / 2
     finally:
         await store.close()

@@ -443,6 +443,16 @@ async def test_a_feed_is_narrowed_to_kinds(api: Api) -> None:
     await append(api, made, "b", "c")
     items, _ = await fed(api, cursor, kinds="a,c")
     assert [item["event"]["kind"] for item in items] == ["c"]
+    _, cursor = await fed(api, kinds="rare")
+    await append(api, made, "a", "b")
+    items, later = await fed(api, cursor, kinds="rare")
+    assert (items, later == cursor) == ([], False), "what was passed over is not walked again"
+    await append(api, made, "a", "rare")
+    assert [item["event"]["kind"] for item in (await fed(api, later, kinds="rare"))[0]] == ["rare"]
+    assert [item["event"]["kind"] for item in (await fed(api, later))[0]] == ["a", "rare"]
+    for kinds in ("", "a,", "A", "a'b", "a c"):
+        problem = await api.refused("GET", "/v1/events", "request/malformed", params={"kinds": kinds})
+        assert problem["parameter"] == "kinds"
 
 
 async def test_a_feeds_cursor_is_its_tenants_own(api: Api, other: Api) -> None:
@@ -515,6 +525,12 @@ async def test_a_snapshot_is_at_a_sequence(api: Api, said: str) -> None:
     answer = await api.http.put(at(made, f"/snapshots/{said}"))
     assert answer.status_code in (400, 422), answer.text
     assert len(await api.events(made["execution_id"])) == 1
+
+
+async def test_a_snapshot_is_folded_and_never_taken_from_the_caller(api: Api) -> None:
+    made = await api.start()
+    await api.refused("PUT", at(made, "/snapshots/1"), "request/malformed", json={"state": {"forged": True}})
+    assert await kept(api, made) == []
 
 
 async def test_the_same_snapshot_again_changes_nothing(api: Api) -> None:

@@ -210,6 +210,7 @@ async def test_what_can_be_read_can_be_asked_for_its_head_alone(api: Api) -> Non
         assert head.headers["content-length"] == whole.headers["content-length"]
     stream = await api.http.head(f"/v1/executions/{made}/events:tail")
     assert (stream.status_code, stream.headers["content-type"], stream.content) == (200, "text/event-stream", b"")
+    assert "content-length" not in stream.headers
     assert (await api.service.client(None).head("/v1/executions")).status_code == 401
 
 

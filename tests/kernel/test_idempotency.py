@@ -89,6 +89,17 @@ async def test_each_item_of_a_batch_is_done_once(api: Api) -> None:
     assert (len(first["results"]), await count(api)) == (3, 2)
 
 
+async def test_the_keys_of_a_batch_are_nobody_elses(api: Api) -> None:
+    body = [{"queue": "q"}]
+    assert (await send(api, "batch#0")).status_code == 201
+    await api.ok("POST", "/v1/work-items:batch", json=body, headers={"idempotency-key": "batch"})
+    problem = await api.refused(
+        "POST", "/v1/work-items:batch", "idempotency/mismatch", json=body * 2, headers={"idempotency-key": "batch"}
+    )
+    assert "'batch'" in problem["detail"]
+    assert await count(api) == 2
+
+
 async def test_a_claim_under_a_key_hands_out_the_same_items_again(api: Api) -> None:
     for _ in range(3):
         await send(api, f"k{await count(api)}")

@@ -1,7 +1,11 @@
 """Sweeps: each when it is due, one process at a time, none held up by another that fails."""
 
 import asyncio
+import itertools
 from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
 
 from backends.errors import Unavailable
 from service.errors import StateError
@@ -134,3 +138,26 @@ async def test_the_sweeps_of_the_service_do_all_that_time_does(service: Service,
     ready = (await api.ok("GET", "/v1/queues"))["items"]
     assert [(queue["ready"], queue["delayed"]) for queue in ready] == [(1, 0), (1, 0)]
     assert (await shown(api, later))["status"] == "ready"
+
+
+async def test_a_store_that_is_away_is_told_of_once_and_so_is_that_it_is_back(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, tries, back = sweeper(service), itertools.count(), asyncio.Event()
+
+    async def keep() -> None:
+        if next(tries) < 3:
+            raise Unavailable("away")
+        back.set()
+
+    monkeypatch.setattr(mine.lease, "keep", keep)
+    monkeypatch.setattr(mine, "_look_seconds", 0.001)
+    with capture_logs() as lines:
+        mine.start()
+        await back.wait()
+        await mine.close()
+    told = [line["event"] for line in lines if "lease of the sweeps" in line["event"]]
+    assert [event.partition("sweeps ")[2] for event in told] == [
+        "cannot be asked for; it is tried on",
+        "can be asked for again",
+    ]

@@ -245,6 +245,21 @@ async def test_a_tenant_that_is_going_is_not_exported(api: Api) -> None:
     await api.refused("GET", f"/v1/tenants/{api.tenant}/export", "tenant/archived")
 
 
+async def test_to_ask_for_the_head_of_an_export_makes_none(
+    api: Api, other: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "EXPORTS_MAX", 0)
+    before = await lines_of(api.http)
+    for path in (f"/v1/tenants/{api.tenant}/export", "/v1/audit:export"):
+        answer = await api.http.head(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
+        assert "content-length" not in answer.headers
+    assert await lines_of(api.http) == before
+    assert (await api.http.head(f"/v1/tenants/{other.tenant}/export")).status_code == 404
+    assert (await api.admin.delete(f"/v1/tenants/{api.tenant}")).status_code == 202
+    assert (await api.http.head(f"/v1/tenants/{api.tenant}/export")).status_code == 403
+
+
 async def test_pages_of_any_length_give_the_same_export(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     await lived(api)
     whole = (await export(api.http, api.tenant)).tables

@@ -218,6 +218,22 @@ async def test_a_role_that_sees_past_the_fence_does_not_serve(migrated: tuple[st
         await db.execute("DROP ROLE sees_past; DROP ROLE sees_both; DROP ROLE sees_all")
 
 
+async def test_a_server_that_knows_other_roles_takes_the_fence_from_nobody(migrated: tuple[str, Any]) -> None:
+    """Those who serve already would find their tables empty, and say that every token was revoked."""
+    url, db = migrated
+    serving_already, stranger = await connect(url, connections=2), await connect(url, connections=2, roles=("x", "y"))
+    try:
+        await serving_already.check()
+        await serving_already.write(adding(MINE), tenants=[MINE])
+        with pytest.raises(Unfenced, match=rf"fenced for other roles: {APP}, {SWEEP}; name them in"):
+            await stranger.migrate()
+        assert await serving_already.read(lambda tx: tx.one("read_job", tenant_id=MINE, id="j"), tenants=[MINE])
+        assert not await db.fetchval("SELECT count(*) FROM pg_roles WHERE rolname IN ('x', 'y')")
+    finally:
+        await serving_already.close()
+        await stranger.close()
+
+
 async def test_an_owner_who_is_no_superuser_migrates_and_serves(postgres_server: str) -> None:
     """With one URL: it makes what is missing, takes the roles, and what it owns is hidden from itself."""
     url = await new_database(postgres_server)

@@ -197,6 +197,12 @@ async def test_support_without_a_reason_reads_nothing(api: Any) -> None:
         assert (answer.status_code, code(answer)) == (403, "auth/forbidden")
 
 
+async def test_a_role_that_may_not_is_told_which_may_and_an_administrator_how_to_read(api: Any) -> None:
+    told = (await api.admin.get("/v1/executions")).json()["detail"]
+    assert "held by: owner, operator, developer, reviewer, viewer. An administrator names the tenant in Holdf" in told
+    assert (await api.http.get("/v1/tenants")).json()["detail"].endswith("needs; it is held by: admin.")
+
+
 async def test_nobody_else_may_name_a_tenant(api: Any, other: Any, callers: dict[str, httpx.AsyncClient]) -> None:
     for role in set(ROLES) - {"admin"}:
         for tenant in (api.tenant, other.tenant, "nothing"):

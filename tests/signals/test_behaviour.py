@@ -62,6 +62,9 @@ async def test_a_signal_with_start_starts_once(api: Api) -> None:
 async def test_a_signal_with_start_says_whom_and_where(api: Api) -> None:
     body = {"start": {"workflow_type": "order", "task_queue": "flows"}, "signal": {"name": "add"}}
     await api.refused("POST", "/v1/executions:signal-with-start", "request/invalid", json=body)
+    body["start"] |= {"execution_id": "one", "queue": "others"}
+    problem = await api.refused("POST", "/v1/executions:signal-with-start", "request/invalid", json=body)
+    assert problem["errors"][0]["pointer"] == "/start/queue"
 
 
 async def test_a_workflow_signals_another_in_one_commit(api: Api) -> None:

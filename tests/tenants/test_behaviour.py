@@ -87,6 +87,9 @@ async def test_an_unknown_status_limit_or_field_is_refused(api: Api) -> None:
         {"colour": 1},
     ):
         assert code(await api.admin.patch(path, json=body)) == (422, "request/invalid")
+    idle = {"limits": {"burst": 5}}
+    assert code(await api.admin.patch(path, json=idle)) == (422, "request/invalid")
+    assert code(await api.admin.post("/v1/tenants", json={"id": "idle-burst"} | idle)) == (422, "request/invalid")
     assert code(await api.admin.patch("/v1/tenants/nobody-here", json={})) == (404, "not-found")
 
 
@@ -100,7 +103,10 @@ async def test_a_change_to_another_version_than_expected_is_refused(api: Api) ->
         "version/mismatch",
     )
     assert (await api.admin.patch(path, json={"name": "x"}, headers={"if-match": '"2"'})).status_code == 200
-    assert code(await api.admin.patch(path, json={}, headers={"if-match": "*"})) == (400, "request/malformed")
+    for match in ("*", '"3', '""3"', 'W/"3"'):
+        assert code(await api.admin.patch(path, json={}, headers={"if-match": match})) == (400, "request/malformed")
+    answer = await api.admin.patch(path, json={"expected_version": 2}, headers={"if-match": '"3"'})
+    assert code(answer) == (422, "request/invalid")
 
 
 async def test_of_changes_at_once_from_one_version_one_wins(api: Api) -> None:

@@ -220,6 +220,7 @@ HOT = [
         {**A, "commit_id": 0, "position": 0, "horizon": 2**62, "limit": 100},
         ("events_feed(tenant_id, commit_id, position)",),
     ),
+    Hot("feed_end", {**A, "horizon": 2**62}, ("events_feed(tenant_id, commit_id)",)),
     Hot(
         "read_snapshot_latest",
         {**A, "execution_id": "e1", "sequence": 9},

@@ -134,6 +134,13 @@ async def test_items_are_cancelled_by_id_queue_and_node(api: Api, change: Any, e
     await verified(api, made)
 
 
+async def test_items_of_a_namespace_are_cancelled_by_the_name_of_their_queue(api: Api) -> None:
+    await api.ok("POST", "/v1/namespaces", json={"name": "blue"})
+    made = await api.start(namespace="blue", start={"queue": "a"})
+    await transit(api, made, {"type": "cancel_items", "queue": "a"})
+    assert (await shown(api, made))["open_items"] == 0
+
+
 async def test_a_snapshot_folds_the_transitions_own_events(api: Api) -> None:
     made = await api.start()
     told = await transit(
@@ -328,6 +335,29 @@ async def test_the_execution_comes_from_the_item(api: Api) -> None:
     stranger = await api.start()
     await refused(api, stranger, "not-found", APPEND, **lease)
     assert (await shown(api, stranger))["sequence"] == 1
+
+
+async def test_the_node_of_an_event_comes_from_the_item(api: Api) -> None:
+    made, item, lease = await leased(api)
+    await transit(api, made, APPEND, APPEND | {"node_id": "n1"}, **lease)
+    told = [(event["node_id"], event["work_item_id"]) for event in (await api.events(made["execution_id"]))[1:]]
+    assert told == [("n1", item["id"])] * 2
+    await refused(api, made, "request/invalid", APPEND | {"node_id": "another"}, **lease)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"outcome": "completed", "error": {"type": "x"}},
+        {"outcome": "completed", "retry": False},
+        {"outcome": "failed", "result": 1},
+        {"outcome": "released", "result": 1},
+    ],
+)
+async def test_a_settle_says_nothing_that_its_outcome_has_no_use_for(api: Api, said: Any) -> None:
+    made, _, lease = await leased(api)
+    await refused(api, made, "request/invalid", {"type": "settle"} | said, **lease)
+    assert (await shown(api, made))["sequence"] == 1
 
 
 async def test_a_stale_fence_changes_nothing(api: Api) -> None:

@@ -43,7 +43,11 @@ async def test_the_same_id_with_the_same_contents_is_the_same_item(api: Api) -> 
     first = await api.http.post("/v1/work-items", json=body)
     again = await api.http.post("/v1/work-items", json=body)
     assert (first.status_code, again.status_code, again.json()["created"]) == (201, 200, False)
-    for other in ({"payload": {"a": 2}}, {"queue": "p"}, {"required_capabilities": ["x"]}, {"node_id": "n"}):
+    for other in (
+        {"payload": {"a": 2}}, {"queue": "p"}, {"required_capabilities": ["x"]}, {"node_id": "n"}, {"priority": 1},
+        {"delay_ms": 5}, {"ready_at": 5}, {"max_attempts": 9}, {"retry": {}}, {"dedup_key": "k"},
+        {"concurrency_key": "k"},
+    ):  # fmt: skip
         problem = await api.refused("POST", "/v1/work-items", "work/conflict", json=body | other)
         assert problem["current_status"] == "ready"
     assert [item["id"] for item in await api.claim("q", max_items=9)] == ["one"]
@@ -397,6 +401,9 @@ async def test_many_items_are_completed_at_once_and_each_is_told_apart(api: Api)
     asked = [{"id": one["id"], "epoch": 1, "result": 1}, {"id": two["id"], "epoch": 2}]
     results = (await api.ok("POST", "/v1/work-items:complete", json=asked))["results"]
     assert (results[0]["ok"]["outcome"], results[1]["error"]["code"]) == ("completed", "lease/stale")
+    for path in ("/v1/work-items:complete", "/v1/leases:renew"):
+        [nameless] = (await api.ok("POST", path, json=[{"epoch": 1}]))["results"]
+        assert nameless["error"]["errors"][0]["pointer"] == "/id"
 
 
 # ── fail, retry, release ───────────────────────────────────────────────────────────────────────────────────────────
@@ -644,6 +651,7 @@ async def test_a_queue_of_a_namespace_is_paused_by_itself(api: Api) -> None:
     assert (len(await api.claim("a")), await api.claim("a", namespace="blue")) == (1, [])
     await api.ok("POST", "/v1/queues/a/resume?namespace=blue")
     assert len(await api.claim("a", namespace="blue")) == 1
+    await api.refused("POST", "/v1/queues/a/pause?namespace=bleu", "namespace/unknown")
 
 
 async def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(api: Api, clock: Clock) -> None:
@@ -661,7 +669,9 @@ async def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(api: Api, cl
 
 
 async def test_a_queue_may_be_paused_before_its_first_item(api: Api) -> None:
-    await api.ok("POST", "/v1/queues/early/pause")
+    await api.refused("POST", "/v1/queues/early/pause", "request/invalid", json={"paused": False})
+    await api.refused("POST", "/v1/queues/early/resume", "request/invalid", json={"paused": True})
+    await api.ok("POST", "/v1/queues/early/pause", json={"paused": True})
     assert [queue["name"] for queue in (await api.ok("GET", "/v1/queues"))["items"]] == ["early"]
     await enqueue(api, "early")
     assert await api.claim("early") == []
@@ -721,6 +731,7 @@ async def test_a_payload_past_the_limit_is_refused_wherever_it_comes_in(api: Api
     await api.refused("POST", f"{path}/complete", "limit/payload-bytes", json={"epoch": 1, "result": "x" * 9})
     error = {"type": "boom", "details": "x" * 9}
     await api.refused("POST", f"{path}/fail", "limit/payload-bytes", json={"epoch": 1, "error": error})
+    await api.refused("POST", f"{path}/dead-letter", "limit/payload-bytes", json={"epoch": 1, "error": error})
     assert (await fail(api, item, retryable=False))["outcome"] == "dead_lettered"
     await api.refused(
         "POST", f"/v1/dead-letters/{item['id']}/requeue", "limit/payload-bytes", json={"payload": "x" * 9}

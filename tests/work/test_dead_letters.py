@@ -55,6 +55,8 @@ async def test_a_holder_may_give_an_item_up_for_good(api: Api) -> None:
     told = await settle(api, item, "dead-letter", **body)
     assert (told["outcome"], told["execution_status"]) == ("dead_lettered", "failed")
     assert await settle(api, item, "dead-letter", **body) == told
+    stale = body | {"epoch": item["epoch"] + 1}
+    await api.refused("POST", f"/v1/work-items/{item['id']}/dead-letter", "lease/stale", json=stale)
     assert (await api.ok("GET", f"/v1/executions/{run}"))["error"] == {"type": "hopeless"}
     other = await enqueue(api)
     [held] = await api.claim("q")

@@ -1,0 +1,29 @@
+"""A test run that was killed leaves no server behind for long."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import leftovers
+
+
+def test_what_no_living_process_owns_is_cleared_away_with_its_server(tmp_path: Path) -> None:
+    left, owned, young = (tmp_path / f"{leftovers.PREFIX}{name}" for name in ("left", "owned", "young"))
+    elsewhere = tmp_path / "somebody-elses"
+    for folder in (left, owned, young, elsewhere):
+        (folder / "data").mkdir(parents=True)
+    sleeping = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+    server, stranger = subprocess.Popen([*sleeping, str(left / "data")]), subprocess.Popen(sleeping)
+    (left / "data" / "postmaster.pid").write_text(f"{server.pid}\n")
+    (left / "postmaster.pid").write_text(f"{stranger.pid}\n")  # the number has come to be another's
+    for folder in (left, owned, elsewhere):
+        os.utime(folder, (1, 1))
+    with leftovers.held(owned):
+        leftovers.clear(tmp_path)
+    assert server.poll() is not None and stranger.poll() is None
+    assert {path.name for path in tmp_path.iterdir()} == {owned.name, young.name, elsewhere.name}
+    leftovers.clear(tmp_path)
+    stranger.kill()
+    stranger.wait()
+    assert not owned.exists() and young.exists()
