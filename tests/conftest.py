@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import asyncpg
+import httpcore
 import httpx
 import pytest
 import structlog
 import uvloop
+from httpcore._backends.anyio import AnyIOStream
 
 from service.main import application, open_store, running
 from service.settings import Settings
@@ -62,6 +64,23 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     gc.enable()
+
+
+def told_of_lost_connections(stream: Any = AnyIOStream) -> None:
+    """Have the HTTP client say so when a connection is lost as soon as it is made: on uvloop it has no socket then, and
+    the client's library asks that for its address."""
+    ask = stream.get_extra_info
+
+    def get_extra_info(self: Any, info: str) -> Any:
+        try:
+            return ask(self, info)
+        except AttributeError:
+            raise httpcore.ConnectError("the connection was lost at once") from None
+
+    stream.get_extra_info = get_extra_info
+
+
+told_of_lost_connections()
 
 
 class Clock:
