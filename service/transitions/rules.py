@@ -115,7 +115,7 @@ def aim(view: View, command: Transition, said: str) -> Target:
     item = work.held(work.need(view, command.lease.work_item_id), command.lease.epoch)
     if item.execution_id is None or command.execution_id not in ("", item.execution_id):
         raise not_found("execution", command.execution_id or item.id)
-    return Target(item.execution_id, item.id, item.epoch, said, item.node_id)
+    return Target(item.execution_id, item.id, item.epoch, said, work.node_of(item))
 
 
 def told_before(view: View, command: Transition, said: str) -> Transitioned | None:
@@ -153,7 +153,9 @@ def _append(view: View, target: Target, change: Append) -> Made:
         append_one(view, current(view, target), change, change.node_id)
         return Made("append")
     if change.node_id not in (None, target.node_id):
-        raise invalid([("/changes", f"under this lease the node is {target.node_id!r}; leave it out")])
+        raise invalid(
+            [("/changes", f"under a lease the node is the item's, here {target.node_id or 'none'}; leave it out")]
+        )
     append_one(view, current(view, target), change, target.node_id, target.item_id)
     return Made("append")
 

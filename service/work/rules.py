@@ -309,6 +309,11 @@ def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
     )
 
 
+def node_of(item: WorkItem) -> str | None:
+    """The node that an item is for. A workflow task is for none: there stands how long its lease may be."""
+    return None if item.drives == "decision" else item.node_id
+
+
 def at_most(item: WorkItem, lease_ms: int) -> int:
     """How long a lease is: as asked for, but of a workflow task no longer than its run lets it be held."""
     if item.drives != "decision" or item.node_id is None or not item.node_id.startswith(LEASE_AT_MOST):

@@ -123,6 +123,18 @@ async def test_a_signal_and_a_submission_at_once_leave_a_task_for_what_was_not_s
     assert task["history"][-1]["sequence"] == task["history_sequence"] == len(await pair.events(name))
 
 
+async def test_of_a_pause_and_a_submission_one_comes_first(pair: Pair) -> None:
+    for _ in range(ROUNDS):
+        name = await run(pair)
+        task = await task_of(pair, name)
+        settle = (f"/v1/workflow-tasks/{task['task_id']}/commands", said(task, {"type": "CompleteWorkflow"}))
+        pause = (f"/v1/executions/{name}/status", {"status": "paused"})
+        settled, paused = await at_once(pair, settle, pause)
+        assert sorted((settled.status_code, paused.status_code)) == [200, 409], (settled.text, paused.text)
+        found = await pair.ok("GET", f"/v1/executions/{name}")
+        assert (found["status"], found["open_items"]) == ("paused" if paused.is_success else "completed", 0)
+
+
 async def test_64_writers_at_once_keep_the_log_of_a_run_dense(pair: Pair) -> None:
     name = await waiting(pair)
     asked: list[tuple[str, Any]] = []

@@ -215,3 +215,13 @@ async def test_attributes_memo_and_state_are_the_workflows_to_write(api: Api) ->
     found = await api.ok("GET", f"/v1/executions/{run}")
     assert (found["attributes"], found["state"]) == ({"amount": 7}, {"at": 3})
     assert (await api.ok("POST", f"/v1/executions/{run}/snapshots:verify"))["matches"] is True
+
+
+async def test_an_event_under_the_lease_of_a_workflow_task_is_of_no_node(api: Api) -> None:
+    run = await started(api, task_timeout_ms=5_000)
+    (task,) = await tasks(api)
+    lease = {"work_item_id": task["task_id"], "epoch": task["epoch"]}
+    said = {"lease": lease, "changes": [{"type": "append", "kind": "said"}]}
+    await api.ok("POST", f"/v1/executions/{run}/transitions", json=said)
+    told = (await api.events(run))[-1]
+    assert (told["kind"], told.get("node_id"), told["work_item_id"]) == ("said", None, task["task_id"])
