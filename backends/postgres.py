@@ -1,8 +1,8 @@
 """Postgres: a small pool, ordered locks by the caller, lost races retried, wake-ups beside the transaction.
 
-Promises: a transaction is retried after 40001 and 40P01 (it left no trace); one that waits too long for a lock is
-undone and `Unavailable`; a connection lost before COMMIT is `Unavailable`, during COMMIT `OutcomeUnknown`; time is the
-database's.
+Promises: a transaction is retried after 40001 and 40P01 (it left no trace), and once when its connection is lost before
+COMMIT; lost again, it is `Unavailable`, as is one that waits too long for a lock, which is undone. A connection lost
+during COMMIT is `OutcomeUnknown`; time is the database's.
 
 The odd things: BEGIN and COMMIT are plain messages (asyncpg's transaction object costs more than the statement);
 the pool runs no reset query: the only session state is for whom a connection reads, and each reader says that anew
@@ -15,7 +15,6 @@ so plans that read whole tables are switched off for our sessions, and each conn
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -23,7 +22,9 @@ import asyncpg
 
 from backends import migrate, postgres_arrays, postgres_fit, postgres_hosts
 from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable, Unfenced
+from backends.postgres_ahead import Ahead, ahead_of
 from backends.postgres_clock import DatabaseClock
+from backends.postgres_connections import LOST, Connection, Connections
 from backends.postgres_fence import LEAVE, Fence
 from backends.postgres_listen import Listener
 from backends.protocol import EVERY, Heard, Read, Row, Tenants, Tx, Where, Work, Write
@@ -32,21 +33,8 @@ from backends.statements import Statement, gathered, load, together
 T = TypeVar("T")
 ATTEMPTS = 8
 LOCK_MS = 5_000
-PLANS_SECONDS = 1.0
 PING_SECONDS = 5.0
 TIME = "SELECT extract(epoch FROM clock_timestamp())::float8 * 1000"
-LOST = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncio.TimeoutError,
-)
 RACES = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 FULL = (asyncpg.DiskFullError,)
 SESSION = {
@@ -65,17 +53,8 @@ POOLED = (
 """The same for each transaction, where no session can be told."""
 
 
-class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A connection that knows for whom its session acts."""
-
-    scope = LEAVE
-
-    async def act(self, scope: str) -> None:
-        """Have the session act under `scope`, the commands that say so; no round trip where it does already."""
-        if scope != self.scope:
-            self.scope = ""  # if the command is cut short, nobody knows
-            await self.execute(scope)
-            self.scope = scope
+class Lost(Unavailable):
+    """A connection was lost before COMMIT, so nothing was done. It may have been lost long before it was asked."""
 
 
 class PostgresTx:
@@ -158,6 +137,7 @@ class PostgresBackend:
     """A database; any number of processes may serve it."""
 
     name = "postgres"
+    serial = False
     scan_seconds: float | None = None
 
     def __init__(
@@ -170,16 +150,17 @@ class PostgresBackend:
         pooled: str = "",
         lock_ms: int = LOCK_MS,
     ) -> None:
-        self._dsn, self._pool, self.lanes, self._clock = dsn, pool, lanes, clock
+        self._dsn, self.lanes, self._clock = dsn, lanes, clock
         self._whole, self._sessions, self._pooled = fence, not pooled, pooled
-        self._to_write = f" ISOLATION LEVEL READ COMMITTED{pooled}" if pooled else ""
-        self._to_write += f"; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL lock_timeout = {lock_ms}"
+        how = f" ISOLATION LEVEL READ COMMITTED{pooled}" if pooled else ""
+        how += f"; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL lock_timeout = {lock_ms}"
         self._fence: Fence | None = None
         self.scan_lanes = max(2, (pool.get_max_size() - lanes) // 2)
         self._statements = load("postgres")
         self._listener = Listener(lambda: postgres_hosts.connect(dsn, timeout=5, server_settings=LISTENING))
         self._time = DatabaseClock()
-        self._planned: dict[int, float] = {}
+        self._connections = Connections(pool)
+        self._ahead = Ahead(self._connections, how, 0 if pooled else ahead_of(lanes, pool.get_max_size()))
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -193,47 +174,24 @@ class PostgresBackend:
         return self._time.now() if self._clock is None else self._clock()
 
     async def _read_clock(self) -> bool:
-        async with self._connection() as db:
+        async with self._connections.one() as db:
             return await self._time.read(lambda: db.fetchval(TIME))
 
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(1)
             with contextlib.suppress(StoreError, asyncpg.PostgresError, *LOST):
+                await self._ahead.retire()
                 await self._read_clock()
 
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        try:
-            db = await self._pool.acquire(timeout=5)
-        except LOST as error:
-            raise Unavailable("Postgres cannot be reached") from error
-        try:
-            await self._plan_anew(db)
-            yield db
-        except BaseException as error:
-            misused = isinstance(error, asyncpg.InterfaceError) and is_open(db)
-            if isinstance(error, (*LOST, asyncio.CancelledError)) and not misused:
-                drop(db)
-            else:
-                await undo(db)
-            if misused:
-                raise StoreError("Postgres was asked in a way that its driver refuses") from error
-            raise
-        finally:
-            await self._pool.release(db)
-
-    async def _plan_anew(self, db: Any) -> None:
-        """Throw a connection's plans away once they are a second old."""
-        pid, now = db.get_server_pid(), time.monotonic()
-        if now - self._planned.get(pid, -PLANS_SECONDS) < PLANS_SECONDS:
-            return
-        if len(self._planned) > 1_000:
-            self._planned.clear()  # of connections that are gone
-        self._planned[pid] = now
-        await db.execute("DISCARD PLANS")
-
     async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
+        try:
+            return await self._through_races(work, tenants)
+        except Lost:
+            await self._forget()
+            return await self._through_races(work, tenants)
+
+    async def _through_races(self, work: Work[T], tenants: Tenants) -> T:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._transaction(work, tenants)
@@ -243,22 +201,20 @@ class PostgresBackend:
                 await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))
         raise AssertionError("unreachable")
 
-    async def _begin(self, db: Any, tenants: Tenants, how: str) -> None:
-        """Begin a transaction that acts for `tenants`, in one message."""
-        await db.execute(f"BEGIN{how}; {self._fence.scope(tenants)}" if self._fence else f"BEGIN{how}")
+    def _scope(self, tenants: Tenants) -> str:
+        return self._fence.scope(tenants) if self._fence else ""
 
     async def _transaction(self, work: Work[T], tenants: Tenants) -> T:
         committing = False
         try:
-            async with self._connection() as db:
-                await self._begin(db, tenants, self._to_write)
+            async with self._ahead.transaction(self._scope(tenants)) as db:
                 tx = PostgresTx(db, self._statements, self.now())
                 result = await work(cast("Tx", tx))
                 committing = True
                 if await db.execute("COMMIT") != "COMMIT":  # a statement had failed, whatever `work` made of it
                     raise Conflict("a statement of the transaction was refused; it was rolled back")
         except LOST as error:
-            raise (OutcomeUnknown if committing else Unavailable)("the connection to Postgres was lost") from error
+            raise (OutcomeUnknown if committing else Lost)("the connection to Postgres was lost") from error
         except RACES:
             raise
         except asyncpg.PostgresError as error:
@@ -269,17 +225,22 @@ class PostgresBackend:
     async def read(self, work: Work[T], *, tenants: Tenants = EVERY, scan: bool = False) -> T:
         for attempt in (1, 2):
             try:
-                async with self._connection() as db:
+                async with self._connections.one() as db:
                     return await self._read(db, work, tenants, scan)
             except asyncpg.QueryCanceledError as error:
                 raise (TooSlow("the scan was cut off") if scan else translate(error)) from error
             except LOST as error:
                 if attempt == 2:
                     raise Unavailable("the connection to Postgres was lost") from error
-                await self._pool.expire_connections()  # those that idle were lost with it, though nobody has noticed
+                await self._forget()
             except asyncpg.PostgresError as error:
                 raise translate(error) from error
         raise AssertionError("unreachable")
+
+    async def _forget(self) -> None:
+        """Part with the connections that idle: a lost one seldom comes alone, and nobody may have noticed."""
+        await self._ahead.forget()
+        await self._connections.forget()
 
     async def _read(self, db: Any, work: Work[T], tenants: Tenants, scan: bool) -> T:
         """In a transaction for a scan, and where sessions are a pooler's; else the session acts for `tenants`."""
@@ -291,7 +252,7 @@ class PostgresBackend:
         how = f" ISOLATION LEVEL {'REPEATABLE READ' if scan else 'READ COMMITTED'}, READ ONLY{self._pooled}"
         if scan and self.scan_seconds is not None:
             how += f"; SET LOCAL statement_timeout = {max(1, int(self.scan_seconds * 1000))}"
-        await self._begin(db, tenants, how)
+        await db.execute(f"BEGIN{how}; {self._scope(tenants)}")
         found = await work(tx)
         await db.execute("COMMIT")
         return found
@@ -325,7 +286,7 @@ class PostgresBackend:
     async def _alone(self) -> AsyncIterator[Any]:
         """A connection that acts as who logged in; whatever Postgres says on it is said in our words."""
         try:
-            async with self._connection() as db:
+            async with self._connections.one() as db:
                 await db.act(LEAVE)
                 yield db
         except LOST as error:
@@ -355,33 +316,10 @@ class PostgresBackend:
         await self._listener.close()
         try:
             async with asyncio.timeout(5):
-                await self._pool.close()
+                await self._ahead.close()
+                await self._connections.close()
         except TimeoutError:
-            self._pool.terminate()
-
-
-async def undo(db: Any) -> None:
-    """Roll back what is open. A connection on which that fails, or is cut short, is not used again."""
-    try:
-        if is_open(db) and db.is_in_transaction():
-            await db.execute("ROLLBACK")
-    except BaseException:
-        drop(db)
-        raise
-
-
-def drop(db: Any) -> None:
-    """Close a connection now, if it is not closed yet."""
-    with contextlib.suppress(asyncpg.InterfaceError):
-        db.terminate()
-
-
-def is_open(db: Any) -> bool:
-    """Whether a connection of the pool can still be used; the pool takes a closed one back by itself."""
-    try:
-        return not db.is_closed()
-    except asyncpg.InterfaceError:
-        return False
+            self._connections.terminate()
 
 
 def translate(error: asyncpg.PostgresError) -> StoreError:

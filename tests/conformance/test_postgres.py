@@ -125,6 +125,13 @@ async def test_connections_lost_while_idle_are_not_noticed_by_reads(store: Postg
         assert await exists(store, "t", "a")
 
 
+async def test_connections_lost_while_idle_are_not_noticed_by_writes(store: PostgresBackend, killer: Any) -> None:
+    for name in "abcdef":
+        await store.write(adding(job("t", name)))
+        await end(killer)
+    assert await exists(store, "t", "f")
+
+
 async def test_a_statement_the_driver_refuses_is_not_taken_for_a_lost_connection(
     store: PostgresBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +193,6 @@ async def test_two_stores_share_one_clock(store: PostgresBackend, url: str) -> N
 
 async def test_arrays_are_encoded_without_asking_each_element_what_it_is(store: PostgresBackend) -> None:
     assert protocol.IterableABC is ARRAYS, "asyncpg has changed: see docs/decisions/0017"
-    async with store._connection() as db:
+    async with store._connections.one() as db:
         sent = [["a", None, "{}"], [b"\0\xff", None], [1, None, -(2**63)], [["a", "b"], ["c", None]]]
         assert await db.fetchrow("SELECT $1::text[], $2::bytea[], $3::bigint[], $4::text[]", *sent) == tuple(sent)

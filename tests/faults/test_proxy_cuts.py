@@ -25,6 +25,8 @@ AUDIT_EVERY = 50
 RECOVERY_SECONDS = 5.0
 WAIT_MS = 60_000
 CLAIM = {"worker_id": "w", "queues": ["q"], "wait_ms": WAIT_MS}
+START = b"INSERT INTO executions"
+"""What a start sends to the store, the first time on a connection."""
 RUN = {"workflow_id": "wf", "execution_id": "run", "start": {"queue": "q", "id": "it"}}
 
 
@@ -60,11 +62,23 @@ async def test_a_claim_that_was_cut_is_found_out_by_its_key(proxy: Proxy) -> Non
         assert [(item["id"], item["epoch"]) for item in found["items"]] == [("it", 1)]
 
 
-async def test_a_statement_that_was_cut_is_unavailable_and_left_no_trace(proxy: Proxy) -> None:
+async def test_a_statement_that_was_cut_is_tried_again_and_done_once(proxy: Proxy) -> None:
     async with serving(proxy.url) as service:
         api = await service.tenant()
-        proxy.cut("during", b"BEGIN")
+        proxy.cut("during", START)
+        assert (await api.ok("POST", "/v1/executions", json=RUN))["created"] is True
+        assert proxy.cuts == {"during": 1}
+        assert [event["kind"] for event in await api.events("run")] == ["execution.started"]
+        assert [item["id"] for item in await api.claim("q", max_items=10)] == ["it"]
+
+
+async def test_a_statement_that_was_cut_twice_is_unavailable_and_left_no_trace(proxy: Proxy) -> None:
+    async with serving(proxy.url) as service:
+        api = await service.tenant()
+        for _ in range(2):
+            proxy.cut("during", START)
         await api.refused("POST", "/v1/executions", "store/unavailable", json=RUN)
+        assert proxy.cuts == {"during": 2}
         assert (await api.ok("POST", "/v1/executions", json=RUN))["created"] is True
 
 

@@ -10,7 +10,6 @@ import ast
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import apsw
@@ -19,7 +18,8 @@ import pytest
 from sqlglot import exp
 
 from backends import migrate
-from backends.postgres import SESSION, PostgresBackend
+from backends.postgres import SESSION
+from backends.postgres_connections import Connections
 from backends.sqlite_file import opened
 from backends.statements import Statement, load
 from service.executions.facets import alone, has
@@ -609,11 +609,11 @@ class Heard:
 async def test_a_connection_plans_anew_once_its_plans_are_a_second_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan that was made while a table was empty must not serve it when it is not."""
     now = 100.0
-    monkeypatch.setattr("backends.postgres.time.monotonic", lambda: now)
-    backend, one, other = PostgresBackend("", SimpleNamespace(get_max_size=lambda: 4), 1), Heard(1), Heard(2)
+    monkeypatch.setattr("backends.postgres_connections.time.monotonic", lambda: now)
+    connections, one, other = Connections(None), Heard(1), Heard(2)
     for connection, at, told in ((one, 100.0, 1), (one, 100.5, 1), (other, 100.5, 1), (one, 101.0, 2), (one, 101.5, 2)):
         now = at
-        await backend._plan_anew(connection)
+        await connections.plan_anew(connection)
         assert connection.told == ["DISCARD PLANS"] * told
 
 

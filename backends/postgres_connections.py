@@ -1,0 +1,161 @@
+"""The connections to Postgres of one process: kept at hand, and mended or closed when something went wrong on them.
+
+asyncpg's pool makes them and bounds their number. Its own taking and giving back costs as much processor as two
+statements (measured), so those that are well stay out of it until the process ends.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+
+from backends.errors import StoreError, Unavailable
+from backends.postgres_fence import LEAVE
+
+ACQUIRE_SECONDS = 5
+PLANS_SECONDS = 1.0
+LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncio.TimeoutError,
+)
+
+
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """A connection that knows for whom its session acts."""
+
+    scope = LEAVE
+
+    async def act(self, scope: str) -> None:
+        """Have the session act under `scope`, the commands that say so; no round trip where it does already."""
+        if scope != self.scope:
+            self.scope = ""  # if the command is cut short, nobody knows
+            await self.execute(scope)
+            self.scope = scope
+
+
+class Connections:
+    """As many as the pool has, at most."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._idle: list[Any] = []
+        self._waiting = 0
+        self._planned: dict[int, float] = {}
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[Any]:
+        """A connection for as long as the `with` lasts."""
+        db, failed = await self.take(), None
+        try:
+            await self.plan_anew(db)
+            yield db
+        except BaseException as error:
+            failed = error
+            refuse_misuse(error, db)
+            raise
+        finally:
+            await self.give_back(db, failed)
+
+    async def take(self) -> Any:
+        """A connection, the one that was given back last. Raises `Unavailable` when none can be had in five seconds."""
+        while self._idle:
+            db = self._idle.pop()
+            if is_open(db):
+                return db
+            await self._pool.release(db)
+        self._waiting += 1
+        try:
+            return await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+        except LOST as error:
+            raise Unavailable("Postgres cannot be reached") from error
+        finally:
+            self._waiting -= 1
+
+    async def give_back(self, db: Any, error: BaseException | None = None) -> None:
+        """Part with a connection, on which `error` may have left something open, or nothing that can be used."""
+        if error is not None and isinstance(error, (*LOST, asyncio.CancelledError)) and not misused(error, db):
+            drop(db)
+        kept = False
+        try:
+            await undo(db)
+            kept = is_open(db) and not self._waiting
+        finally:
+            if kept:
+                self._idle.append(db)
+            else:
+                await self._pool.release(db)  # whoever waits stands in line there
+
+    async def plan_anew(self, db: Any) -> None:
+        """Throw a connection's plans away once they are a second old."""
+        pid, now = db.get_server_pid(), time.monotonic()
+        if now - self._planned.get(pid, -PLANS_SECONDS) < PLANS_SECONDS:
+            return
+        if len(self._planned) > 1_000:
+            self._planned.clear()  # of connections that are gone
+        self._planned[pid] = now
+        await db.execute("DISCARD PLANS")
+
+    async def forget(self) -> None:
+        """Close those that idle; the others are closed as they are given back."""
+        await self._pool.expire_connections()
+        await self._release_idle()
+
+    async def close(self) -> None:
+        """Close all, once they are given back."""
+        await self._release_idle()
+        self._waiting = 1  # so that those still out go to the pool, which waits for them
+        await self._pool.close()
+
+    def terminate(self) -> None:
+        """Close all, now."""
+        self._pool.terminate()
+
+    async def _release_idle(self) -> None:
+        while self._idle:
+            await self._pool.release(self._idle.pop())
+
+
+def misused(error: BaseException | None, db: Any) -> bool:
+    """Whether the driver refused what it was asked, on a connection that is well."""
+    return isinstance(error, asyncpg.InterfaceError) and is_open(db)
+
+
+def refuse_misuse(error: BaseException, db: Any) -> None:
+    """Raise what such a refusal is to callers."""
+    if misused(error, db):
+        raise StoreError("Postgres was asked in a way that its driver refuses") from error
+
+
+async def undo(db: Any) -> None:
+    """Roll back what is open. A connection on which that fails, or is cut short, is not used again."""
+    try:
+        if is_open(db) and db.is_in_transaction():
+            await db.execute("ROLLBACK")
+    except BaseException:
+        drop(db)
+        raise
+
+
+def drop(db: Any) -> None:
+    """Close a connection now, if it is not closed yet."""
+    with contextlib.suppress(asyncpg.InterfaceError):
+        db.terminate()
+
+
+def is_open(db: Any) -> bool:
+    """Whether a connection of the pool can still be used; the pool takes a closed one back by itself."""
+    try:
+        return not db.is_closed()
+    except asyncpg.InterfaceError:
+        return False
