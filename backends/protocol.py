@@ -78,6 +78,8 @@ class StateBackend(Protocol):
     """`sqlite` or `postgres`."""
     lanes: int
     """How many `write`s are worth having in flight from one process."""
+    serial: bool
+    """Whether nobody else commits while a `write` runs: what it has read is true until it ends."""
 
     scan_seconds: float | None
     """How long one statement of a scan may take before it is `TooSlow`; None: as long as it likes."""

@@ -162,7 +162,7 @@ class SqliteBackend:
     """One file, one writing connection that also does every checkpoint, read-only readers."""
 
     name = "sqlite"
-    lanes = 1
+    lanes, serial = 1, True
     scan_lanes = 4
     scan_seconds: float | None = None
 

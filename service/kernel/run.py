@@ -166,8 +166,9 @@ class Kernel:
         self._count -= len(batch)
         return batch
 
-    async def execute(self, batch: Sequence[Request]) -> list[Outcome]:
-        """Run a batch in one transaction; halve it when the store objects."""
+    async def execute(self, batch: Sequence[Request], *, again: bool = False) -> list[Outcome]:
+        """Run a batch in one transaction; halve it when the store objects. What is refused for something that was not
+        there is decided `again`."""
         tenants = kept_at([request.who for request in batch])
         for attempt in range(CONFLICTS):
             try:
@@ -195,8 +196,29 @@ class Kernel:
                 return [(await self.execute([request]))[0] for request in batch]
             else:
                 self.meter(*done.measured())
+                if not (again or self.backend.serial):
+                    await self._look_again(batch, outcomes, done)
                 return outcomes
         raise AssertionError("unreachable")
+
+    async def _look_again(self, batch: Sequence[Request], outcomes: list[Outcome], done: WorkingSet) -> None:
+        """Decide what was refused once more, in a transaction that begins now, where a row that it asked for was not
+        there: somebody may have committed it after that was read and before the rest was.
+
+        What is done on such a picture, the store objects to; a refusal does nothing that it could object to. So would
+        the repeat of a request be refused for what the first did, which commits just then with its Idempotency-Key.
+        """
+        refused = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, StateError)]
+        guessed = self._guesses.of([batch[i].who for i in refused])
+        doubted = [
+            i
+            for i, standing in zip(refused, guessed, strict=True)
+            if any(done.lacks(wanted) for wanted in self._wanted([batch[i]], [standing]))
+        ]
+        if doubted:
+            decided = await self.execute([batch[i] for i in doubted], again=True)
+            for i, outcome in zip(doubted, decided, strict=True):
+                outcomes[i] = outcome
 
     async def _halves(self, batch: Sequence[Request]) -> list[Outcome]:
         middle = len(batch) // 2

@@ -110,6 +110,10 @@ class WorkingSet:
         """Whether a row was asked for, written or is remembered, or a group loaded."""
         return wanted in self._rows or wanted in self._members or self._recalls(wanted)
 
+    def lacks(self, wanted: Wanted) -> bool:
+        """Whether the store was asked for a row that was not there."""
+        return self._rows.get(wanted, ABSENT) is None and wanted not in self._loaded
+
     def _recalls(self, at: RowKey) -> bool:
         """Take a row that an earlier batch has read, where its table lets it: then nobody need come back for it."""
         row = self.schema.remembered(at, self._now)

@@ -82,6 +82,7 @@ class SimulatedBackend:
     """One process's way to the database; it behaves as `backends.postgres` does when a statement fails."""
 
     name = "postgres"
+    serial = False
 
     def __init__(
         self, database: Database, owner: str, lanes: int, clock: Callable[[], int], loop: asyncio.AbstractEventLoop
