@@ -48,6 +48,9 @@ from service.work.model import MAIN, Enqueue, WorkSettled
 from service.work.rules import enqueue, enqueue_keys, queue_of, refuse_queue
 
 EMPTY_STATE = b"{}"
+STATE_BYTES = 8_388_608
+"""How large a state may grow by merges and appends, each of which reads and writes the whole of it, whatever a tenant's
+limit says. One that is larger, because it was sent so, may only shrink."""
 SNAPSHOT_EVENTS = 200
 OPERATED = frozenset({"cancelled", "terminated", "paused"})
 """The statuses that only an operator gives."""
@@ -427,8 +430,10 @@ def merge_state(view: View, command: MergeState) -> Changed:
 
 def merged_state(view: View, execution: Execution, patch: bytes) -> Execution:
     """The execution with a merge patch (RFC 7396) applied to its state."""
-    document = merge_patch(msgspec.json.decode(state_of(view, execution)), msgspec.json.decode(patch))
-    return write_state(view, execution, "state.merged", patch, encoded(document))
+    before = state_of(view, execution)
+    state = encoded(merge_patch(msgspec.json.decode(before), msgspec.json.decode(patch)))
+    refuse_growth(before, state)
+    return write_state(view, execution, "state.merged", patch, state)
 
 
 class AppendBody(msgspec.Struct, frozen=True):
@@ -446,10 +451,18 @@ def append_state(view: View, command: AppendState) -> Changed:
 
 def appended_state(view: View, execution: Execution, path: str, value: msgspec.Raw) -> Execution:
     """The execution with `value` appended at `path` of its state."""
-    document = append_at(msgspec.json.decode(state_of(view, execution)), path, msgspec.json.decode(value))
-    state = encoded(document)
+    before = state_of(view, execution)
+    state = encoded(append_at(msgspec.json.decode(before), path, msgspec.json.decode(value)))
     check(state)
+    refuse_growth(before, state)
     return write_state(view, execution, "state.appended", encoded(AppendBody(path, value)), state)
+
+
+def refuse_growth(before: bytes, after: bytes) -> None:
+    """409 for a document that has grown too large to be written anew for each change."""
+    if len(after) > max(STATE_BYTES, len(before)):
+        said = f"A state grows to {STATE_BYTES} bytes by merges and appends, in every tenant; it has {len(before)} now."
+        raise StateError("limit/state-bytes", said, limit=STATE_BYTES, current=len(before))
 
 
 # ── attributes ─────────────────────────────────────────────────────────────────────────────────────────────────────

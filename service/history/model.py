@@ -23,7 +23,7 @@ OURS = frozenset(
         "activity": "scheduled started completed failed timed_out cancelled",
         "timer": "scheduled fired cancelled",
         "signal": "received sent failed",
-        "child": "started completed failed cancelled terminated timed_out",
+        "child": "started completed failed cancelled terminated timed_out limit_exceeded",
         "side_effect": "recorded",
         "memo": "set",
         "workflow": "cancel_requested continued_as_new retry_scheduled reset",

@@ -9,7 +9,7 @@ import msgspec
 from backends.protocol import Row, Tx
 from service.errors import StateError, not_found
 from service.executions.model import ENDED
-from service.history.fold import fold
+from service.history.fold import folded_on
 from service.history.model import (
     KIND_PATTERN,
     Appended,
@@ -23,7 +23,7 @@ from service.history.model import (
 )
 from service.http.answer import NOSNIFF, document, encode
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command
-from service.http.lists import ALL, Page, listed
+from service.http.lists import ALL, Page, Rows, listed, that_fit
 from service.http.stream import hung_up
 from service.kernel import request_id
 from service.kernel.filters import Field, Vocabulary, compile
@@ -32,6 +32,8 @@ from service.kernel.wake import Place
 After = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 AFTER = Query("after", After, 0, "Only events after this sequence.")
 CHECK_SECONDS = 5.0
+PAGE = 1_000
+"""Events that a verification reads at a time."""
 DRAINING = StateError("server/draining", "The server is going away; connect again with Last-Event-ID.", retry_after=1)
 FEED = Vocabulary(fields=(Field("kind", "v.kind", "text"),))
 
@@ -43,8 +45,17 @@ class FedEvent(msgspec.Struct, frozen=True):
     event: ShownEvent
 
 
+class Feed(msgspec.Struct, frozen=True):
+    """Events of the feed. `next_cursor` is the `after` of the next page and always there: where there are no items, the
+    same call, later, answers what has come by then."""
+
+    items: list[FedEvent]
+    next_cursor: str
+
+
 class Events(msgspec.Struct, frozen=True):
-    """A page of a log; `last_sequence` is where the log ends, `next_after` the way on, null at the end."""
+    """A page of a log; `last_sequence` is where the log ends, `next_after` the way on, null at the end. A page of large
+    events may be shorter than asked for."""
 
     items: list[ShownEvent]
     last_sequence: int
@@ -64,7 +75,7 @@ class ShownSnapshot(msgspec.Struct, frozen=True):
 
     sequence: int
     created_at: int
-    fold: msgspec.Raw
+    fold: Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": Fold})]
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -91,10 +102,13 @@ async def head(call: Call) -> tuple[int, str]:
 async def page_of(call: Call, after: int, limit: int) -> list[Row]:
     """Events after a sequence, in order."""
 
+    of: dict[str, Any] = {"tenant_id": call.who.tenant_id, "execution_id": call.path["id"]}
+
     async def read(tx: Tx) -> list[Row]:
-        return await tx.all(
-            "read_events", tenant_id=call.who.tenant_id, execution_id=call.path["id"], after=after, limit=limit
-        )
+        async def behind(last: Row | None, most: int) -> list[Row]:
+            return await tx.all("read_events", **of, after=after if last is None else last[0], limit=most)
+
+        return await that_fit(behind, limit)
 
     return await call.services.backend.read(read, tenants=call.who.reach)
 
@@ -114,13 +128,14 @@ async def latest(call: Call) -> Latest:
 
 
 async def tail(call: Call) -> Any:
-    """The log as server-sent events: what is there, then what comes; ends with the execution."""
+    """The log as server-sent events: what is there, then what comes; ends with the execution. If it must end before,
+    its last event is a `goodbye`, whose data is a problem document."""
     await head(call)
     said = call.headers.get(b"last-event-id")
     after = last_event_id(said) if said else call.query["after"]
     topic = f"tail/{call.who.tenant_id}"
     channel = f"{topic}/{call.path['id']}"
-    return Tail(call, after, call.services.wakes.park(topic, lambda told: told == channel))
+    return Tail(call, after, call.services.wakes.park(topic, lambda told: told == channel, channel))
 
 
 def last_event_id(said: bytes) -> int:
@@ -194,7 +209,7 @@ def frame(row: Row) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (row[0], row[1].encode(), data)
 
 
-async def feed(call: Call) -> Page:
+async def feed(call: Call) -> Feed:
     """Every event of the tenant in the order of their commits; the cursor never skips one that commits late. At the end
     of a feed that is narrowed to kinds it stands behind the others too: the next page does not walk them again."""
     kinds = call.query["kinds"]
@@ -213,15 +228,22 @@ async def feed(call: Call) -> Page:
     scope = [call.who.tenant_id, "feed"]
     at = [0, 0] if cursor is None else call.services.cursors.open(scope, cursor)
 
-    async def read(tx: Tx) -> tuple[list[Row], Row | None]:
+    async def read(tx: Tx) -> tuple[Rows, Row | None]:
         bounds: dict[str, Any] = {"tenant_id": call.who.tenant_id, "horizon": found[0] if found else 0}
-        rows = await tx.all("read_feed", where=condition, commit_id=at[0], position=at[1], limit=limit, **bounds)
-        return rows, await tx.one("feed_end", **bounds) if kinds is not None and len(rows) < limit else None
+
+        async def behind(last: Row | None, most: int) -> list[Row]:
+            commit_id, position = at if last is None else last[:2]
+            place = {"commit_id": commit_id, "position": position, **bounds}
+            return await tx.all("read_feed", where=condition, limit=most, **place)
+
+        rows = await that_fit(behind, limit)
+        ended = kinds is not None and not rows.cut and len(rows) < limit
+        return rows, await tx.one("feed_end", **bounds) if ended else None
 
     rows, end = await call.scan(read)
     items = [FedEvent(row[2], show_event(row[3:])) for row in rows]
     last = max([at, *(list(row[:2]) for row in (*rows[-1:], end) if row)])
-    return Page(items, call.services.cursors.seal(scope, last))
+    return Feed(items, call.services.cursors.seal(scope, last))
 
 
 def refuse_kinds(kinds: str) -> None:
@@ -268,46 +290,72 @@ async def snapshots(call: Call) -> Page:
         ("after",),
         lambda row: ShownSnapshot(row[0], row[2], msgspec.Raw(row[1])),
         lambda row: (row[0],),
+        bulky=True,
         tenant_id=call.who.tenant_id,
         execution_id=call.path["id"],
     )
 
 
 async def verify(call: Call) -> Verified:
-    """Replay the whole log and compare with what is stored."""
-    tenant, execution = call.who.tenant_id, call.path["id"]
+    """Replay the whole log, a page at a time, and compare with what is stored."""
+    of = {"tenant_id": call.who.tenant_id, "execution_id": call.path["id"]}
 
-    async def read(tx: Tx) -> tuple[Row | None, list[Row], list[Row]]:
-        stored = await tx.one("read_execution", tenant_id=tenant, id=execution)
-        log: list[Row] = []
-        after = 0
-        while page := await tx.all("read_events", tenant_id=tenant, execution_id=execution, after=after, limit=1000):
-            log += page
-            after = page[-1][0]
-        kept = await tx.all("read_snapshots", tenant_id=tenant, execution_id=execution, after=0, limit=1000)
-        return stored, log, kept
+    async def read(tx: Tx) -> tuple[Row | None, Replay]:
+        replay = Replay(call)
+        stored = await tx.one("read_execution", tenant_id=call.who.tenant_id, id=call.path["id"])
+        while kept := await tx.one("read_snapshots", **of, after=replay.kept, limit=1):
+            await replay.up_to(tx, kept[0])
+            replay.compare_with(kept)
+        await replay.up_to(tx, None)
+        return stored, replay
 
-    stored, log, kept = await call.scan(read)
+    stored, replay = await call.scan(read)
     if stored is None:
-        raise not_found("execution", execution)
-    logged = [LoggedEvent(tenant, execution, row[0], row[1], row[2], row[5], row[6]) for row in log]
-    return compare(execution, stored, logged, kept)
+        raise not_found("execution", call.path["id"])
+    wrong = replay.told(stored)
+    return Verified(call.path["id"], stored[8], not wrong, wrong)
 
 
-def compare(execution: str, stored: Row, log: list[LoggedEvent], kept: list[Row]) -> Verified:
-    """What replay adds up to against the columns and the snapshots that are kept."""
-    replayed, wrong = fold(log), []
-    if [event.sequence for event in log] != list(range(1, stored[8] + 1)):
-        wrong.append("the log is not dense from 1 to the execution's sequence")
-    if replayed.status != stored[4]:
-        wrong.append(f"status: replay says {replayed.status!r}, the execution {stored[4]!r}")
-    if replayed.state != msgspec.json.decode(stored[18] or b"{}"):
-        wrong.append("state: replay and the stored document differ")
-    for row in kept:
-        at = msgspec.json.decode(row[1], type=Fold)
-        if at.sequence != row[0] or fold(log[: at.sequence]) != at:
-            wrong.append(f"snapshot at {row[0]}: replay and the snapshot differ")
-    return Verified(execution, stored[8], not wrong, wrong)
+class Replay:
+    """A log, folded as it is read. `kept` is the sequence of the snapshot that it was compared with last."""
+
+    def __init__(self, call: Call) -> None:
+        self._of = call.who.tenant_id, call.path["id"]
+        self._fold, self._dense, self._wrong = Fold(), True, list[str]()
+        self.kept = 0
+
+    async def up_to(self, tx: Tx, until: int | None) -> None:
+        """Fold what follows, until a sequence or to the end."""
+        tenant, execution = self._of
+
+        async def behind(last: Row | None, most: int) -> list[Row]:
+            after = self._fold.sequence if last is None else last[0]
+            return await tx.all("read_events", tenant_id=tenant, execution_id=execution, after=after, limit=most)
+
+        while until is None or self._fold.sequence < until:
+            page = await that_fit(behind, PAGE if until is None else min(PAGE, until - self._fold.sequence))
+            if not page:
+                return
+            expected = range(self._fold.sequence + 1, self._fold.sequence + 1 + len(page))
+            self._dense = self._dense and [row[0] for row in page] == [*expected]
+            folded_on(self._fold, [LoggedEvent(tenant, execution, *row[:3], *row[5:7]) for row in page])
+
+    def compare_with(self, snapshot: Row) -> None:
+        """A snapshot that is kept against the replay up to it."""
+        self.kept, at = snapshot[0], msgspec.json.decode(snapshot[1], type=Fold)
+        if at != self._fold:
+            self._wrong.append(f"snapshot at {snapshot[0]}: replay and the snapshot differ")
+
+    def told(self, stored: Row) -> list[str]:
+        """What differs, the columns of the execution first."""
+        wrong = []
+        if not self._dense or self._fold.sequence != stored[8]:
+            wrong.append("the log is not dense from 1 to the execution's sequence")
+        if self._fold.status != stored[4]:
+            wrong.append(f"status: replay says {self._fold.status!r}, the execution {stored[4]!r}")
+        if self._fold.state != msgspec.json.decode(stored[18] or b"{}"):
+            wrong.append("state: replay and the stored document differ")
+        return wrong + self._wrong
 
 
 ENDPOINTS = [
@@ -372,8 +420,7 @@ ENDPOINTS = [
         "read",
         "Every event of the tenant, in commit order",
         feed,
-        reply=Page,
-        item=FedEvent,
+        reply=Feed,
         writes=False,
         query=(
             LIMIT,

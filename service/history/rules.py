@@ -7,7 +7,7 @@ import msgspec
 from service.errors import StateError, invalid
 from service.executions.model import Execution
 from service.executions.rules import need_open
-from service.history.fold import fold
+from service.history.fold import folded_on
 from service.history.model import (
     LATEST,
     OURS,
@@ -131,7 +131,7 @@ def keep_fold(view: View, execution: Execution, at: int) -> int | None:
         return None
     below = [one for one in kept if one.sequence < at]
     start = msgspec.json.decode(below[-1].body, type=Fold) if below else Fold()
-    body = encoded(fold(log_between(view, execution, start.sequence, at), start))
+    body = encoded(folded_on(start, log_between(view, execution, start.sequence, at)))
     view.add(Snapshot(execution.tenant_id, execution.id, at, body, view.now))
     for old in kept[: max(0, len(kept) + 1 - execution.snapshot_keep)]:
         view.remove(old)
@@ -140,6 +140,9 @@ def keep_fold(view: View, execution: Execution, at: int) -> int | None:
 
 def log_between(view: View, execution: Execution, after: int, upto: int) -> Sequence[LoggedEvent]:
     """The events after `after` up to `upto`: those that are stored, and those that this batch has appended."""
+    own = last_of(view, execution, after, upto)
+    if len(own) == upto - after:
+        return own
     fresh = {event.sequence: logged(event) for event in view.appended(execution.tenant_id, execution.id)}
     found: dict[int, LoggedEvent] = {}
     for group in (TAIL, WHOLE):
@@ -148,6 +151,18 @@ def log_between(view: View, execution: Execution, after: int, upto: int) -> Sequ
         if all(sequence in found for sequence in range(after + 1, upto + 1)):
             break
     return [found[sequence] for sequence in range(after + 1, upto + 1)]
+
+
+def last_of(view: View, execution: Execution, after: int, upto: int) -> list[LoggedEvent]:
+    """Those events between that this decision itself has appended; what it appended before is not gone through."""
+    at, found = (execution.tenant_id, execution.id), list[LoggedEvent]()
+    for event in reversed(view.events):
+        if (event.tenant_id, event.execution_id) == at:
+            if event.sequence <= after:
+                break
+            if event.sequence <= upto:
+                found.append(logged(event))
+    return found[::-1]
 
 
 def logged(event: NewEvent) -> LoggedEvent:

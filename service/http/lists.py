@@ -10,8 +10,13 @@ from service.http.endpoint import Call
 from service.kernel import filters
 
 ALL: Where = ("(1 = 1)", {})
+PAGE_BYTES, SLICE = 8_388_608, 101
+"""Bytes of documents after which a page ends, and how many rows that may hold some are read at a time: a page of the
+size that nobody asked for, and one more. A row may be as large as a few bodies, and a page has up to a thousand."""
 Find = Callable[[Tx, str, Where, dict[str, Any]], Awaitable[list[Row]]]
 """How to find the rows of a statement for a filter and parameters."""
+Slice = Callable[[Row | None, int], Awaitable[list[Row]]]
+"""How to read so many rows after one, or from where the page begins."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -19,6 +24,29 @@ class Page(msgspec.Struct, frozen=True):
 
     items: list[Any]
     next_cursor: str | None
+
+
+class Rows(list[Row]):
+    """The rows of a page; `cut` says that it ends before others because of its bytes."""
+
+    cut = False
+
+
+async def that_fit(read: Slice, most: int) -> Rows:
+    """Up to `most` rows, a slice at a time; the row with which they come to `PAGE_BYTES` is the last."""
+    found, size = Rows(), 0
+    while len(found) < most:
+        asked = min(SLICE, most - len(found))
+        rows = await read(found[-1] if found else None, asked)
+        for row in rows:
+            if size >= PAGE_BYTES:
+                found.cut = True
+                return found
+            found.append(row)
+            size += sum(len(value) for value in row if type(value) is bytes)
+        if len(rows) < asked:
+            break
+    return found
 
 
 async def straight(tx: Tx, statement: str, where: Where, values: dict[str, Any]) -> list[Row]:
@@ -51,10 +79,12 @@ async def listed(
     *,
     where: Where = ALL,
     scan: bool = False,
+    bulky: bool = False,
     find: Find = straight,
     **params: Any,
 ) -> Page:
-    """One page of `statement`: `names` are its position parameters, `first` their values before the first row."""
+    """One page of `statement`: `names` are its position parameters, `first` their values before the first row. One
+    whose rows are `bulky` may be shorter than asked for, and not the last."""
     limit, cursor = call.query["limit"], call.query["cursor"]
     scope = [
         call.who.tenant_id,
@@ -63,12 +93,14 @@ async def listed(
     ]
     scope += [list(call.path.values())]
     at = first if cursor is None else call.services.cursors.open(scope, cursor)
-    values = {**params, **dict(zip(names, at, strict=True)), "limit": limit + 1}
 
-    async def read(tx: Tx) -> list[Row]:
-        return await find(tx, statement, where, values)
+    async def read(tx: Tx) -> Rows:
+        async def after(last: Row | None, most: int) -> list[Row]:
+            place = at if last is None else position(last)
+            return await find(tx, statement, where, {**params, **dict(zip(names, place, strict=True)), "limit": most})
+
+        return await that_fit(after, limit + 1) if bulky else Rows(await after(None, limit + 1))
 
     rows = await (call.scan(read) if scan else call.services.backend.read(read, tenants=call.who.reach))
-    more = len(rows) > limit
-    rows = rows[:limit]
-    return Page([show(row) for row in rows], call.services.cursors.seal(scope, position(rows[-1])) if more else None)
+    more, shown = rows.cut or len(rows) > limit, rows[:limit]
+    return Page([show(row) for row in shown], call.services.cursors.seal(scope, position(shown[-1])) if more else None)

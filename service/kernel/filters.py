@@ -183,16 +183,20 @@ def _check_tokens(tokens: "list[Token]", vocabulary: Vocabulary) -> None:
     """Refuse, with its place, each token outside the grammar; and depth, before a recursive parser meets it."""
     names = frozenset(field.name for field in vocabulary.fields)
     texts = ["", "", *("" if token.token_type.name in _LITERALS else token.text.upper() for token in tokens), ""]
-    depth = 0
+    opened: list[bool] = []  # whether it is the list of an IN
     for token, *near, text, after in zip(tokens, texts, texts[1:], texts[2:], texts[3:], strict=False):
-        depth += {"(": 1, ")": -1}.get(text, 0)
-        if depth > MAX_DEPTH + 1:  # the list of an IN has parentheses too
+        if text == "(":
+            opened.append(near[1] == "IN")
+        elif text == ")" and opened:
+            opened.pop()
+        if len(opened) > MAX_DEPTH + 1:  # the list of an IN has parentheses too
             raise _too_deep()
         if token.comments:
             raise _Refused(f"The filter has a comment near character {token.start + 1}. {_ALLOWED}")
         call = after == "(" and text not in _KEYWORDS and text not in _SYMBOLS
         named = token.text in names or "." in (near[1], after)
-        if call or _lenient(near, text) or not _is_ours(token, named):
+        stray = text == "," and not (opened and opened[-1])  # the parser would try each parenthesis around it again
+        if call or stray or _lenient(near, text) or not _is_ours(token, named):
             found = f"{'the function ' if call else ''}{_quote(token.text)} at character {token.start + 1}"
             raise _Refused(f"The filter has {found}, which means nothing there. {_ALLOWED}")
 
@@ -338,13 +342,17 @@ def _operands(node: "Expr") -> "list[Expr]":
 
 def _dotted(node: "Expr") -> str | None:
     """The name as written, parts joined by dots and unquoted; None if it is anything but a name."""
-    if node.key == "identifier":
-        return str(node.this)
-    if node.key not in ("column", "dot"):
+    parts = []
+    while node.key == "dot":
+        parts.append(node.args["expression"])
+        node = node.args["this"]
+    if node.key == "column":
+        parts += [node.args[part] for part in ("this", "table", "db", "catalog") if node.args.get(part)]
+    else:
+        parts.append(node)
+    if any(part.key != "identifier" for part in parts):
         return None
-    order = ("this", "expression") if node.key == "dot" else ("catalog", "db", "table", "this")
-    names = [_dotted(node.args[part]) for part in order if node.args.get(part)]
-    return None if None in names else ".".join(name for name in names if name is not None)
+    return ".".join(str(part.this) for part in reversed(parts))
 
 
 def _find(vocabulary: Vocabulary, name: str) -> Field | Facet:

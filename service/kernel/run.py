@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
+from time import perf_counter
 from typing import Any
 
 import structlog
@@ -34,8 +35,13 @@ SHARE, FEW, COMPANY = 8, 4, 16
 case; it is in company until sixteen batches were of it alone."""
 PATIENCE = 0.01
 """Seconds after which few wait no longer for a batch under way: it may be a large one, or be held up by a lock."""
+LONG = 0.02
+"""Seconds of deciding after which a batch is committed as far as it is: who is left goes with the next one, and others
+have their turn in between."""
 Outcome = Any
-"""A reply, or the `StateError` that refused."""
+"""A reply, the `StateError` that refused, or `PUT_OFF`."""
+PUT_OFF = object()
+"""In the place of an outcome: the command was not decided, for those before it took long."""
 Group = tuple[Chooser, Any]
 """What commands that choose together have in common."""
 Meter = Callable[[int, Counter[Key]], None]
@@ -114,13 +120,14 @@ class Kernel:
                 batch = self._next_batch()
                 self._flying, self._begun = self._flying + len(batch), self._begun + 1
                 try:
-                    outcomes = await self.execute([request for request, _ in batch])
+                    outcomes = await self.execute([request for request, _ in batch], whole=False)
                 except Exception as error:  # whatever it was, nobody waits for ever
                     outcomes = [error] * len(batch)
                 finally:
                     self._flying -= len(batch)
+                self._put_back([one for one, outcome in zip(batch, outcomes, strict=True) if outcome is PUT_OFF])
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
-                    if future.done():  # the caller went away
+                    if future.done() or outcome is PUT_OFF:  # the caller went away, or waits on
                         continue
                     if isinstance(outcome, BaseException):
                         future.set_exception(outcome)
@@ -166,9 +173,23 @@ class Kernel:
         self._count -= len(batch)
         return batch
 
-    async def execute(self, batch: Sequence[Request], *, again: bool = False) -> list[Outcome]:
-        """Run a batch in one transaction; halve it when the store objects. What is refused for something that was not
-        there is decided `again`."""
+    def _put_back(self, batch: Sequence[tuple[Request, asyncio.Future[Outcome]]]) -> None:
+        """Let requests wait again, before those of their tenants that came after them."""
+        for one in reversed(batch):
+            self._waiting.setdefault(one[0].who.tenant_id, deque()).appendleft(one)
+        self._count += len(batch)
+
+    async def execute(self, batch: Sequence[Request], *, again: bool = False, whole: bool = True) -> list[Outcome]:
+        """Run a batch: the `whole` of it, or as far as one transaction comes before it takes long. What is refused for
+        something that was not there is decided `again`."""
+        outcomes = await self._tried(batch, again)
+        while whole and (left := [place for place, outcome in enumerate(outcomes) if outcome is PUT_OFF]):
+            for place, outcome in zip(left, await self._tried([batch[place] for place in left], again), strict=True):
+                outcomes[place] = outcome
+        return outcomes
+
+    async def _tried(self, batch: Sequence[Request], again: bool) -> list[Outcome]:
+        """Run a batch in one transaction; halve it when the store objects."""
         tenants = kept_at([request.who for request in batch])
         for attempt in range(CONFLICTS):
             try:
@@ -241,10 +262,14 @@ class Kernel:
         outcomes: list[Outcome] = [None] * len(batch)
         todo = list(range(len(batch)))
         ids: dict[int, list[str]] = {}
+        until, decided = perf_counter() + LONG, 0
         for _ in range(ROUNDS):
             missing: list[Wanted] = []
             again = []
             for index in todo:
+                if decided and index != todo[0] and perf_counter() > until:
+                    outcomes[index] = PUT_OFF
+                    continue
                 view = View(base, batch[index].who, standings[index], tx.now)
                 view.origin = batch[index].origin
                 view.chosen = chosen.get(index, [])
@@ -252,8 +277,10 @@ class Kernel:
                 try:
                     outcomes[index] = self._decide(view, batch[index])
                     base.keep(view)
+                    decided += 1
                 except StateError as refusal:
                     outcomes[index] = refusal
+                    decided += 1
                 except Missing as error:
                     missing += error.wanted
                     ids[index] = view.ids

@@ -53,8 +53,8 @@ class View:
     number in [0, 1)."""
 
     __slots__ = (
-        "_depth", "_drawn", "_set", "added", "chosen", "events", "ids", "now", "origin", "put_", "removed", "standing",
-        "tenant_id", "wakes", "who",
+        "_depth", "_drawn", "_set", "_undo", "added", "chosen", "events", "ids", "now", "origin", "put_", "removed",
+        "standing", "tenant_id", "wakes", "who",
     )  # fmt: skip
 
     def __init__(self, base: WorkingSet, who: Principal, standing: Standing, now: int) -> None:
@@ -70,6 +70,7 @@ class View:
         self.origin: Any = None
         self._drawn = 0
         self._depth = 0
+        self._undo: list[tuple[RowKey, Any, Any, bool]] | None = None
 
     @property
     def chance(self) -> float:
@@ -116,11 +117,16 @@ class View:
 
     def put(self, row: Any) -> None:
         """Write a changed row."""
-        self.put_[self._set.locate(row)] = row
+        at = self._set.locate(row)
+        if self._undo is not None:
+            self._note(at)
+        self.put_[at] = row
 
     def add(self, row: Any) -> None:
         """Write a new row; in the place of one that this decision removed it is a changed one."""
         at = self._set.locate(row)
+        if self._undo is not None:
+            self._note(at)
         self.put_[at] = row
         if at in self.removed:
             self.removed.discard(at)
@@ -130,21 +136,44 @@ class View:
     def remove(self, row: Any) -> None:
         """Delete a row."""
         at = self._set.locate(row)
+        if self._undo is not None:
+            self._note(at)
         self.put_.pop(at, None)
         if self.added.pop(at, None) is None:
             self.removed.add(at)
 
     def attempt(self, part: Callable[[], R]) -> R | StateError:
-        """Decide a part that may be refused without refusing the whole: then what it did is dropped."""
-        before = dict(self.put_), dict(self.added), set(self.removed)
+        """Decide a part that may be refused without refusing the whole: then what it did is dropped. It costs as much
+        as the part does, however much was decided before."""
+        outer, self._undo = self._undo, []
         events, wakes, depth = len(self.events), len(self.wakes), self._depth
         try:
-            return part()
+            done: R | StateError = part()
         except StateError as refusal:
-            self.put_, self.added, self.removed = before
+            self._drop(self._undo)
             del self.events[events:], self.wakes[wakes:]
             self._depth = depth
-            return refusal
+            done = refusal
+        if outer is not None:
+            outer += self._undo
+        self._undo = outer
+        return done
+
+    def _note(self, at: RowKey) -> None:
+        """Keep what stands at a key before it is written."""
+        assert self._undo is not None
+        self._undo.append((at, self.put_.get(at), self.added.get(at), at in self.removed))
+
+    def _drop(self, undo: list[tuple[RowKey, Any, Any, bool]]) -> None:
+        """Put back what stood there, the last first."""
+        while undo:
+            at, put, added, removed = undo.pop()
+            for rows, row in ((self.put_, put), (self.added, added)):
+                if row is None:
+                    rows.pop(at, None)
+                else:
+                    rows[at] = row
+            (self.removed.add if removed else self.removed.discard)(at)
 
     def appended(self, tenant_id: str, execution_id: str) -> list[NewEvent]:
         """The events that this batch has appended to an execution's log so far."""

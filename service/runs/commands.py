@@ -1,12 +1,13 @@
 """The commands of a submission, of all capabilities: decoded one by one, so that every error is told at once."""
 
-from typing import Any, Union
+from typing import Annotated, Any, Union
 
 import msgspec
 
 from service import capabilities
 from service.errors import invalid
 from service.http.endpoint import located
+from service.runs.model import COMMANDS_MAX
 
 COMMANDS = tuple(capabilities.parts("model", "COMMANDS"))
 Command: Any = Union[COMMANDS]  # noqa: UP007  the members are only known at run time
@@ -17,7 +18,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     epoch: int
     history_sequence: int
-    commands: list[msgspec.Raw] = []
+    commands: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=COMMANDS_MAX)] = []
 
 
 ENVELOPE = msgspec.json.Decoder(Envelope)

@@ -1,13 +1,14 @@
 """What a worker is handed with its workflow tasks: each run as it stands, and its log after what the worker has.
 
 It is read after the claim, and for all the claims of a turn of the loop together. One answer holds at most
-`HISTORY_MAX` events; what does not fit is read from `GET /v1/executions/{id}/events`. A worker that remembers more than
+`HISTORY_MAX` events, and no more once these come to `HISTORY_BYTES`; what does not fit is read from
+`GET /v1/executions/{id}/events`. A worker that remembers more than
 there is, or an event that was written at another time, remembers another log, one from before a store was put back: it
 gets this one from its beginning.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +16,9 @@ from backends.protocol import Row, StateBackend, Tx
 from service.history.model import ShownEvent, show_event
 from service.kernel.together import Together
 
-HISTORY_MAX = 10_000
+HISTORY_MAX, HISTORY_BYTES = 10_000, 8_388_608
+PAGE_EVENTS = 256
+"""How many events are read at a time, whatever their size."""
 LANES, AT_ONCE = 4, 256
 NAME = "histories"
 SEQUENCE = 4
@@ -67,23 +70,25 @@ async def histories(services: Any, asked: Sequence[Asked]) -> list[History]:
 
 async def read(backend: StateBackend, asked: Sequence[Sequence[Asked]]) -> list[list[History]]:
     """The histories of many answers: all runs and the first page of events at once; further pages one by one, so that
-    long logs hold nobody up."""
+    long logs hold nobody up, and large ones nobody's memory."""
     runs = list(dict.fromkeys(one.mark for answer in asked for one in answer))
     tenants = sorted({tenant for tenant, *_ in runs})
 
-    async def begin(tx: Tx) -> tuple[dict[Key, Row], list[list[Span]], list[list[Span]], dict[Span, list[ShownEvent]]]:
+    async def begin(tx: Tx) -> tuple[dict[Key, Row], Reading]:
         found = await tx.all("read_task_heads", rows=runs)
         heads = {(row[0], row[1]): row[4:] for row in found}
         marks = {(row[0], row[1], row[2]): row[3] for row in found}
-        spans = [spans_of(answer, heads, marks) for answer in asked]
-        first, *rest = [*pages(spans)] or [[]]
-        return heads, spans, rest, await events(tx, first)
+        reading = Reading([spans_of(answer, heads, marks) for answer in asked])
+        await reading.go_on(tx)
+        return heads, reading
 
-    heads, spans, rest, logs = await backend.read(begin, tenants=tenants)
-    for page in rest:
+    heads, reading = await backend.read(begin, tenants=tenants)
+    while reading.page:
         await asyncio.sleep(0)
-        logs |= await backend.read(partial(events, page=page), tenants=tenants)
-    return [[History(heads.get(span[:2]), span.seen, logs.get(span, ())) for span in answer] for answer in spans]
+        await backend.read(reading.go_on, tenants=tenants)
+    return [
+        [History(heads.get(span[:2]), span.seen, reading.logs[span]) for span in answer] for answer in reading.answers
+    ]
 
 
 def spans_of(asked: Sequence[Asked], heads: Mapping[Key, Row], marks: Mapping[Mark, int | None]) -> list[Span]:
@@ -101,26 +106,48 @@ def spans_of(asked: Sequence[Asked], heads: Mapping[Key, Row], marks: Mapping[Ma
     return found
 
 
-def pages(spans: Iterable[Iterable[Span]]) -> Iterator[list[Span]]:
-    """The spans that are not empty, in pages of about `HISTORY_MAX` events, each run once in a page."""
-    page: dict[Key, Span] = {}
-    size = 0
-    for span in dict.fromkeys(span for answer in spans for span in answer):
-        if span.until == span.seen:
-            continue
-        if size >= HISTORY_MAX or span[:2] in page:
-            yield list(page.values())
-            page, size = {}, 0
-        page[span[:2]] = span
-        size += span.until - span.seen
-    if page:
-        yield list(page.values())
+class Reading:
+    """The events that some answers ask for, read a page at a time until each answer has all of them, or as many bytes
+    as it may. `page` is what comes next."""
 
+    def __init__(self, answers: list[list[Span]]) -> None:
+        self.answers = answers
+        self.logs: dict[Span, list[ShownEvent]] = {span: [] for answer in answers for span in answer}
+        self._room = [HISTORY_BYTES] * len(answers)
+        self._asking: dict[Span, list[int]] = {span: [] for span in self.logs}
+        for place, answer in enumerate(answers):
+            for span in answer:
+                self._asking[span].append(place)
+        self._pages = self._cut()
+        self.page: dict[Key, tuple[Span, Span]] = next(self._pages, {})
 
-async def events(tx: Tx, page: Sequence[Span]) -> dict[Span, list[ShownEvent]]:
-    """The events of a page, each run once in it."""
-    found: dict[Key, list[ShownEvent]] = {span[:2]: [] for span in page}
-    if page:
-        for row in await tx.all("read_task_events", rows=page):
-            found[row[0], row[1]].append(show_event(row[2:]))
-    return {span: found[span[:2]] for span in page}
+    async def go_on(self, tx: Tx) -> None:
+        """Read the page."""
+        found: dict[Key, list[Row]] = {key: [] for key in self.page}
+        if self.page:
+            for row in await tx.all("read_task_events", rows=[part for _, part in self.page.values()]):
+                found[row[0], row[1]].append(row[2:])
+        for key, (span, _) in self.page.items():
+            self.logs[span] += [show_event(row) for row in found[key]]
+            size = sum(len(value) for row in found[key] for value in row if type(value) is bytes)
+            for place in self._asking[span]:
+                self._room[place] -= size
+        self.page = next(self._pages, {})
+
+    def _cut(self) -> Iterator[dict[Key, tuple[Span, Span]]]:
+        """Pages of parts of the spans, each run once in a page, as long as an answer has room for them."""
+        page: dict[Key, tuple[Span, Span]] = {}
+        size = 0
+        for span in self.logs:
+            at = span.seen
+            while at < span.until and any(self._room[place] > 0 for place in self._asking[span]):
+                if size >= PAGE_EVENTS or span[:2] in page:
+                    yield page
+                    page, size = {}, 0
+                    continue
+                part = Span(*span[:2], at, min(span.until, at + PAGE_EVENTS - size))
+                page[span[:2]] = span, part
+                size += part.until - at
+                at = part.until
+        if page:
+            yield page

@@ -8,7 +8,7 @@ import msgspec
 from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
 from service.executions.model import FACETS, OF_ITEM, Attributed, Execution, SetAttributes, State
-from service.history.model import LATEST, TAIL
+from service.history.model import LATEST, TAIL, Snapshot
 from service.history.rules import append_one, refuse_ours, snapshot
 from service.kernel.command import Rule
 from service.kernel.json import fingerprint
@@ -45,6 +45,10 @@ ALSO: dict[type, tuple[object, ...]] = {
 }
 """What a change needs of the execution beyond its head, asked for by (tenant, execution)."""
 
+LOOKS_MAX, REWRITTEN_MAX = 100_000, 16_777_216
+"""Open items that the cancels of a transition may go through, and bytes of state and snapshots that its changes may
+write anew, before the last of them: each goes through all of them."""
+
 IDLE: dict[str, dict[str, object]] = {
     "completed": {"error": None, "retry": True},
     "failed": {"result": ABSENT},
@@ -54,13 +58,16 @@ IDLE: dict[str, dict[str, object]] = {
 
 
 class Target(msgspec.Struct):
-    """What a transition changes: the execution, and the item (with its node) whose lease it is made under."""
+    """What a transition changes: the execution, and the item (with its node) whose lease it is made under. `looks` and
+    `rewritten` say how much its changes have cost."""
 
     execution_id: str
     item_id: str | None
     epoch: int
     said: str
     node_id: str | None = None
+    looks: int = 0
+    rewritten: int = 0
 
 
 def keys(command: Transition, who: Principal, standing: Standing) -> Iterable[Wanted]:
@@ -174,13 +181,27 @@ def _replace(view: View, target: Target, change: Replace) -> Made:
 
 
 def _merge(view: View, target: Target, change: Merge) -> Made:
-    executions.merged_state(view, current(view, target), bytes(change.patch))
+    refuse_dear(target)
+    execution = executions.merged_state(view, current(view, target), bytes(change.patch))
+    target.rewritten += len(executions.state_of(view, execution))
     return Made("merge_state")
 
 
 def _append_to(view: View, target: Target, change: AppendTo) -> Made:
-    executions.appended_state(view, current(view, target), change.path, change.value)
+    refuse_dear(target)
+    execution = executions.appended_state(view, current(view, target), change.path, change.value)
+    target.rewritten += len(executions.state_of(view, execution))
     return Made("append_state")
+
+
+def refuse_dear(target: Target) -> None:
+    """422 for one more change that goes through what others have gone through often enough."""
+    if target.rewritten > REWRITTEN_MAX:
+        raise invalid(
+            [("/changes", f"they write more than {REWRITTEN_MAX} bytes of state anew; say more in one change")]
+        )
+    if target.looks > LOOKS_MAX:
+        raise invalid([("/changes", f"they go through {LOOKS_MAX} open items; cancel more in one change")])
 
 
 def _enqueue(view: View, target: Target, change: EnqueueNext) -> Made:
@@ -219,22 +240,29 @@ def refuse_idle(change: Settle) -> None:
 
 
 def _cancel(view: View, target: Target, change: CancelItems) -> Made:
+    refuse_dear(target)
     namespace = current(view, target).namespace
     queue = None if change.queue is None else shelf(namespace, change.queue)
-    for item in view.group(WorkItem, OPEN_ITEMS, view.tenant_id, target.execution_id):
-        if item.id != target.item_id and matches(item, change, queue) and view.who.may_use(item.queue):
+    ids = None if change.ids is None else frozenset(change.ids)
+    found = view.group(WorkItem, OPEN_ITEMS, view.tenant_id, target.execution_id)
+    target.looks += len(found)
+    for item in found:
+        if item.id != target.item_id and matches(item, change, ids, queue) and view.who.may_use(item.queue):
             work.cancel_item(view, item)
     return Made("cancel_items")
 
 
-def matches(item: WorkItem, change: CancelItems, queue: str | None) -> bool:
-    """Whether a cancel names this item; `queue` is as work items know it."""
-    named = change.ids is None or item.id in change.ids
+def matches(item: WorkItem, change: CancelItems, ids: frozenset[str] | None, queue: str | None) -> bool:
+    """Whether a cancel names this item, by one of its `ids`; `queue` is as work items know it."""
+    named = ids is None or item.id in ids
     return named and queue in (None, item.queue) and change.node_id in (None, item.node_id)
 
 
 def _snapshot(view: View, target: Target, _change: TakeSnapshot) -> Made:
-    snapshot(view, current(view, target))
+    refuse_dear(target)
+    execution = snapshot(view, current(view, target))
+    kept = view.group(Snapshot, LATEST, execution.tenant_id, execution.id)
+    target.rewritten += sum(len(one.body) for one in kept[-1:])
     return Made("snapshot")
 
 

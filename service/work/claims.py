@@ -9,9 +9,10 @@ Of the items with one concurrency key at most one is leased. A claim steps over 
 those hide nothing, but each costs a look; a unique index holds two processes to it that claim at the same moment.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import translate
 from typing import Any
 
 from backends.protocol import Read, Row, Tx
@@ -19,7 +20,7 @@ from service.executions.model import Execution
 from service.kernel.command import Chooser
 from service.kernel.principal import SYSTEM, Principal
 from service.kernel.tables import Key, Wanted
-from service.work.model import OPEN_ITEMS, ClaimWork, PromoteDue, ReclaimLeases, WorkItem, apart, shelf
+from service.work.model import OPEN_ITEMS, TASKS_ALONE, ClaimWork, PromoteDue, ReclaimLeases, WorkItem, apart, shelf
 
 FIELDS = WorkItem.__struct_fields__
 TENANT, ID, QUEUE, REQUIRES, PRIORITY, READY_AT, KEY = (
@@ -186,7 +187,9 @@ def find_shelves(asks: Sequence[Ask], found: Mapping[str, Sequence[Row]]) -> Non
     for ask in asks:
         command, tenant = ask.command, ask.tenant_id
         if ask.by_pattern:
-            places = [place for place in by_tenant.get((tenant,), ()) if asks_for(command, place[1])]
+            places = by_tenant.get((tenant,), [])
+            wanted = set(filter(asked(command), dict.fromkeys(place[1] for place in places)))
+            places = [place for place in places if place[1] in wanted]
         else:
             queues = {shelf(command.namespace, name) for name in command.queues}
             places = [place for queue in queues for place in by_name.get((tenant, queue), ())]
@@ -209,19 +212,24 @@ def grouped(rows: Iterable[Row], columns: int) -> dict[Key, list[Place]]:
 
 
 def fits(requires: str, offered: frozenset[str]) -> bool:
-    """Whether a shelf needs nothing that is not offered."""
-    return not requires or offered.issuperset(requires.split(","))
+    """Whether a shelf needs nothing that is not offered. What needs nothing is no task: it is not for a worker that
+    asks for tasks, which would hold it and never be shown it."""
+    return offered.issuperset(requires.split(",")) if requires else TASKS_ALONE not in offered
 
 
-def asks_for(command: ClaimWork, queue: str) -> bool:
-    """Whether a claim asks for a queue, by name or by a pattern; no pattern leads out of the claim's namespace."""
-    namespace, name = apart(queue)
-    return any(
-        namespace == command.namespace and fnmatchcase(name, asked)
-        if is_glob(asked)
-        else queue == shelf(command.namespace, asked)
-        for asked in command.queues
-    )
+def asked(command: ClaimWork) -> Callable[[str], bool]:
+    """Tells whether a claim asks for a queue, by name or by a pattern; no pattern leads out of the claim's namespace.
+    The patterns are made ready once: there are more queues and claims than `fnmatch` remembers patterns."""
+    named = frozenset(shelf(command.namespace, name) for name in command.queues if not is_glob(name))
+    patterns = [re.compile(translate(name)) for name in command.queues if is_glob(name)]
+
+    def asks_for(queue: str) -> bool:
+        if queue in named:
+            return True
+        namespace, name = apart(queue)
+        return namespace == command.namespace and any(pattern.match(name) for pattern in patterns)
+
+    return asks_for
 
 
 def is_glob(name: str) -> bool:

@@ -1,21 +1,29 @@
 """Claims over HTTP: now, or as soon as a commit brings something to claim."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 import msgspec
 
+from service.errors import invalid
 from service.http.endpoint import Call
 from service.kernel.command import Replayed
 from service.kernel.principal import Principal
-from service.work.claims import asks_for, fits
+from service.work.claims import asked, fits, is_glob
 from service.work.model import Claims, ClaimWork, shelf
 from service.work.rules import not_yours
 
+PATTERNS_MAX = 16
+"""Queues of a claim that may be patterns: each is held against every queue of the tenant, and against whatever is
+enqueued as long as the claim waits."""
+
 
 async def claimed(call: Call, made: ClaimWork) -> Claims:
-    """Claim; with `wait_ms`, wait for something to claim. Refuses queues that the token may not use."""
+    """Claim; with `wait_ms`, wait for something to claim. Refuses queues that the token may not use, and too many
+    patterns."""
+    if (patterns := sum(map(is_glob, made.queues))) > PATTERNS_MAX:
+        raise invalid([("/queues", f"{PATTERNS_MAX} of them may be patterns, and {patterns} are; name the queues")])
     for queue in (shelf(made.namespace, name) for name in made.queues):
         if not call.who.may_use(queue):
             raise not_yours(call.who, queue)
@@ -40,7 +48,9 @@ async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
     deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
     gone = asyncio.ensure_future(call.gone())
     try:
-        with call.services.wakes.park(f"work/{call.who.tenant_id}", waits_for(made, call.who)) as place:
+        with call.services.wakes.park(
+            f"work/{call.who.tenant_id}", waits_for(made, call.who), alike(made, call.who)
+        ) as place:
             while True:
                 found: Claims = await call.run(made)
                 left = deadline - loop.time()
@@ -50,12 +60,17 @@ async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
         gone.cancel()
 
 
+def alike(made: ClaimWork, who: Principal) -> Hashable:
+    """What claims have in common that wait for the same."""
+    return made.namespace, tuple(sorted(made.queues)), tuple(sorted(made.capabilities)), who.queues
+
+
 def waits_for(made: ClaimWork, who: Principal) -> Callable[[str], bool]:
     """Whether a wake-up is of a queue that the claim asks for, and of items that it can take."""
-    offered = frozenset(made.capabilities)
+    offered, asks_for = frozenset(made.capabilities), asked(made)
 
     def accepts(told: str) -> bool:
         _, _, queue, requires = told.split("/", 3)
-        return asks_for(made, queue) and fits(requires, offered) and who.may_use(queue)
+        return asks_for(queue) and fits(requires, offered) and who.may_use(queue)
 
     return accepts

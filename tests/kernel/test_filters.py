@@ -694,3 +694,15 @@ def test_a_filter_means_what_the_database_would_have_understood(find: Find, text
     raw = "".join(row[0] for row in db.execute(f"SELECT id FROM e WHERE {text} ORDER BY id"))
     db.close()
     assert find(text) == raw
+
+
+@pytest.mark.parametrize("text", ["attr" + ".a" * 900 + " = 1", "e" + ".a" * 990 + " = 1"])
+def test_a_name_of_very_many_parts_is_refused(text: str) -> None:
+    with pytest.raises(StateError) as refused:
+        compile(text, VOCABULARY)
+    assert refused.value.code == "request/filter"
+
+
+def test_a_comma_outside_a_list_does_not_get_to_the_parser() -> None:
+    with pytest.raises(StateError, match="',' at character 19, which means nothing there"):
+        compile("(" * 16 + "1 " + "," * 900, VOCABULARY)

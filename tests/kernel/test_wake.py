@@ -183,3 +183,50 @@ async def test_the_store_is_told_which_topics_are_waited_for() -> None:
         assert told[-1] == {"work/t", "tail/t"}
     assert told[-1] == frozenset()
     assert frozenset({"work/t"}) in told
+
+
+class Asked:
+    """Accepts nothing, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, _channel: str) -> bool:
+        self.count += 1
+        return False
+
+
+async def test_waiters_that_are_alike_are_asked_once_and_woken_in_the_order_in_which_they_came() -> None:
+    wakes, asked = Wakes(), Asked()
+    for _ in range(50):
+        wakes.park("work/t", asked, "alike").__enter__()
+    wakes.heard("work/t/q/", 1)
+    assert asked.count == 1
+    lines = [wakes.park("work/t", anything, alike) for alike in ("a", "b", None, "a")]
+    for place in lines:
+        place.__enter__()
+    order = []
+    for _ in lines:
+        wakes.heard("work/t/q/", 1)
+        order.append([place._parked.woken.done() for place in lines].count(True))
+        assert all(place._parked.woken.done() for place in lines[: order[-1]])
+    assert order == [1, 2, 3, 4]
+
+
+async def test_wake_ups_past_many_that_differ_take_turns_and_no_topic_waits_for_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wake, "LOOKS", 10)
+    monkeypatch.setattr(wake, "LATE_MAX", 5)
+    wakes, asked = Wakes(), Asked()
+    for _ in range(10):
+        wakes.park("work/flood", asked).__enter__()
+    for n in range(20):
+        wakes.heard(f"work/flood/{n}/", 1)
+    assert asked.count == 10, "one of the twenty: the looks of a turn"
+    (quiet,) = await asleep(wakes, anything, topic="work/quiet")
+    wakes.heard("work/quiet/q/", 1)
+    assert await woken([quiet]) == [True]
+    await turns()
+    assert asked.count == 10 * (1 + 5), "five more, later; the others were dropped"
+    assert not wakes._late

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import StateError
+from service.kernel import run
 from service.kernel.command import Request
 from service.kernel.principal import internal
 from service.kernel.run import Kernel
@@ -187,3 +188,22 @@ async def test_a_long_poll_beyond_the_places_is_told_to_wait_elsewhere(
     run = (await api.start())["execution_id"]
     await api.refused("GET", f"/v1/executions/{run}/events:tail", "server/busy")
     assert await api.claim("q") == [], "who does not wait needs no place"
+
+
+async def test_commands_that_take_long_to_decide_do_not_go_together(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "LONG", -1.0)
+    backend, kept = api.service.services.backend, []
+    write = backend.write
+
+    async def counted(work: Any, **more: Any) -> Any:
+        outcomes, done = await write(work, **more)
+        kept.append([outcome is not run.PUT_OFF for outcome in outcomes])
+        return outcomes, done
+
+    monkeypatch.setattr(backend, "write", counted)
+    made = await api.start(execution_id="e")
+    sent = [{"execution_id": "e", "changes": [{"type": "append", "kind": f"k{n}"}]} for n in range(10)]
+    found = await api.ok("POST", "/v1/transitions:batch", json=sent)
+    assert [one["ok"]["sequence"] for one in found["results"]] == [*range(2, 12)], "in the order of the request"
+    assert [sum(decided) for decided in kept] == [1] * 11
+    assert made["sequence"] == 1

@@ -25,7 +25,7 @@ class Held(Kernel):
     def flying(self) -> list[int]:
         return [size for size, end in self.ends if not end.is_set()]
 
-    async def execute(self, batch: Any) -> list[Any]:
+    async def execute(self, batch: Any, **_how: bool) -> list[Any]:
         end = asyncio.Event()
         self.ends.append((len(batch), end))
         await end.wait()

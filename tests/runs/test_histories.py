@@ -3,12 +3,13 @@
 import contextlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from backends.protocol import Tx
 from service.runs import histories
-from service.runs.histories import Span, pages
+from service.runs.histories import Reading, Span
 from tests.conftest import Api, new_database, serving
 from tests.runs.engine import started, submit, tasks
 
@@ -152,9 +153,58 @@ async def test_a_log_from_its_beginning_that_finds_no_room_says_that_it_begins_a
     assert [shown(task) for task in found] == [([1, 2, 3], 0, 3, True), ([], 0, 0, False)]
 
 
-def test_long_logs_are_read_page_by_page_and_a_run_once_in_a_page() -> None:
-    long, short = Span("t", "a", 0, histories.HISTORY_MAX), Span("t", "b", 0, 2)
+async def test_an_answer_holds_so_many_bytes_and_says_what_is_left_to_read(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(histories, "HISTORY_BYTES", 1_000)
+    monkeypatch.setattr(histories, "PAGE_EVENTS", 4)
+    run, other = [await started(api) for _ in range(2)]
+    events = [{"kind": "said", "body": "x" * 300}] * 19
+    await api.ok("POST", f"/v1/executions/{run}/events", json={"events": events})
+    found = {task["execution_id"]: task for task in await tasks(api)}
+    brought = [event["sequence"] for event in found[run]["history"]]
+    assert brought == list(range(1, len(brought) + 1))
+    assert 4 <= len(brought) <= 8, "the page with which they come to so many bytes is the last"
+    assert not found[run]["history_complete"]
+    rest = await api.ok("GET", f"/v1/executions/{run}/events?after={found[run]['history_sequence']}")
+    assert len(brought) + len(rest["items"]) == 20
+    assert other in found
+
+
+async def read_in_pages(*answers: list[Span], size: int = 0) -> tuple[list[list[Span]], Reading]:
+    """The pages in which logs are read whose events are of that size."""
+    asked: list[list[Span]] = []
+
+    class Store:
+        async def all(self, _name: str, *, rows: list[Span]) -> list[Any]:
+            asked.append(rows)
+            return [
+                (*one[:2], at, "k", b"x" * size, 0, "me", None, None, None)
+                for one in rows
+                for at in range(one.seen + 1, one.until + 1)
+            ]
+
+    reading, store = Reading(list(answers)), cast("Tx", Store())
+    while reading.page:
+        await reading.go_on(store)
+    return asked, reading
+
+
+async def test_long_logs_are_read_page_by_page_and_a_run_once_in_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(histories, "PAGE_EVENTS", 4)
+    long, short = Span("t", "a", 0, 6), Span("t", "b", 0, 2)
     again, none = Span("t", "b", 1, 2), Span("t", "c", 3, 3)
-    assert list(pages([[long, none], [short]])) == [[long], [short]]
-    assert list(pages([[short], [again], [short]])) == [[short], [again]]
-    assert list(pages([[none]])) == []
+    pages, reading = await read_in_pages([long, none], [short])
+    assert pages == [[Span("t", "a", 0, 4)], [Span("t", "a", 4, 6), short]]
+    assert [len(reading.logs[span]) for span in (long, none, short)] == [6, 0, 2]
+    assert (await read_in_pages([short], [again], [short]))[0] == [[short], [again]]
+    assert (await read_in_pages([none]))[0] == []
+
+
+async def test_a_log_is_read_no_further_once_nobody_who_asks_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(histories, "PAGE_EVENTS", 2)
+    monkeypatch.setattr(histories, "HISTORY_BYTES", 25)
+    long, other = Span("t", "a", 0, 10), Span("t", "b", 0, 2)
+    pages, reading = await read_in_pages([long, other], [other], size=10)
+    assert pages == [[Span("t", "a", 0, 2)], [Span("t", "a", 2, 4)], [other]]
+    assert [len(reading.logs[span]) for span in (long, other)] == [4, 2]

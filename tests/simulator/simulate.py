@@ -48,10 +48,10 @@ class Log:
 
 @contextlib.contextmanager
 def by_chance_alone(seed: int, world: World) -> Iterator[None]:
-    """Ids, jitter and the log of the service come from the seed and go to the world."""
-    chance, log = random.Random(seed), Log(world)
+    """Ids, jitter, the log of the service, and how long it took to decide, come from the seed and go to the world."""
+    chance, slow, log = random.Random(seed), random.Random(seed + 1), Log(world)
     put = [(view, "random", chance), (ids, "generator", chance), (run, "log", log), (sweeps, "log", log),
-           (lease, "log", log),
+           (lease, "log", log), (run, "perf_counter", lambda: slow.random() * run.LONG * 1.5),
            (ids.Last, "now", 0), (ids.Last, "count", 0)]  # fmt: skip
     with contextlib.ExitStack() as stack:
         for owner, name, value in put:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service.transitions import rules
 from tests.conftest import Api
 
 
@@ -584,3 +585,22 @@ async def test_what_a_batch_was_refused_may_be_tried_again_under_its_key(api: Ap
     again = (await api.http.post("/v1/transitions:batch", json=bodies, headers=headers)).json()["results"]
     assert first[0] == again[0]
     assert (first[1]["error"]["code"], again[1]["ok"]["sequence"]) == ("sequence/mismatch", 4)
+
+
+async def test_what_goes_through_all_items_or_all_of_the_state_may_be_said_a_few_times_only(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await api.start(state={"l": ["x" * 100]})
+    await transit(api, made, *[{"type": "enqueue", "queue": "q"}] * 5)
+    monkeypatch.setattr(rules, "LOOKS_MAX", 9)
+    monkeypatch.setattr(rules, "REWRITTEN_MAX", 250)
+    none = {"type": "cancel_items", "ids": ["nobody"]}
+    await transit(api, made, none, none)
+    await refused(api, made, "request/invalid", none, none, none)
+    for change in ({"type": "merge_state", "patch": {"n": 1}}, {"type": "append_state", "path": "/n", "value": 1}):
+        await refused(api, made, "request/invalid", *[change] * 4)
+        await transit(api, made, change)
+        await transit(api, made, {"type": "merge_state", "patch": {"n": None}})
+    note = {"type": "append", "kind": "note"}
+    await refused(api, made, "request/invalid", *[note, {"type": "snapshot"}] * 3)
+    await verified(api, made)

@@ -12,6 +12,7 @@ from bench.seam import CountedBackend, Tally
 from service.kernel.command import Request
 from service.kernel.principal import internal
 from service.kernel.run import Kernel
+from service.work import claims
 from service.work.model import Claims, ClaimWork, EnqueueWork
 from tests.conftest import Api, Service, serving
 from tests.work.steps import enqueue
@@ -176,3 +177,13 @@ async def test_what_another_process_holds_is_stepped_over_for_every_tenant(engin
 
         assert await backend.write(holding) == [["i1"]] * 3
         assert await batch(service.services.kernel, asked) == [["i0"]] * 3
+
+
+def test_a_pattern_is_held_against_a_queue_once_however_many_shelves_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    matched: list[str] = []
+    monkeypatch.setattr(claims, "asked", lambda _command: lambda queue: matched.append(queue) or queue == "a")
+    ask = claims.Ask(internal("t"), ClaimWork("w", ["?"], capabilities=["c1", "c2"]))
+    found = {"shelves_of_tenants": [("t", queue, requires) for queue in "ab" for requires in ("", "c1", "c1,c2", "x")]}
+    claims.find_shelves([ask], found)
+    assert matched == ["a", "b"]
+    assert ask.shelves == [("t", "a", ""), ("t", "a", "c1"), ("t", "a", "c1,c2")]

@@ -15,6 +15,7 @@ from service.kernel import wake
 from service.kernel.wake import Wakes
 from service.work import sweeps
 from tests.conftest import Api, Clock
+from tests.runs.engine import started, tasks
 from tests.work.steps import QUICK, enqueue, fail, settle
 
 
@@ -116,6 +117,16 @@ async def test_an_item_wakes_a_claim_that_can_take_it(api: Api) -> None:
         async with asyncio.timeout(10):
             assert len(await tasks[2]) == 1
         assert parked(api) == 2
+
+
+async def test_a_task_of_a_workflow_wakes_a_worker_that_knows_its_type(api: Api) -> None:
+    async with waiting(api, (["flows"], {"capabilities": ["workflow:other"]})):
+        claim = asyncio.create_task(tasks(api, wait_ms=60_000))
+        await until(lambda: parked(api) == 2 and not api.service.services.kernel._tasks)
+        run = await started(api)
+        async with asyncio.timeout(10):
+            assert [task["execution_id"] for task in await claim] == [run]
+        assert parked(api) == 1
 
 
 async def test_an_item_put_off_wakes_a_claim_when_the_sweep_finds_it_due(api: Api, clock: Clock) -> None:
