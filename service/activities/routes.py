@@ -19,7 +19,7 @@ from service.activities.rules import as_work, status_of, task_queue
 from service.errors import not_found
 from service.http.endpoint import Call, Endpoint, command, decode
 from service.kernel.raw import shown
-from service.work.model import Claimed, Claims, Renewed, Settled
+from service.work.model import Claimed, Claims, Renewed, Settled, ShownErrors, ShownLease
 from service.work.waiting import claimed_as
 
 CLAIM = msgspec.json.Decoder(ClaimActivities)
@@ -63,9 +63,9 @@ class ShownActivity(msgspec.Struct, frozen=True):
     ready_at: int
     attempt: int
     max_attempts: int
-    lease: dict[str, Any] | None
+    lease: ShownLease | None
     details: msgspec.Raw | None
-    errors: msgspec.Raw
+    errors: ShownErrors
     input: msgspec.Raw | None
     result: msgspec.Raw | None
     cancel_requested: bool
@@ -112,7 +112,7 @@ async def get(call: Call) -> ShownActivity:
 def show(row: Row, status: str) -> ShownActivity:
     """A stored row as it is answered."""
     name, seq = name_of(row[2])
-    lease = {"worker_id": row[9], "epoch": row[10], "expires_at": row[11]} if row[5] == "leased" else None
+    lease = ShownLease(row[9], row[10], row[11]) if row[5] == "leased" else None
     return ShownActivity(
         id=row[0],
         execution_id=row[1],

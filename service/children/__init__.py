@@ -11,5 +11,5 @@ are started with `abandon`. Where a later run of the chain (continued, tried aga
 that a child of an earlier run has, and that one is over or is being ended, the new child gets an id of its own.
 
 Events, all in the parent's log: `child.started`, `child.completed`, `child.failed` (also when the id is taken by
-somebody else), `child.cancelled`, `child.terminated`, `child.timed_out`.
+somebody else), `child.cancelled`, `child.terminated`, `child.timed_out`, `child.limit_exceeded`.
 """

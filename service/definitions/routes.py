@@ -78,14 +78,21 @@ class ShownDefinition(msgspec.Struct, frozen=True):
     validated: bool
     created_at: int
     created_by: str
-    definition: msgspec.Raw
+    definition: Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": dict[str, Any]})]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong, and a JSON pointer to where."""
+
+    pointer: str
+    detail: str
 
 
 class Validity(msgspec.Struct, frozen=True):
     """Whether a document is a valid definition, and every error if not."""
 
     valid: bool
-    errors: list[dict[str, str]]
+    errors: list[Fault]
 
 
 def document(body: bytes) -> Any:
@@ -146,7 +153,7 @@ def start_node(found: dict[str, Any]) -> StartNode:
 async def validate(call: Call) -> Validity:
     """Every error of a document, nothing stored."""
     found = problems(document(call.body), None, None)
-    return Validity(not found, [{"pointer": pointer, "detail": detail} for pointer, detail in found])
+    return Validity(not found, [Fault(*one) for one in found])
 
 
 async def get(call: Call) -> ShownDefinition:

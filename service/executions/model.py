@@ -34,6 +34,8 @@ LabelPatch = Annotated[
     dict[Name, Annotated[str, msgspec.Meta(max_length=256)] | None], msgspec.Meta(max_length=NAMES_MAX)
 ]
 Attributes = Annotated[dict[Name, Value], msgspec.Meta(max_length=NAMES_MAX)]
+ShownLabels = Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": dict[str, str]})]
+ShownAttributes = Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": dict[str, Value]})]
 
 Timeout = Annotated[int, msgspec.Meta(ge=1, le=315_360_000_000)]
 

@@ -16,6 +16,8 @@ from service.executions.model import (
     Sequence,
     SetAttributes,
     SetStatus,
+    ShownAttributes,
+    ShownLabels,
     Started,
     StartExecution,
 )
@@ -67,8 +69,8 @@ class ListedExecution(msgspec.Struct, frozen=True):
     segment: int
     sequence: int
     open_items: int
-    labels: msgspec.Raw | None
-    attributes: msgspec.Raw | None
+    labels: ShownLabels | None
+    attributes: ShownAttributes | None
     created_at: int
     started_at: int | None
     updated_at: int
@@ -88,8 +90,8 @@ class ShownExecution(msgspec.Struct, frozen=True):
     segment: int
     sequence: int
     open_items: int
-    labels: msgspec.Raw | None
-    attributes: msgspec.Raw | None
+    labels: ShownLabels | None
+    attributes: ShownAttributes | None
     result: msgspec.Raw | None
     error: msgspec.Raw | None
     created_at: int
@@ -167,7 +169,7 @@ async def replace_state(call: Call) -> Changed:
 
 
 async def merge_state(call: Call) -> Changed:
-    """Merge the state: the body is the patch."""
+    """Merge the state: the body is the patch, as `application/json` or `application/merge-patch+json`."""
     check_document(call.body)
     made = MergeState(call.path["id"], call.body, call.query["expected_sequence"])
     return await call.run(made)  # type: ignore[no-any-return]

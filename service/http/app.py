@@ -22,6 +22,7 @@ from service.errors import StateError
 from service.http.answer import JSON, NO_STORE, Answer, Header, encode, from_http, problem, with_header
 from service.http.body import read_body
 from service.http.endpoint import PUBLIC, Call, Endpoint, Query, Services, answered, idempotency_key
+from service.http.misfits import choices, one_of
 from service.http.stream import NDJSON, Stream, nothing
 from service.http.words import in_words
 from service.kernel import request_id
@@ -257,7 +258,7 @@ def converted(query: Query, value: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        said = f"The parameter {query.name!r}: {in_words(str(error))}."
+        said = f"The parameter {query.name!r}: {in_words(str(error))}{one_of(choices(kind))}."
         raise StateError("request/malformed", said, parameter=query.name) from None
 
 

@@ -25,13 +25,15 @@ DESCRIPTION = """\
 Holdfast keeps the state of workflow engines, agent runtimes, job systems and schedulers: definitions, executions,
 append-only events, snapshots, leased work and dead letters, for many tenants, one transaction for each transition.
 
-* **Times** are milliseconds since the epoch, UTC. **Ids** made by the service sort by time.
+* **Times** are milliseconds since the epoch, UTC. **Ids** made by the service sort by time, but for those that follow
+  from another id: of an execution's first work item, of the run that it goes on in.
 * **Refusals** are `application/problem+json` (RFC 9457). Branch on `code`; `/problems/{code}` says what to do.
 * **Repeats**: send an `Idempotency-Key` with a change, and a repeat is answered as the first one was. Keys live 24
   hours.
 * **Request ids**: every answer has an `X-Request-Id`: the one that was sent, if it is 1–64 of `A-Z a-z 0-9 ._:@/+=-`,
   or one that the service makes.
-* **Lists** are pages: pass `next_cursor` as `cursor` until it is null.
+* **Lists** are pages: pass `next_cursor` as `cursor` until it is null. The feed, `GET /v1/events`, has no end: pass
+  its `next_cursor` as `after`, and keep it for as long as you read.
 * **Opaque JSON** (input, state, payload, result) is stored and answered byte for byte.
 """
 TOKEN = f"A token, sent as `Authorization: Bearer hold…`. Its format, for secret scanners: `{PATTERN}`."
@@ -46,7 +48,6 @@ PATH_MEANINGS = {
     "group": "The first part of the code.",
     "file": "The file's name.",
 }
-MERGE_PATCH = "application/merge-patch+json"
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -204,14 +205,11 @@ def headers(endpoint: Endpoint) -> Iterator[Header]:
 
 
 def request_body(endpoint: Endpoint, kinds: Kinds, example: Example | None) -> Schema:
-    """The body, with an example."""
+    """The body, with an example; under one media type, for some generators make nothing usable of two of the same."""
     content: Schema = {"schema": kinds.place(kinds.schemas.body(endpoint.body))}
     if example is not None and example.request is not None:
         content["example"] = example.request
-    media = {"application/json": content}
-    if endpoint.method == "PATCH" and endpoint.body is Any:
-        media[MERGE_PATCH] = content
-    return {"required": True, "content": media}
+    return {"required": not endpoint.bare, "content": {"application/json": content}}
 
 
 def successes(endpoint: Endpoint, kinds: Kinds, example: Example | None) -> Schema:

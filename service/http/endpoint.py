@@ -125,7 +125,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     """One operation. `handle` gives a Struct to encode, a stored answer, or an `Answer` of its own.
 
     `writes` says that a command checks the caller's standing inside its transaction; otherwise it is read beforehand.
-    `item` is what a `Page` or a `Batch` of the reply holds.
+    `item` is what a `Page` or a `Batch` of the reply holds; `bare` says that the body may be left out.
     """
 
     method: str
@@ -143,6 +143,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     errors: tuple[str, ...] = ()
     media: str = "application/json"
     item: Any = None
+    bare: bool = False
 
     def status_of(self, reply: Any) -> int:
         """The status of an answer: 201 when something was created, if the operation creates."""
@@ -173,7 +174,7 @@ def decode(decoder: Any, body: bytes) -> Any:
         except msgspec.ValidationError as error:
             wrong = misfits(decoder.type, body, str(error))
     except msgspec.DecodeError as error:
-        said = "The body is empty." if not body else f"The body is not JSON: {error}."
+        said = f"The body is not JSON: {error}." if body else "The body is empty; where nothing need be said, send {}."
         raise StateError("request/json", said) from None
     raise invalid(wrong)
 

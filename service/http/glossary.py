@@ -1,5 +1,6 @@
 """What a field means wherever it appears: one sentence for a name (or for `Struct.name`) whose type does not say it."""
 
+PUT_OFF = "How long to put it off, in milliseconds: from now, or from `ready_at` if that is given and later."
 MEANINGS: dict[str, str] = {
     "action": "What was done, such as `token.minted`.",
     "active_nodes": "Nodes with open work, and the items that they wait for.",
@@ -45,7 +46,7 @@ MEANINGS: dict[str, str] = {
     "first_sequence": "The first sequence that was given out.",
     "grace_seconds": "How long the old token still works if the new one is never used.",
     "hash": "SHA-256 over the entry and the hash before it.",
-    "id": "Its id; chosen by the caller, or made in the order of time.",
+    "id": "Its id; chosen by the caller, or made by the service.",
     "initial_delay_ms": "The delay after the first failure.",
     "input": "What the run was started with.",
     "jitter": "Draw each delay at random between nothing and its length.",
@@ -119,7 +120,12 @@ MEANINGS: dict[str, str] = {
     "work_item_id": "The work item.",
     "worker_id": "Who works: a name of the caller's choice.",
     "workflow_id": "The workflow.",
+    **{f"{name}.delay_ms": PUT_OFF for name in ("EnqueueWork", "EnqueueNext", "FirstItem")},
+    "Feed.next_cursor": "The `after` of the next page; a page without items is the end for now.",
+    "Feed.items": "In the order of their commits.",
     "PauseQueue.paused": "Leave it out: the path says it.",
+    "ShownQueue.name": "Its name; in a namespace other than `main`, `<namespace>|<name>`.",
+    "QueueStats.name": "Its name; in a namespace other than `main`, `<namespace>|<name>`.",
     "Rates.claimed": "Items that workers were given, a second.",
     "Rates.completed": "Items that were completed, a second.",
     "Rates.enqueued": "Items that came, a second; dead letters that were requeued, too.",

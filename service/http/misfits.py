@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import islice
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Raw
@@ -36,6 +36,24 @@ def located(message: str) -> Misfit:
     return pointer, f"Of a key in it: {in_words(text)}" if key else in_words(text)
 
 
+def choices(kind: Any, pointer: str = "") -> list[str]:
+    """What may be said at a place in a part of this type, if that is one of some texts: a value, or a tag."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return choices(parts[0], pointer)
+    if origin in (Union, UnionType):
+        return [choice for part in parts for choice in choices(part, pointer)]
+    if origin is Literal:
+        return [str(part) for part in parts] if not pointer else []
+    config = getattr(kind, "__struct_config__", None)
+    return [str(config.tag)] if config is not None and config.tag_field and pointer == f"/{config.tag_field}" else []
+
+
+def one_of(texts: list[str]) -> str:
+    """The end of a sentence about something that is none of these."""
+    return f"; it is one of {', '.join(texts)}" if texts else ""
+
+
 class Look:
     """One look at a body, with the parts that may still be looked at."""
 
@@ -51,7 +69,7 @@ class Look:
         inside = list(islice(self.within(kind, raw, place), MOST)) if self.left > 0 else []
         if not inside:
             pointer, said = located(error)
-            inside = [(place + pointer, said)]
+            inside = [(place + pointer, said + one_of(choices(kind, pointer)))]
         yield from inside
 
     def within(self, kind: Any, raw: bytes | Raw, place: str) -> Iterator[Misfit]:

@@ -84,15 +84,16 @@ def by_status(listed: Iterable[str]) -> dict[int, list[str]]:
 
 
 def response(listed: Iterable[str]) -> dict[str, Any]:
-    """A response that is one of these problems."""
+    """A response that is one of these problems. Its schema is `Problem` by reference, with the codes beside it: a
+    generated client has one type for every refusal, and not one for each status of each operation."""
     group = list(listed)
     status = CODES[group[0]][0]
-    fits = {"properties": {"code": {"enum": group}, "status": {"const": status}}}
-    schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, fits]}
+    fits = {"properties": {"code": {"type": "string", "enum": group}, "status": {"type": "integer", "const": status}}}
+    schema = {"$ref": "#/components/schemas/Problem", **fits}
     headers = {}
     if status in (429, 503):
         headers["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
-    if status == 401:
+    if status == 401 or {"auth/malformed", "auth/forbidden"} & set(group):
         headers["WWW-Authenticate"] = {"$ref": "#/components/headers/WWW-Authenticate"}
     return {
         "description": "\n".join(f"* `{code}`: {CODES[code][1]}." for code in group),

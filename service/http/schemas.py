@@ -39,12 +39,17 @@ def named_by_path(field: FieldInfo) -> bool:
     return field.type is str and field.default == PATH
 
 
+def known_shape(bounds: Sequence[Any]) -> Any:
+    """What is stored as JSON and answered as it is stored, by `Meta(extra={"shape": …})`; None for opaque JSON."""
+    return next((bound.extra["shape"] for bound in bounds if isinstance(bound, Meta) and bound.extra), None)
+
+
 def form_of(kind: type[msgspec.Struct], mode: Mode) -> Mode:
     """The form to describe a Struct in: of several that come to the same, one."""
     filled = {field.name for field in fields(kind) if named_by_path(field)}
-    if mode == "entry" and filled <= set(NEVER_SENT):
-        mode = "body"
-    return "nested" if mode == "body" and not filled else mode
+    if mode == "reply":
+        return "nested" if kind.__struct_config__.omit_defaults and not filled else mode
+    return "nested" if filled <= set(NEVER_SENT) else mode
 
 
 class Schemas:
@@ -85,6 +90,8 @@ class Schemas:
         inner: Mode = "nested" if mode in ("body", "entry") else mode
         if kind is msgspec.Raw:
             return OPAQUE
+        if origin is Annotated and args[0] is msgspec.Raw and (known := known_shape(args[1:])) is not None:
+            return self.twin(known, mode)
         if origin is Annotated:
             return Annotated[(self.twin(args[0], mode), *args[1:])]
         if origin in (Union, UnionType):
@@ -129,7 +136,8 @@ class Schemas:
             return field.name, kind, msgspec.field(name=field.encode_name, default_factory=lambda: None)
         if mode == "entry" and named_by_path(field):
             kind = Annotated[str, Meta(min_length=1)]
-            return field.name, kind, msgspec.field(name=field.encode_name, default_factory=lambda: None)
+            may_lack = {} if field.name == "id" else {"default_factory": lambda: None}  # a lease can say the execution
+            return field.name, kind, msgspec.field(name=field.encode_name, **may_lack)
         options = {"default": field.default, "default_factory": field.default_factory}
         if mode == "reply" and not said_only_if_set:
             options = {}
@@ -172,12 +180,19 @@ def explained(component: str, schema: Schema) -> Schema:
 
 
 def tidy(schema: Any) -> Any:
-    """Without what only repeats: titles that are the component's name, line breaks of a docstring."""
+    """Without what only repeats: titles that are the component's name, line breaks of a docstring. What is chosen from
+    texts says so, and a tag is a constant: generators make a literal of it, and not a type with a number for a name."""
     if isinstance(schema, list):
         return [tidy(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {key: tidy(value) for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
+    if kept.get("type") == "array":
+        kept.setdefault("items", {})
+    if isinstance(choices := kept.get("enum"), list) and all(isinstance(choice, str) for choice in choices):
+        del kept["enum"]
+        said = {"enum": choices} if len(choices) > 1 else {"const": choices[0]}
+        kept = {"type": "string", **said, **kept}
     if isinstance(kept.get("description"), str):
         kept["description"] = " ".join(kept["description"].split())
     return kept

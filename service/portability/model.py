@@ -1,6 +1,6 @@
 """The manifest of an export, the commands of an import, and what its job knows."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -11,6 +11,7 @@ IMPORT_MS = 900_000
 """How long an import waits for its next part."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Row = Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": list[Any]})]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="SHA-256, in hexadecimal")]
 TableName = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
@@ -69,7 +70,7 @@ class ImportPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     part: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
     table: TableName
-    rows: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=ROWS_MAX)]
+    rows: Annotated[list[Row], msgspec.Meta(min_length=1, max_length=ROWS_MAX)]
 
 
 class FinishImport(msgspec.Struct, frozen=True):

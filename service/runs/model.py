@@ -18,15 +18,18 @@ OPEN_STEPS = "open_steps_of_run"
 """What a run has asked for and not yet got, asked for by (tenant, execution)."""
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Reason = Annotated[str, msgspec.Meta(max_length=1024)] | None
+COMMANDS_MAX = 10_000
+"""Commands of a submission, all of which are decided and written in one commit."""
 
 
 class Run(msgspec.Struct, frozen=True):
     """What an execution has beyond its head when workflow code drives it.
 
     `task_id` is its open workflow task; `woken_at` the sequence of the last event that the workflow must see; `submits`
-    counts the tasks that were settled, and `seen` is how far the last of them had seen the log; `open_steps` and
-    `alarms` count what must be closed when it ends. `first_id`, `previous_id` and `next_id` link the runs of a chain,
-    `place` is its place there, from 1; `options` is what the start said for later runs (JSON).
+    counts the tasks that were settled, or withdrawn from who held them, and `seen` is how far the last of those settled
+    had seen the log; `open_steps` and `alarms` count what must be closed when it ends. `first_id`, `previous_id` and
+    `next_id` link the runs of a chain, `place` is its place there, from 1; `options` is what the start said for later
+    runs (JSON).
     """
 
     tenant_id: str

@@ -1,7 +1,7 @@
 """Workflow tasks over HTTP, and the ends that a caller can give an execution."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -14,6 +14,7 @@ from service.kernel.raw import shown
 from service.runs.commands import ENVELOPE, Command, decoded
 from service.runs.histories import Asked, histories
 from service.runs.model import (
+    COMMANDS_MAX,
     CancelRun,
     ClaimTasks,
     CompleteRun,
@@ -22,7 +23,7 @@ from service.runs.model import (
     Submitted,
     TerminateRun,
 )
-from service.work.model import Claimed, Claims, ClaimWork, Renewed, RenewLease
+from service.work.model import TASKS_ALONE, Claimed, Claims, ClaimWork, Renewed, RenewLease
 from service.work.waiting import claimed_as
 
 CLAIM = msgspec.json.Decoder(ClaimTasks)
@@ -69,7 +70,7 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     epoch: int
     history_sequence: int
-    commands: list[Command] = []
+    commands: Annotated[list[Command], msgspec.Meta(max_length=COMMANDS_MAX)] = []
 
 
 async def claim(call: Call) -> Any:
@@ -82,7 +83,7 @@ async def claim(call: Call) -> Any:
         made.queues,
         made.max_items,
         made.lease_ms,
-        [f"workflow:{name}" for name in made.types],
+        [TASKS_ALONE, *(f"workflow:{name}" for name in made.types)],
         made.wait_ms,
         made.namespace,
     )

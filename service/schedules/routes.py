@@ -6,6 +6,7 @@ import msgspec
 
 from backends.protocol import Row, Tx
 from service.errors import not_found
+from service.executions.model import ShownAttributes
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
 from service.http.lists import Page, listed, where
 from service.kernel.filters import Field, Vocabulary
@@ -44,7 +45,7 @@ class ShownAction(msgspec.Struct, frozen=True):
     workflow_type: str
     task_queue: str
     input: msgspec.Raw | None
-    search_attributes: msgspec.Raw | None
+    search_attributes: ShownAttributes | None
     memo: msgspec.Raw | None
 
 
@@ -141,6 +142,7 @@ async def list_all(call: Call) -> Page:
         lambda row: (row[18], row[0]),
         where=condition,
         scan=True,
+        bulky=True,
         tenant_id=call.who.tenant_id,
     )
 
@@ -247,6 +249,7 @@ ENDPOINTS = [
         bare(PauseSchedule),
         reply=ScheduleChanged,
         body=PauseSchedule,
+        bare=True,
         errors=("not-found",),
     ),
     Endpoint(
@@ -258,6 +261,7 @@ ENDPOINTS = [
         bare(ResumeSchedule),
         reply=ScheduleChanged,
         body=ResumeSchedule,
+        bare=True,
         errors=("not-found", "auth/queue"),
     ),
     Endpoint(
@@ -269,6 +273,7 @@ ENDPOINTS = [
         bare(TriggerSchedule),
         reply=Triggered,
         body=TriggerSchedule,
+        bare=True,
         errors=("not-found", "auth/queue", "limit/running-executions", *PAYLOAD),
     ),
     Endpoint(

@@ -42,6 +42,7 @@ ENDPOINTS = [
         send,
         reply=Signalled,
         body=SendSignal,
+        bare=True,
         created=True,
         errors=ERRORS,
     ),

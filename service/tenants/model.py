@@ -1,6 +1,6 @@
 """Rows, commands and replies of tenants."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -86,7 +86,7 @@ class ShownTenant(msgspec.Struct, frozen=True):
     name: str
     status: str
     policy: msgspec.Raw | None
-    limits: dict[str, Any]
+    limits: Limits
     version: int
     created_at: int
     updated_at: int

@@ -117,7 +117,7 @@ def need(view: View, tenant_id: str) -> Tenant:
 
 def answer(tenant: Tenant) -> ShownTenant:
     """A tenant as it is answered."""
-    limits = msgspec.to_builtins(msgspec.json.decode(tenant.limits, type=Limits))
+    limits = msgspec.json.decode(tenant.limits, type=Limits)
     return ShownTenant(
         tenant.tenant_id, tenant.name, tenant.status, shown(tenant.policy), limits, tenant.version, tenant.created_at,
         tenant.updated_at,

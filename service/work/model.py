@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from service.kernel.command import PATH
-from service.kernel.ids import Glob, Id, Name
+from service.kernel.ids import Id, Name, QueueGlob
 from service.kernel.raw import ABSENT
 
 OPEN = ("ready", "delayed", "leased")
@@ -51,6 +51,28 @@ class WorkError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: ErrorType
     message: Annotated[str, msgspec.Meta(max_length=16_384)] = ""
     details: msgspec.Raw = ABSENT
+
+
+class ShownError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error of an attempt as it is kept and shown: which attempt, when, and whose."""
+
+    type: str
+    message: str = ""
+    details: msgspec.Raw = ABSENT
+    attempt: int | None = None
+    at: int | None = None
+    worker_id: str | None = None
+
+
+ShownErrors = Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": list[ShownError]})]
+
+
+class ShownLease(msgspec.Struct, frozen=True):
+    """Who holds an item, under which epoch and until when."""
+
+    worker_id: str
+    epoch: int
+    expires_at: int
 
 
 class WorkItem(msgspec.Struct, frozen=True):
@@ -136,6 +158,10 @@ LEASE_AT_MOST = "lease-ms:"
 """Begins the `node_id` of a workflow task that is leased for at most so long at a time: `lease-ms:5000`."""
 MAIN = "main"
 """The namespace that every tenant has."""
+TASKS_ALONE = "|"
+"""Among the capabilities of a claim: it is for tasks, and plain items are not for it. No caller can say it."""
+OF_TASKS = ("workflow:", "activity:")
+"""How the capability begins that a task requires: what its worker said that it can run."""
 TASKS = frozenset({"activity", "decision"})
 """What is settled by a capability of its own, which tells of it in its own words: no event of work is appended."""
 
@@ -169,10 +195,10 @@ class Enqueued(msgspec.Struct, frozen=True):
 
 
 class ClaimWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ask for items of some queues (globs allowed). With `wait_ms` the answer waits for work that long."""
+    """Ask for items of some queues, up to 16 of them globs. With `wait_ms` the answer waits for work that long."""
 
     worker_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    queues: Annotated[list[Glob], msgspec.Meta(min_length=1, max_length=64)]
+    queues: Annotated[list[QueueGlob], msgspec.Meta(min_length=1, max_length=64)]
     max_items: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
     lease_ms: LeaseMs = LEASE_MS
     capabilities: Capabilities = []

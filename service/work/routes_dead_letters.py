@@ -32,6 +32,7 @@ async def list_dead(call: Call) -> Page:
         lambda row: (row[22], row[0]),
         where=await reached(call.services.backend, call.who, condition),
         scan=True,
+        bulky=True,
         tenant_id=call.who.tenant_id,
     )
 

@@ -1,6 +1,6 @@
 """Work items and their leases over HTTP."""
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -23,7 +23,10 @@ from service.work.model import (
     ReleaseWork,
     Renewed,
     RenewLease,
+    Retry,
     Settled,
+    ShownErrors,
+    ShownLease,
 )
 from service.work.reach import reached
 from service.work.rules import shown_status
@@ -45,14 +48,14 @@ class ShownItem(msgspec.Struct, frozen=True):
     ready_at: int
     attempt: int
     max_attempts: int
-    retry: msgspec.Raw | None
+    retry: Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": Retry})] | None
     required_capabilities: list[str]
     dedup_key: str | None
     concurrency_key: str | None
     status: str
-    lease: dict[str, Any] | None
+    lease: ShownLease | None
     progress: msgspec.Raw | None
-    errors: msgspec.Raw
+    errors: ShownErrors
     payload: msgspec.Raw | None
     result: msgspec.Raw | None
     created_at: int
@@ -63,9 +66,11 @@ def show(row: Row) -> ShownItem:
     """A stored row as it is answered."""
     lease = None
     if row[13] == "leased":
-        lease = {"worker_id": row[14], "epoch": row[15], "expires_at": row[16]}
+        lease = ShownLease(row[14], row[15], row[16])
     return ShownItem(  # type: ignore[call-arg]  # the length of a slice is not known
-        *row[:9],
+        *row[:2],
+        None if row[4] == "decision" else row[2],
+        *row[3:9],
         shown(row[9]),
         [name for name in row[10].split(",") if name],
         row[11],
@@ -112,6 +117,7 @@ async def list_items(call: Call) -> Page:
         lambda row: (row[0],),
         where=await reached(call.services.backend, call.who, condition),
         scan=True,
+        bulky=True,
         tenant_id=call.who.tenant_id,
     )
 
@@ -122,6 +128,9 @@ FILTER = Query("filter", str, None, "A filter: `queue = 'emails' AND attempt > 1
 OF_QUEUE = Query("queue", str, None, "Only this queue.")
 OF_EXECUTION = Query("execution_id", str, None, "Only items of this execution.")
 Shelves = Literal["ready", "delayed", "leased", "completed", "dead", "cancelled", "discarded"]
+OF_STATUS = Query(
+    "status", Shelves, None, "Only this status; `delayed` is what is put off, shown as `ready` with its `ready_at`."
+)
 
 ITEMS = [
     Endpoint(
@@ -179,7 +188,7 @@ ITEMS = [
         reply=Page,
         item=ShownItem,
         writes=False,
-        query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, Query("status", Shelves, None, "Only this status.")),
+        query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, OF_STATUS),
         errors=("request/filter", "request/cursor"),
     ),
     Endpoint(

@@ -35,6 +35,10 @@ def pausing(paused: bool) -> Any:
     return handle
 
 
+class ShownQueue(Queue, frozen=True):
+    """A queue that was paused or resumed: since when, and why."""
+
+
 class Rates(msgspec.Struct, frozen=True):
     """How many items a second, over the last six times ten seconds that ended at least five seconds ago: `enqueued`
     (dead letters that were requeued, too), `claimed`, `completed`, and `failed`: attempts that ended without success,
@@ -127,8 +131,9 @@ QUEUES = [
         "work.operate",
         "Stop handing out a queue's items",
         pausing(True),
-        reply=Queue,
+        reply=ShownQueue,
         body=PauseQueue,
+        bare=True,
         query=(OF_NAMESPACE,),
         errors=("auth/queue", "namespace/unknown", "namespace/deleting"),
     ),
@@ -139,8 +144,9 @@ QUEUES = [
         "work.operate",
         "Hand out a queue's items again",
         pausing(False),
-        reply=Queue,
+        reply=ShownQueue,
         body=PauseQueue,
+        bare=True,
         query=(OF_NAMESPACE,),
         errors=("auth/queue", "namespace/unknown", "namespace/deleting"),
     ),

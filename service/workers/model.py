@@ -17,6 +17,7 @@ LOST_MS = 600_000
 LEASES_SHOWN = 100
 ID_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:@~-]{0,127}$(?!\n)"
 Names = Annotated[list[Name], msgspec.Meta(max_length=256)]
+ShownNames = Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": list[str]})]
 Capacity = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
@@ -89,10 +90,10 @@ class ListedWorker(msgspec.Struct, frozen=True):
     worker_id: str
     namespace: str
     identity: str
-    queues: msgspec.Raw
-    types: msgspec.Raw
-    activities: msgspec.Raw
-    capacities: msgspec.Raw
+    queues: ShownNames
+    types: ShownNames
+    activities: ShownNames
+    capacities: Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": dict[str, int]})]
     build_id: str | None
     status: str
     heartbeat_ms: int

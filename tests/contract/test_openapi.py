@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -13,8 +14,9 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from service import __version__, capabilities
-from service.errors import CODES
+from service.errors import CODES, StateError
 from service.http import contract
+from service.http.answer import problem
 from service.http.batch import Batch
 from service.http.endpoint import PUBLIC, Endpoint
 from service.http.examples import examples
@@ -28,6 +30,16 @@ FILE = Path(__file__).parents[2] / "openapi" / "openapi.json"
 ENDPOINTS: list[Endpoint] = capabilities.endpoints()
 DOCUMENT = contract.document()
 REGISTRY: Any = Registry().with_resource("urn:openapi", DRAFT202012.create_resource(DOCUMENT))
+CALLED = {"retry-after", "www-authenticate"}
+"""Headers of refusals that a program acts on."""
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+BARE = ("pauseQueue", "resumeQueue", "pauseSchedule", "resumeSchedule", "triggerSchedule", "sendSignal")
+"""Operations whose body may be left out."""
+CHOSEN = {
+    "body", "detail", "details", "error", "input", "memo", "patch", "payload", "policy", "progress", "result", "state",
+    "value",
+}  # fmt: skip
+"""Fields that hold what a caller gave, in whatever form it was; and the particulars of jobs and of the audit log."""
 WITH_BODY = [endpoint for endpoint in ENDPOINTS if endpoint.body is not None]
 each = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.operation)
 
@@ -120,9 +132,11 @@ def test_every_code_of_an_operation_is_listed_under_its_status(endpoint: Endpoin
     for status, given in operation(endpoint)["responses"].items():
         content = resolved(given)["content"].get("application/problem+json")
         if content is not None:
-            group = content["schema"]["allOf"][1]["properties"]["code"]["enum"]
+            group = content["schema"]["properties"]["code"]["enum"]
             assert {CODES[code][0] for code in group} == {int(status)}
             fits(content["example"], content["schema"])
+            sent = {name.decode() for code in group for name, _ in problem(StateError(code, "")).headers}
+            assert sent & CALLED <= {name.lower() for name in resolved(given).get("headers", {})}
             listed += group
     assert set(listed) == set(codes(endpoint))
 
@@ -173,11 +187,60 @@ def test_an_entry_of_a_batch_says_which_one_it_means() -> None:
     for endpoint in WITH_BODY:
         if endpoint.operation in ("completeWorkItems", "renewLeases"):
             [entry] = get_args(endpoint.body)
-            assert "id" in DOCUMENT["components"]["schemas"][f"{entry.__name__}Entry"]["properties"]
+            assert "id" in DOCUMENT["components"]["schemas"][f"{entry.__name__}Entry"]["required"]
 
 
 def test_there_are_no_examples_without_an_operation() -> None:
     assert set(examples()) <= {endpoint.operation for endpoint in ENDPOINTS}
+
+
+def parts(of: Any, under: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema within a schema, and where it is; examples are none."""
+    for key, part in of.items() if isinstance(of, dict) else enumerate(of) if isinstance(of, list) else ():
+        if key not in ("example", "default"):
+            yield from parts(part, f"{under}/{key}")
+    if isinstance(of, dict):
+        yield under, of
+
+
+def test_generators_find_a_literal_for_each_tag_a_type_for_each_choice_and_what_each_array_holds() -> None:
+    for at, part in parts([SCHEMAS, DOCUMENT["paths"], DOCUMENT["components"]["responses"]]):
+        assert "allOf" not in part, at
+        if isinstance(choices := part.get("enum"), list):
+            assert part["type"] == "string", at
+            assert len(choices) > 1 or at.endswith("/code"), at
+        if part.get("type") == "array":
+            assert "items" in part, at
+
+
+@each
+def test_a_refusal_is_a_problem_to_a_generated_client_whatever_its_status(endpoint: Endpoint) -> None:
+    for status, given in operation(endpoint)["responses"].items():
+        if int(status) >= 400:
+            [content] = resolved(given)["content"].values()
+            assert content["schema"]["$ref"] == "#/components/schemas/Problem"
+
+
+def test_a_body_comes_under_one_media_type_and_is_left_out_where_the_service_takes_none() -> None:
+    bodies = {one.operation: operation(one)["requestBody"] for one in WITH_BODY}
+    assert all(list(body["content"]) == ["application/json"] for body in bodies.values())
+    assert {name for name, body in bodies.items() if not body["required"]} == set(BARE)
+
+
+def test_two_components_of_one_struct_are_not_the_same() -> None:
+    for name, schema in SCHEMAS.items():
+        for suffix in ("Body", "Reply", "Entry"):
+            assert schema != SCHEMAS.get(name + suffix), f"{name} and {name}{suffix}"
+
+
+def test_only_what_callers_chose_is_answered_as_any_json() -> None:
+    opaque = {
+        f"{name}.{field}"
+        for name, schema in SCHEMAS.items()
+        for field, described in schema.get("properties", {}).items()
+        if not {"type", "$ref", "anyOf", "oneOf", "const"} & set(described)
+    }
+    assert {name.rpartition(".")[2] for name in opaque} == CHOSEN, sorted(opaque)
 
 
 class Seen:
@@ -247,6 +310,7 @@ async def test_what_the_service_answers_fits_the_document(api: Api) -> None:
     await seen.call("verifySnapshots", id="e1")
     await seen.call("listQueues")
     await seen.call("pauseQueue", {"note": "n"}, name="q")
+    await seen.call("resumeQueue", name="q")
     minted = await seen.call("mintToken", {"name": "n", "role": "worker"})
     await seen.call("rotateToken", {}, id=minted["token"]["id"])
     await seen.call("listTokens")

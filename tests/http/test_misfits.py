@@ -42,12 +42,25 @@ def test_everything_that_is_wrong_is_told_at_its_place(kind: Any, body: Any, exp
     assert places(kind, body) == expected
 
 
+def test_what_is_none_of_a_choice_is_told_the_choice() -> None:
+    body = {"changes": [{"type": "enque"}, {"type": "enqueue", "queue": "q", "drives": "me"}, {"type": "settle"}]}
+    (_, tag), (_, value), (_, other) = misfits(Transition, msgspec.json.encode(body), "")
+    assert tag.startswith("Invalid value 'enque'; it is one of append, set_status, ")
+    assert value == "Invalid enum value 'me'; it is one of nothing, execution"
+    assert "one of" not in other
+
+
 def test_what_is_told_and_looked_at_has_a_bound() -> None:
     assert len(places(EnqueueWork, {f"f{n}": 1 for n in range(2 * MOST)})) == MOST
     late = {"events": [{"kind": "a"}] * LOOKS + [{"kind": "A"}]}
     assert places(AppendEvents, late) == ["/events"]
     large = {"payload": "x" * LARGE, "queue": 5, "priority": "x"}
     assert places(EnqueueWork, large) == ["/queue"]
+
+
+async def test_a_caller_mends_a_parameter_at_once(api: Api) -> None:
+    problem = await api.refused("GET", "/v1/executions?status=odd", "request/malformed")
+    assert "'odd'; it is one of cancelled, completed, " in problem["detail"]
 
 
 async def test_a_caller_mends_a_body_at_once(api: Api) -> None:

@@ -1,7 +1,7 @@
 """Documents that are drawn from the code: `python -m tests.tidy.documents` writes them, a test holds them equal.
 
-`docs/errors.md` and `docs/settings.md` are drawn whole; `docs/architecture.md` has places, between `<!-- drawn: name
--->` and `<!-- end -->`, for the status tables.
+`docs/errors.md`, `docs/events.md` and `docs/settings.md` are drawn whole; `docs/architecture.md` has places, between
+`<!-- drawn: name -->` and `<!-- end -->`, for the status tables.
 """
 
 import re
@@ -14,6 +14,7 @@ from service.http.remedies import REMEDIES
 from service.settings import as_markdown
 from service.work.model import OPEN
 from service.work.rules import shown_status
+from tests.tidy.events import events
 
 DOCS = Path(__file__).parents[2] / "docs"
 PLACE = re.compile(r"(<!-- drawn: (\w+) -->\n).*?(<!-- end -->)", re.S)
@@ -60,7 +61,7 @@ def work() -> str:
     return "| Status | Shown as | Open | Means | May become |\n|---|---|---|---|---|\n" + "".join(lines)
 
 
-WHOLE: dict[str, Callable[[], str]] = {"errors.md": errors, "settings.md": as_markdown}
+WHOLE: dict[str, Callable[[], str]] = {"errors.md": errors, "events.md": events, "settings.md": as_markdown}
 PLACES: dict[str, Callable[[], str]] = {"executions": executions, "work": work}
 
 

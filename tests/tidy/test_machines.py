@@ -7,11 +7,13 @@ import pytest
 
 from service.errors import CODES, StateError
 from service.executions.model import ENDED, OPEN, STATUS, Status
+from service.history.model import OURS
 from service.http.remedies import REMEDIES
 from service.work.model import OPEN as OPEN_ITEMS
 from service.work.rules import shown_status
 from tests.tidy import house
 from tests.tidy.documents import DOCS, PLACE, PLACES, WHOLE, WORK, filled
+from tests.tidy.events import KEPT, told
 
 
 def checked(table: str) -> set[str]:
@@ -57,6 +59,11 @@ def test_the_table_of_work_items_leads_to_statuses_that_exist() -> None:
 def test_a_caller_never_sees_the_status_that_is_ours() -> None:
     assert shown_status("delayed") == "ready"
     assert [shown_status(status) for status in WORK if status != "delayed"] == [one for one in WORK if one != "delayed"]
+
+
+def test_every_kind_of_event_that_the_service_writes_is_told_of_and_kept_from_callers() -> None:
+    assert sorted([*told(), *KEPT]) == sorted(OURS)
+    assert {f"child.{status}" for status in ENDED} <= OURS
 
 
 @pytest.mark.parametrize("name", WHOLE)
