@@ -53,6 +53,7 @@ from service.runs.rules import (
 from service.work import rules as work
 from service.work.model import (
     OPEN_ITEMS,
+    TASKS_ALONE,
     ClaimWork,
     LeasesExpired,
     Renewed,
@@ -160,7 +161,7 @@ def as_work(asked: ClaimActivities) -> ClaimWork:
         asked.queues,
         asked.max_items,
         asked.lease_ms,
-        [required(name) for name in asked.activities],
+        [TASKS_ALONE, *(required(name) for name in asked.activities)],
         asked.wait_ms,
         asked.namespace,
     )

@@ -14,6 +14,8 @@ Id = Annotated[
 ]
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$(?!\n)"
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, description="1–128 of A–Z a–z 0–9 _ . : -")]
+QueueGlob = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_*?][A-Za-z0-9_.:*?-]{0,127}$(?!\n)")]
+"""Queues of one namespace; those that a token may use are a `Glob`, which can name the namespace: `billing|*`."""
 Glob = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_*?][A-Za-z0-9_.:*?|-]{0,127}$(?!\n)")]
 
 

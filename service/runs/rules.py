@@ -587,7 +587,8 @@ def paused(view: View, fact: ExecutionPaused) -> None:
     if fact.resumed and run.woken_at > run.seen:
         wake(view, run.tenant_id, run.id)
     elif not fact.resumed and task is not None:
-        view.put(msgspec.structs.replace(run, task_id=None))
+        held = task.epoch > 0  # what a worker has held is settled by it or by the pause: the run is touched either way
+        view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + held))
         work.cancel_item(view, task)
 
 

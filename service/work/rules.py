@@ -1,6 +1,7 @@
 """How work is enqueued, held, settled, retried and given up: pure decisions over the rows of a batch."""
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import msgspec
 
@@ -23,6 +24,7 @@ from service.work.model import (
     ERRORS_KEPT,
     LEASE_AT_MOST,
     MAIN,
+    OF_TASKS,
     OPEN,
     OPEN_ITEMS,
     REDRIVE_JOB,
@@ -69,6 +71,8 @@ DEFAULT_RETRY = Retry()
 MAX_ATTEMPTS = 3
 SHELF_MAX = 1_024  # it is part of an index's key, which Postgres bounds
 FULL_WAIT_MS = 5_000
+CLAIM_BYTES = 8_388_608
+"""Bytes of payloads after which a claim hands out nothing more."""
 ENDS = {
     "completed": ("work.completed", "completed", "completed"),
     "dead": ("work.dead_lettered", "failed", "dead_lettered"),
@@ -154,6 +158,9 @@ def enqueue(view: View, asked: Enqueue, execution: Execution | None, first_id: s
         )
     if asked.drives == "execution" and execution is None:
         raise StateError("request/malformed", "An item that drives an execution must name one; give execution_id.")
+    if any(name.startswith(OF_TASKS) for name in asked.required_capabilities):
+        said = f"what begins with {' or '.join(OF_TASKS)} is for tasks of workflows; give it another name"
+        raise invalid([("/required_capabilities", said)])
     if len(shelf_of(asked)) > SHELF_MAX:
         raise invalid([("/required_capabilities", f"their names may have {SHELF_MAX} characters together")])
     refuse_past(view, "payload_bytes", len(asked.payload))
@@ -269,10 +276,16 @@ def shown_status(status: str) -> str:
 
 def claim(view: View, command: ClaimWork) -> Claims:
     """Lease what the database chose: each delivery counts an attempt and raises the epoch by one."""
-    ready = [item for item in view.pick(WorkItem) if item.status in ("ready", "delayed")]
+    ready = that_fit([item for item in view.pick(WorkItem) if item.status in ("ready", "delayed")])
     if tasks := [item for item in ready if item.drives in TASKS]:
         view.tell(TasksLeased(tasks))  # first: who listens may ask for more rows, and then all begins anew
     return Claims([lease(view, item, command) for item in ready])
+
+
+def that_fit(items: list[WorkItem]) -> list[WorkItem]:
+    """The first of the items, up to the one with which their payloads come to `CLAIM_BYTES`: the others stay ready."""
+    sizes = accumulate((len(item.payload or b"") for item in items), initial=0)
+    return [item for item, before in zip(items, sizes, strict=False) if before < CLAIM_BYTES]
 
 
 def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
@@ -296,7 +309,7 @@ def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
     return Claimed(
         held.id,
         held.execution_id,
-        held.node_id,
+        node_of(held),
         held.queue,
         held.drives,
         shown(item.payload),

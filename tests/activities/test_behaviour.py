@@ -9,6 +9,7 @@ import pytest
 
 from tests.activities.hands import activity, claimed, kinds, shown, tell, waiting
 from tests.conftest import Api, Clock
+from tests.namespaces.test_deletion import count
 from tests.runs.engine import commands, reclaim, started, submit, tasks
 
 ERROR = {"type": "gateway_down"}
@@ -257,6 +258,16 @@ async def test_an_activity_that_makes_no_sense_is_refused(wrong: dict[str, Any],
     await api.refused("POST", path, "request/invalid", json=commands(task, activity() | wrong))
 
 
+async def test_each_activity_of_a_run_is_shown_as_it_stands_itself(api: Api) -> None:
+    run = await waiting(api, activity(1), activity(2))
+    one, two = await claimed(api)
+    await tell(api, one, "complete")
+    assert [(await shown(api, item))["status"] for item in (one, two)] == ["completed", "leased"]
+    await api.ok("POST", f"/v1/executions/{run}/terminate", json={})
+    assert [(await shown(api, item))["status"] for item in (one, two)] == ["completed", "closed"]
+    assert await count(api.service, f"alarms WHERE tenant_id = '{api.tenant}'") == 0
+
+
 async def test_a_run_that_has_ended_takes_its_activities_with_it(api: Api) -> None:
     run = await waiting(api, activity(1), activity(2))
     (item,) = await claimed(api, max_items=1)
@@ -267,3 +278,17 @@ async def test_a_run_that_has_ended_takes_its_activities_with_it(api: Api) -> No
     assert await claimed(api) == []
     assert (await shown(api, item))["status"] == "closed"
     assert (await kinds(api, run))[-1] == "execution.terminated"
+    assert await count(api.service, f"alarms WHERE tenant_id = '{api.tenant}'") == 0
+
+
+async def test_an_activity_is_held_to_limits_when_it_is_asked_for_and_not_when_it_ends(api: Api) -> None:
+    run = await waiting(api, activity())
+    (item,) = await claimed(api)
+    limits = {"payload_bytes": 10, "events_per_execution": 2}
+    answer = await api.admin.patch(f"/v1/tenants/{api.tenant}", json={"limits": limits})
+    assert answer.status_code == 200, answer.text
+    path, said = f"/v1/executions/{run}/activities", {"seq": 2, "name": "charge", "task_queue": "pay"}
+    await api.refused("POST", path, "limit/payload-bytes", json=said | {"input": "x" * 9})
+    await api.refused("POST", path, "limit/events-per-execution", json=said | {"input": "x" * 8})
+    assert (await tell(api, item, "complete"))["outcome"] == "completed"
+    assert await kinds(api, run) == ["activity.scheduled", "activity.completed"]

@@ -34,11 +34,17 @@ async def test_what_an_operator_does_to_an_execution_is_a_line(api: Api) -> None
     other = (await api.start())["execution_id"]
     ending = {"changes": [{"type": "set_status", "status": "terminated"}]}
     assert (await operator.post(f"/v1/executions/{other}/transitions", json=ending)).status_code == 200
+    ended = {way: (await api.start())["execution_id"] for way in ("cancel", "terminate")}
+    for way, one in ended.items():
+        answer = await operator.post(f"/v1/executions/{one}/{way}", json={"reason": "ticket 8"})
+        assert answer.status_code == 200, answer.text
     told = [(line["action"], line["target"], line["detail"]["from"]) for line in await acts(api, "execution.")]
     assert told == [
         ("execution.paused", run, "running"), ("execution.resumed", run, "paused"),
         ("execution.cancelled", run, "running"), ("execution.terminated", other, "running"),
+        ("execution.cancelled", ended["cancel"], "running"), ("execution.terminated", ended["terminate"], "running"),
     ]  # fmt: skip
+    assert [line["detail"]["reason"] for line in (await acts(api, "execution."))[-2:]] == ["ticket 8"] * 2
     assert (await acts(api, "execution.paused"))[0]["detail"]["reason"] == "ticket 7"
     assert {line["actor"] for line in await acts(api, "execution.")} != {"system"}
 

@@ -5,6 +5,11 @@ from typing import Any
 import pytest
 
 from service.chains import rules
+from service.chains.model import ContinueAsNew
+from service.kernel.command import Request
+from service.kernel.principal import internal
+from service.runs.model import SubmitCommands
+from service.signals.model import SendSignal
 from tests.conftest import Api, Clock
 from tests.runs.engine import commands, reclaim, ring, started, submit, tasks
 
@@ -73,6 +78,19 @@ async def test_signals_that_the_workflow_has_not_seen_go_on(api: Api) -> None:
     await submit(api, task, AGAIN)
     (task,) = await tasks(api)
     assert len(task["history"]) == 1
+
+
+async def test_a_signal_in_the_commit_of_the_continuation_goes_on(api: Api, other: Api) -> None:
+    """And none of those that come to others in that commit, at the same place of their logs."""
+    run, beside = await started(api, execution_id="run"), await started(api, workflow_type="beside")
+    await started(other, execution_id="run")
+    (task,) = await tasks(api)
+    settled = SubmitCommands(task["epoch"], task["history_sequence"], [ContinueAsNew()], task["task_id"])
+    told = [(api, "late", run), (api, "beside", beside), (other, "theirs", run)]
+    asked = [Request(internal(at.tenant), SendSignal(name=name, execution_id=id)) for at, name, id in told]
+    await api.service.services.kernel.execute([*asked, Request(internal(api.tenant), settled)])
+    (task,) = await tasks(api)
+    assert [event["body"]["name"] for event in task["history"][1:]] == ["late"]
 
 
 async def limited(api: Api, **limits: int) -> None:
@@ -164,6 +182,7 @@ async def test_a_parent_hears_of_the_last_run_only(api: Api) -> None:
         (task,) = await tasks(api, "part")
         await submit(api, task, AGAIN)
     assert await kinds(api, parent) == ["child.started"]
+    await ring(api)
     (task,) = await tasks(api, "part")
     listed = (await api.ok("GET", f"/v1/executions/{parent}/children"))["items"]
     assert [(one["execution_id"], one["status"]) for one in listed] == [(task["execution_id"], "open")]
@@ -182,6 +201,23 @@ async def test_a_parent_that_ends_reaches_the_newest_run_of_its_child(api: Api) 
     assert [one["status"] for one in await chain(api, "kid")] == ["completed", "terminated"]
 
 
+@pytest.mark.parametrize("end", ["terminate", "cancel"])
+async def test_a_run_that_a_child_goes_on_in_after_its_parent_s_end_is_ended_too(api: Api, end: str) -> None:
+    """A child with children of its own is ended a moment later: it may go on in between."""
+    parent = await started(api)
+    (task,) = await tasks(api)
+    await submit(api, task, {"type": "StartChildWorkflow", "seq": 1, "workflow_type": "part", "execution_id": "kid"})
+    (task,) = await tasks(api, "part")
+    await submit(api, task, {"type": "StartChildWorkflow", "seq": 1, "workflow_type": "leaf"})
+    await api.ok("POST", "/v1/executions/kid/signals/go", json={})
+    (task,) = await tasks(api, "part")
+    await api.ok("POST", f"/v1/executions/{parent}/{end}", json={})
+    await submit(api, task, AGAIN)
+    assert [one["status"] for one in await chain(api, "kid")] == ["completed", "running"]
+    await ring(api)
+    assert [one["status"] for one in await chain(api, "kid")] == ["completed", "terminated"]
+
+
 async def test_a_failed_workflow_is_tried_again_after_its_backoff(api: Api, clock: Clock) -> None:
     retry = {"backoff": "fixed", "initial_delay_ms": 500, "jitter": False}
     run = await started(api, input={"n": 1}, workflow_retry=retry, workflow_max_attempts=2)
@@ -194,6 +230,17 @@ async def test_a_failed_workflow_is_tried_again_after_its_backoff(api: Api, cloc
     (task,) = await tasks(api)
     assert (task["run_attempt"], task["history"][0]["body"]["input"]) == (2, {"n": 1})
     await submit(api, task, FAIL)
+    assert [one["status"] for one in await chain(api, run)] == ["failed", "failed"]
+
+
+async def test_an_attempt_begins_within_the_time_of_the_execution_or_not_at_all(api: Api, clock: Clock) -> None:
+    retry = {"backoff": "fixed", "initial_delay_ms": 500, "jitter": False}
+    run = await started(api, execution_timeout_ms=1_000, workflow_retry=retry, workflow_max_attempts=9)
+    for _ in range(2):
+        (task,) = await tasks(api)
+        await submit(api, task, FAIL)
+        clock.advance(500)
+        await reclaim(api)
     assert [one["status"] for one in await chain(api, run)] == ["failed", "failed"]
 
 
@@ -211,6 +258,7 @@ async def test_a_parent_hears_of_the_last_attempt_only(api: Api, clock: Clock) -
     part = {"type": "StartChildWorkflow", "seq": 1, "workflow_type": "part", "workflow_max_attempts": 2}
     await submit(api, task, part)
     for _ in range(2):
+        assert await kinds(api, parent) == ["child.started"]
         (task,) = await tasks(api, "part")
         await submit(api, task, FAIL)
         clock.advance(10_000)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.chains.test_behaviour import chain, kinds
 from tests.conftest import Api, Clock
 from tests.runs.engine import ring, started, submit, tasks
@@ -81,6 +83,19 @@ async def test_a_run_that_has_ended_is_reset_too(api: Api, clock: Clock) -> None
     assert (await api.ok("GET", f"/v1/executions/{made['next_id']}/snapshots:latest"))["fold"]["state"] == found[
         "state"
     ]
+
+
+@pytest.mark.parametrize(("point", "found"), [(1, ("a", None, {})), (3, ("b", {"n": 1}, {"n": 1}))])
+async def test_labels_attributes_and_state_are_as_they_were_at_the_point(
+    api: Api, point: int, found: tuple[str, Any, Any]
+) -> None:
+    path = f"/v1/executions/{await started(api, labels={'team': 'a'})}"
+    for team, n in (("b", 1), ("c", 2)):
+        await api.ok("PATCH", f"{path}/attributes", json={"attributes": {"n": n}, "labels": {"team": team}})
+        await api.ok("PUT", f"{path}/state", json={"n": n})
+    made = await api.ok("POST", f"{path}/reset", json={"to_sequence": point})
+    shown = await api.ok("GET", f"/v1/executions/{made['next_id']}")
+    assert (shown["labels"]["team"], shown["attributes"], shown["state"]) == found
 
 
 async def test_a_child_that_is_reset_stays_its_parents(api: Api) -> None:

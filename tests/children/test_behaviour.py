@@ -47,7 +47,7 @@ async def test_a_child_runs_and_its_result_wakes_the_parent(api: Api) -> None:
 
 
 async def test_the_parent_is_told_of_every_end(api: Api, clock: Clock) -> None:
-    parent = await family(api, *(child(seq) for seq in range(4)), child(4, run_timeout_ms=10))
+    parent = await family(api, *(child(seq) for seq in range(4)), child(4, run_timeout_ms=10), child(5))
     for task in await tasks(api, "part"):
         if task["execution_id"] == "part-0":
             await submit(api, task, {"type": "FailWorkflow", "error": {"type": "boom"}})
@@ -56,16 +56,19 @@ async def test_the_parent_is_told_of_every_end(api: Api, clock: Clock) -> None:
         elif task["execution_id"] == "part-2":
             await submit(api, task, {"type": "CompleteWorkflow"})
     await api.ok("POST", "/v1/executions/part-3/terminate", json={})
+    await api.ok("POST", "/v1/executions/part-5/status", json={"status": "limit_exceeded"})
     clock.advance(10)
     await ring(api)
-    told = [(event["kind"], event["body"]["seq"]) for event in (await api.events(parent))[6:]]
+    told = [(event["kind"], event["body"]["seq"]) for event in (await api.events(parent))[7:]]
     assert sorted(told) == [
-        ("child.cancelled", 1), ("child.completed", 2), ("child.failed", 0), ("child.terminated", 3),
-        ("child.timed_out", 4),
+        ("child.cancelled", 1), ("child.completed", 2), ("child.failed", 0), ("child.limit_exceeded", 5),
+        ("child.terminated", 3), ("child.timed_out", 4),
     ]  # fmt: skip
     assert len(await tasks(api)) == 1
     listed = (await api.ok("GET", f"/v1/executions/{parent}/children"))["items"]
-    assert [one["status"] for one in listed] == ["failed", "cancelled", "completed", "terminated", "timed_out"]
+    assert [one["status"] for one in listed] == [
+        "failed", "cancelled", "completed", "terminated", "timed_out", "limit_exceeded",
+    ]  # fmt: skip
     assert [one["execution_status"] for one in listed] == [one["status"] for one in listed]
 
 
@@ -153,12 +156,17 @@ async def test_all_the_children_end_with_their_parent(api: Api, count: int) -> N
 
 
 async def test_hundreds_of_children_complete_and_each_end_is_told_once(api: Api) -> None:
-    parent = await family(api, *(child(seq, execution_id=f"p-{seq}") for seq in range(150)))
+    timer = {"type": "ScheduleTimer", "seq": 1, "duration_ms": 9_000_000}
+    parent = await family(api, timer, *(child(seq, execution_id=f"p-{seq}") for seq in range(150)))
     while found := await tasks(api, "part", max_items=100):
         for task in found:
             await submit(api, task, {"type": "CompleteWorkflow", "result": 1})
     told = [event["body"]["seq"] for event in await api.events(parent) if event["kind"] == "child.completed"]
     assert sorted(told) == list(range(150))
+    path = f"/v1/executions/{parent}/children?limit=100"
+    page = await api.ok("GET", path)
+    rest = await api.ok("GET", f"{path}&cursor={page['next_cursor']}")
+    assert [one["seq"] for one in page["items"] + rest["items"]] == list(range(150))
 
 
 async def test_an_execution_without_a_workflow_has_no_children(api: Api) -> None:

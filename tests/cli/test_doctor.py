@@ -173,6 +173,8 @@ async def test_tokens_that_live_too_long_or_end_soon_are_counted(fresh_url: str)
         for days in (None, None, 10, 30, 31):
             await bootstrap(service.services, tenant_id="default", role="viewer", days=days)
         await bootstrap(service.services)
+        service.clock.advance(-2 * retention.DAY_MS)  # one that ended yesterday
+        await bootstrap(service.services, tenant_id="default", role="viewer", days=1)
     findings = await examined(settings_for(fresh_url))
     assert of(findings, "tokens without an end").said.startswith("2;")
     assert of(findings, "tokens that end within 30 days").said.startswith("2;")

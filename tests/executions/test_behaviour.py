@@ -246,6 +246,8 @@ async def test_what_the_caller_says_of_the_first_item_goes_before_the_node(api: 
     assert (item["node_id"], item["max_attempts"]) == ("first", 9)
     await api.start(version="1", start={"queue": "default"})
     assert [item["node_id"] for item in await api.claim("default")] == ["first"]
+    await api.start(version="1", start={"node_id": "other"})
+    assert [(item["node_id"], item["max_attempts"]) for item in await api.claim("default")] == [("other", 3)]
 
 
 async def test_a_kind_that_is_no_name_for_a_queue_goes_to_the_default_one(api: Api) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from backends.errors import Unavailable
-from service.kernel.lease import LEASE_MS, Lease, read
+from service.kernel import wake
+from service.kernel.lease import CHANNEL, LEASE_MS, Lease, read
 from service.kernel.sweeps import Sweep, Sweeper
+from service.kernel.wake import topic_of
 from tests.conftest import Service, new_store, serving
 
 
@@ -53,7 +55,7 @@ async def test_it_ends_for_its_holder_at_the_moment_at_which_another_may_take_it
     shared.clock.advance(LEASE_MS - 1)
     assert one.held and not await two.keep()
     shared.clock.advance(1)
-    assert not one.held and await two.keep()
+    assert not one.held and await one.holding() is None and await two.keep()
     assert await row(shared) == ("two", 2)
 
 
@@ -90,10 +92,14 @@ async def test_a_name_alone_renews_nothing_without_its_epoch(shared: Service) ->
     assert await again.keep()
 
 
-async def test_what_is_let_go_of_is_taken_at_once(shared: Service) -> None:
+async def test_what_is_let_go_of_is_taken_at_once(shared: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wake, "LOOK_SECONDS", 3_600.0)  # whoever waits for it is woken
     one, two = lease(shared, "one"), lease(shared, "two")
     await one.keep()
-    await one.release()
+    with shared.services.wakes.park(topic_of(CHANNEL), lambda _channel: True) as place:
+        await one.release()
+        async with asyncio.timeout(10):
+            assert await place.rest(3_600)
     assert not one.held and await one.holding() is None
     assert await two.keep()
     assert await row(shared) == ("two", 2)

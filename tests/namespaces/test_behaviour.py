@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from backends.protocol import EVERY
+from service.kernel.tallies import fold
 from tests.activities.hands import claimed
 from tests.conftest import Api, Clock
 from tests.runs.engine import started, submit, tasks
@@ -61,6 +63,10 @@ async def test_namespaces_made_at_once_never_pass_the_limit(api: Api) -> None:
     assert sorted(answer.status_code for answer in answers) == [201] * 2 + [409] * 4
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"limit/namespaces"}
     assert (await api.ok("GET", f"/v1/tenants/{api.tenant}/usage"))["namespaces"] == 2
+    gone, _ = [name for name in await listed(api) if name != "main"]
+    await api.ok("DELETE", f"/v1/namespaces/{gone}")
+    await api.ok("POST", "/v1/namespaces", json={"name": "more"})  # one that is on its way out takes no place
+    await api.refused("POST", "/v1/namespaces", "limit/namespaces", json={"name": "most"})
 
 
 # ── enter ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -227,9 +233,9 @@ async def test_many_at_once_are_counted_exactly(api: Api) -> None:
     paths = [f"/v1/executions/{run}/status" for run in ended]
     await asyncio.gather(*(api.ok("POST", path, json={"status": "completed"}) for path in paths))
     assert await executions_of(api, "main") == {"running": 35, "completed": 25}
-    from service.kernel.tallies import fold
-
-    await asyncio.gather(*(fold(api.service.services.backend) for _ in range(3)))
+    backend = api.service.services.backend
+    await asyncio.gather(*(fold(backend) for _ in range(3)))
+    assert await backend.read(lambda tx: tx.one("any_tally_change"), tenants=EVERY) is None, "all of it is folded"
     assert await executions_of(api, "main") == {"running": 35, "completed": 25}
     await api.start()
     assert await executions_of(api, "main") == {"running": 36, "completed": 25}

@@ -37,5 +37,5 @@ async def ring(api: Api) -> int:
 
 async def reclaim(api: Api) -> None:
     """Take back leases that ran out, and put what is due on its shelf."""
-    await api.service.services.kernel.run(internal(SYSTEM), ReclaimLeases())
+    await api.service.services.kernel.run(internal(SYSTEM), ReclaimLeases(limit=1_000))
     await api.service.services.kernel.run(internal(SYSTEM), PromoteDue())

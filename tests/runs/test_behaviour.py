@@ -22,6 +22,14 @@ async def test_a_task_is_only_given_to_a_worker_that_declares_its_type(api: Api)
     assert len(await tasks(api, "other", "order")) == 1
 
 
+async def test_a_claim_of_tasks_or_activities_leaves_plain_items_of_the_queue_alone(api: Api) -> None:
+    item = await api.ok("POST", "/v1/work-items", json={"queue": "flows"})
+    assert await tasks(api) == []
+    asked = {"worker_id": "w", "queues": ["flows"], "activities": ["charge"]}
+    assert (await api.ok("POST", "/v1/activities:claim", json=asked))["items"] == []
+    assert [(one["id"], one["attempt"]) for one in await api.claim("flows")] == [(item["id"], 1)]
+
+
 async def test_a_claim_that_is_repeated_under_its_key_shows_the_same_tasks(api: Api) -> None:
     await started(api)
     body = {"worker_id": "w", "queues": ["flows"], "types": ["order"]}
@@ -45,7 +53,9 @@ async def test_a_workflow_completes_by_its_command(api: Api) -> None:
     found = await api.ok("GET", f"/v1/executions/{run}")
     assert found["result"] == {"ok": True}
     assert found["open_items"] == 0
-    assert [event["kind"] for event in await api.events(run)] == ["execution.started", "execution.completed"]
+    _, ended = await api.events(run)
+    assert ended["kind"] == "execution.completed"
+    assert ended["body"] == {"from": "running", "to": "completed", "result": {"ok": True}}
 
 
 async def test_a_submission_that_is_repeated_answers_the_same_and_another_one_is_refused(api: Api) -> None:
@@ -56,6 +66,8 @@ async def test_a_submission_that_is_repeated_answers_the_same_and_another_one_is
     assert await submit(api, task, effect) == told
     body = commands(task, {"type": "CompleteWorkflow"})
     await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "lease/settled", json=body)
+    stale = commands(task, effect) | {"epoch": task["epoch"] + 1}
+    await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "lease/stale", json=stale)
     assert [event["kind"] for event in await api.events(run)] == ["execution.started", "side_effect.recorded"]
 
 
@@ -105,8 +117,10 @@ async def test_what_happens_while_a_task_is_held_makes_a_new_one_when_it_is_subm
 
 
 async def test_a_run_that_nobody_has_worked_on_is_cancelled_at_once(api: Api) -> None:
-    run = await started(api)
-    assert (await api.ok("POST", f"/v1/executions/{run}/cancel", json={}))["status"] == "cancelled"
+    run, paused = await started(api), await started(api)
+    await api.ok("POST", f"/v1/executions/{paused}/status", json={"status": "paused"})
+    for one in (run, paused):
+        assert (await api.ok("POST", f"/v1/executions/{one}/cancel", json={}))["status"] == "cancelled"
     assert await tasks(api) == []
 
 
@@ -201,6 +215,15 @@ async def test_a_workflow_task_cannot_be_completed_past_its_commands(api: Api) -
     )
 
 
+async def test_a_workflow_task_that_an_operator_buries_takes_its_run_with_it(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    said = {"error": {"type": "unwanted"}}
+    await api.ok("POST", f"/v1/work-items/{task['task_id']}/dead-letter", json=said)
+    found = await api.ok("GET", f"/v1/executions/{run}")
+    assert (found["status"], found["error"]["type"], found["open_items"]) == ("failed", "unwanted", 0)
+
+
 async def test_attributes_memo_and_state_are_the_workflows_to_write(api: Api) -> None:
     run = await started(api, search_attributes={"customer": "acme"}, memo={"a": 1})
     (task,) = await tasks(api)
@@ -214,6 +237,9 @@ async def test_attributes_memo_and_state_are_the_workflows_to_write(api: Api) ->
     )
     found = await api.ok("GET", f"/v1/executions/{run}")
     assert (found["attributes"], found["state"]) == ({"amount": 7}, {"at": 3})
+    await api.ok("POST", f"/v1/executions/{run}/signals/go", json={})
+    (task,) = await tasks(api)
+    assert task["memo"] == {"b": 2}
     assert (await api.ok("POST", f"/v1/executions/{run}/snapshots:verify"))["matches"] is True
 
 
@@ -225,3 +251,38 @@ async def test_an_event_under_the_lease_of_a_workflow_task_is_of_no_node(api: Ap
     await api.ok("POST", f"/v1/executions/{run}/transitions", json=said)
     told = (await api.events(run))[-1]
     assert (told["kind"], told.get("node_id"), told["work_item_id"]) == ("said", None, task["task_id"])
+    shown = await api.ok("GET", f"/v1/work-items/{task['task_id']}")
+    assert (shown["drives"], shown["node_id"], shown["lease"]["epoch"]) == ("decision", None, task["epoch"])
+
+
+async def test_what_a_workflow_says_is_held_to_the_limits_of_sizes(api: Api) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    limits = {"payload_bytes": 10, "state_bytes": 9}
+    answer = await api.admin.patch(f"/v1/tenants/{api.tenant}", json={"limits": limits})
+    assert answer.status_code == 200, answer.text
+    path, long = f"/v1/workflow-tasks/{task['task_id']}/commands", "x" * 9
+    child = {"type": "StartChildWorkflow", "seq": 1, "workflow_type": "part"}
+    for command in (
+        {"type": "RecordSideEffect", "seq": 1, "name": "uuid", "value": long},
+        {"type": "SetMemo", "memo": long},
+        {"type": "CompleteWorkflow", "result": long},
+        {"type": "FailWorkflow", "error": {"type": "boom", "details": long}},
+        {"type": "ContinueAsNew", "input": long},
+        child | {"input": long},
+        child | {"memo": long},
+    ):
+        await api.refused("POST", path, "limit/payload-bytes", json=commands(task, command))
+    snapshot = {"type": "RecordSnapshot", "state": {"s": "xxx"}}
+    await api.refused("POST", path, "limit/state-bytes", json=commands(task, snapshot))
+    assert [event["kind"] for event in await api.events(run)] == ["execution.started"]
+
+
+async def test_a_submission_has_a_bounded_number_of_commands(api: Api) -> None:
+    await started(api)
+    (task,) = await tasks(api)
+    path, said = f"/v1/workflow-tasks/{task['task_id']}/commands", {"epoch": task["epoch"], "history_sequence": 1}
+    many = [{"type": "WaitForSignal", "name": "s"}] * 10_001
+    problem = await api.refused("POST", path, "request/invalid", json={**said, "commands": many})
+    assert problem["errors"][0]["pointer"] == "/commands"
+    await api.ok("POST", path, json={**said, "commands": many[:10_000]})

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.activities.hands import activity, claimed
 from tests.conftest import Api, Clock
 from tests.runs.engine import commands, reclaim, ring, started, submit, tasks
@@ -79,6 +81,18 @@ async def test_a_cancellation_waits_for_a_paused_run_unless_it_is_forced(api: Ap
     await moved(api, runs[0], "running")
     (task,) = await tasks(api)
     assert (await submit(api, task, {"type": "CancelWorkflow"}))["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_a_run_whose_task_was_held_before_the_pause_is_asked_to_stop(api: Api, goes_on: bool) -> None:
+    """Only a run that no worker has ever held a task of is cancelled at once."""
+    run = await started(api)
+    await tasks(api)
+    await moved(api, run, "paused")
+    if goes_on:
+        await moved(api, run, "running")
+    asked = await api.ok("POST", f"/v1/executions/{run}/cancel", json={})
+    assert asked["status"] == ("running" if goes_on else "paused")
 
 
 async def test_a_pause_and_a_claim_at_once_leave_no_task_with_a_paused_run(api: Api) -> None:

@@ -147,6 +147,8 @@ async def test_a_pause_lets_nothing_start_and_a_resumption_counts_from_then(api:
     assert (now["note"], now["last_runs"]) == ("moving house", [])
     said = await api.ok("POST", "/v1/schedules/plan/resume")
     assert said["next_at"] == api.clock.now // MINUTE * MINUTE + MINUTE
+    assert await api.ok("POST", "/v1/schedules/plan/resume", json={"note": "again"}) == said
+    assert (await shown(api))["note"] is None, "it was not paused: nothing has changed"
     await passing(api)
     assert await statuses(api) == ["running"]
 
@@ -264,6 +266,18 @@ async def test_a_backfill_starts_what_never_started_and_nothing_twice(api: Api) 
     await api.refused("POST", "/v1/schedules/plan/backfill", "request/invalid", json=many)
 
 
+async def test_a_backfill_starts_what_was_skipped(api: Api) -> None:
+    made = await planned(api, overlap="skip")
+    await passing(api)
+    await passing(api)
+    assert await statuses(api) == ["running", "skipped"]
+    asked = {"from": made["next_at"], "to": made["next_at"] + MINUTE, "overlap": "allow_all"}
+    await api.ok("POST", "/v1/schedules/plan/backfill", json=asked)
+    await passing(api, 1)
+    assert await statuses(api) == ["running", "running"]
+    assert len(await tasks(api)) == 2
+
+
 async def change_tenant(api: Api, **body: Any) -> None:
     """The administrator changes the tenant."""
     path = f"/v1/tenants/{api.tenant}"
@@ -283,6 +297,21 @@ async def test_a_refused_start_is_tried_again_and_nothing_is_lost(api: Api) -> N
     await passing(api, 15_000)
     now = await shown(api)
     assert (now["runs"], now["missed"], now["refusal"]) == (2, 0, None)
+
+
+async def test_what_waits_is_tried_again_where_its_start_is_refused(api: Api) -> None:
+    await planned(api, overlap="buffer_one")
+    other = (await api.start())["execution_id"]
+    for _ in range(2):
+        await passing(api)
+    await change_tenant(api, limits={"running_executions": 1})
+    await end_one(api)
+    await passing(api, 1)
+    assert await statuses(api) == ["completed", "buffered"]
+    assert (await shown(api))["refusal"].startswith("limit/running-executions")
+    await api.ok("POST", f"/v1/executions/{other}/status", json={"status": "completed"})
+    await passing(api, 15_000)
+    assert (await statuses(api), (await shown(api))["refusal"]) == (["completed", "running"], None)
 
 
 async def test_a_suspended_tenant_starts_nothing_until_it_is_back(api: Api) -> None:
@@ -334,6 +363,7 @@ async def test_a_deleted_schedule_starts_nothing_and_its_executions_stay(api: Ap
     await passing(api)
     (run,) = (await shown(api))["last_runs"]
     await api.ok("DELETE", "/v1/schedules/plan")
+    assert await count(api.service, f"alarms WHERE tenant_id = '{api.tenant}'") == 0
     await passing(api)
     await api.refused("GET", "/v1/schedules/plan", "not-found")
     await end_one(api)

@@ -481,8 +481,9 @@ async def test_a_tenant_that_is_being_deleted_is_closed_and_its_id_is_taken(
     await api.refused("POST", "/v1/work-items:claim", "tenant/archived", json={"worker_id": "w", "queues": ["q"]})
     assert code(await admin.patch(path, json={"status": "active"})) == (403, "tenant/archived")
     assert code(await admin.post(f"/v1/jobs/{job_id}/cancel")) == (409, "job/final")
+    version = (await admin.get(path)).json()["version"]
     again = await admin.delete(path)
-    assert (again.status_code, again.json()["status"]) == (202, "deleting")
+    assert (again.status_code, again.json()["status"], again.json()["version"]) == (202, "deleting", version)
     await sweeps.erase(service.services)
     taken = await admin.post("/v1/tenants", json={"id": api.tenant})
     assert (code(taken), taken.json()["current_status"]) == ((409, "tenant/exists"), "deleting")

@@ -563,6 +563,23 @@ async def of_before(url: str) -> str:
         return api.owner_token
 
 
+async def test_a_header_that_nobody_has_sent_for_a_while_is_proven_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, proofs = api.service.services.tokens, list[bool]()
+    matches = tokens.verifier.matches
+
+    async def watched(*said: Any, **more: Any) -> bool:
+        proofs.append(True)
+        return bool(await matches(*said, **more))
+
+    monkeypatch.setattr(tokens.verifier, "matches", watched)
+    for idle, count in ((300.0, 1), (300.0, 1), (0.0, 2)):
+        monkeypatch.setattr("service.tokens.directory.PROVEN_IDLE_S", idle)
+        assert await status(api.http) == GOOD
+        assert len(proofs) == count
+
+
 async def test_the_first_use_upgrades_a_verifier_to_the_cost_of_today(fresh_url: str) -> None:
     secret = await of_before(fresh_url)
     async with serving(fresh_url, argon2_memory_kib=16) as service:

@@ -7,6 +7,9 @@ import httpx
 import msgspec
 import pytest
 
+from service.kernel.command import Request
+from service.kernel.principal import Principal, internal
+from service.tokens.model import MintToken, RevokeToken, RotateToken
 from tests.conftest import Api, serving
 from tests.tokens.steps import GOOD, REVOKED, minted, rotated, status
 
@@ -81,6 +84,21 @@ async def test_what_is_minted_meanwhile_ends_or_is_refused(api: Api) -> None:
         ended = {token["id"] for token in tokens if token["revoked_at"] is not None}
         assert root["id"] in ended
         assert not [one for one in tokens if one["created_by"] in ended and one["id"] not in ended]
+
+
+@pytest.mark.parametrize("how", ["mint", "rotate"])
+async def test_a_token_that_ends_in_the_commit_in_which_it_mints_leaves_none(api: Api, how: str) -> None:
+    root, _ = await minted(api, role="owner")
+    other, _ = await minted(api)
+    mints = Principal(api.tenant, "owner", root["id"], api.tenant)
+    new = {
+        "mint": MintToken(api.tenant, "late", "late", "viewer", (), "", b"", None),
+        "rotate": RotateToken(api.tenant, other["id"], "late", "", b"", 0, None),
+    }[how]
+    both = [Request(internal(api.tenant), RevokeToken(api.tenant, root["id"])), Request(mints, new)]
+    _, refused = await api.service.services.kernel.execute(both)
+    assert getattr(refused, "code", None) == "auth/revoked"
+    await api.refused("GET", "/v1/tokens/late", "not-found")
 
 
 async def test_a_policy_bounds_how_long_tokens_live(fresh_url: str) -> None:

@@ -75,6 +75,11 @@ async def test_a_workflow_asks_for_work_on_the_queues_of_its_workers_token(api: 
     await ok(worker, "POST", path, json=kept)
     assert len(await claimed(api, queues=["flows"])) == 1
     assert len(await tasks(api, "part")) == 1, "a child without a queue of its own is on its parent's"
+    await api.ok("POST", f"/v1/executions/{run}/signals/go", json={})
+    task = await held(worker)
+    on = commands(task, {"type": "ContinueAsNew"})
+    await ok(worker, "POST", f"/v1/workflow-tasks/{task['task_id']}/commands", json=on)
+    assert [one["status"] for one in await chain(api, run)] == ["completed", "running"]
 
 
 async def test_a_token_for_both_queues_has_activities_done(api: Api) -> None:

@@ -16,7 +16,7 @@ ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "limit_e
 SEEN_BY_WORKFLOWS = frozenset({
     "execution.started", "signal.received", "signal.failed", "timer.fired", "activity.completed", "activity.failed",
     "activity.timed_out", "activity.cancelled", "child.completed", "child.failed", "child.cancelled",
-    "child.terminated", "child.timed_out", "workflow.cancel_requested",
+    "child.terminated", "child.timed_out", "child.limit_exceeded", "workflow.cancel_requested",
 })  # fmt: skip
 """Whatever the workflow must see: one that it has not seen has a task that shows it."""
 TIMED = ("activity", "timer", "child")

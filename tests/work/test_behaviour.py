@@ -1,13 +1,23 @@
 """What callers may rely on when they enqueue, claim and settle work."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from service.kernel.command import Request
-from service.kernel.principal import SYSTEM, internal
-from service.work import sweeps
-from service.work.model import CompleteWork, EnqueueWork, ReclaimLeases, ReleaseWork, RenewLease
+from service.kernel.principal import SYSTEM, Principal, internal
+from service.work import rules, sweeps
+from service.work.model import (
+    ClaimWork,
+    CompleteWork,
+    DeadLetterWork,
+    EnqueueWork,
+    ReclaimLeases,
+    ReleaseWork,
+    RenewLease,
+    WorkError,
+)
 from tests.conftest import Api, Clock
 from tests.work.steps import QUICK, bury, enqueue, fail, kinds, settle, shown
 
@@ -70,12 +80,15 @@ async def test_enqueues_at_once_with_one_dedup_key_make_one_item(api: Api) -> No
 
 @pytest.mark.parametrize("way", ["delay_ms", "ready_at"])
 async def test_an_item_put_off_is_delivered_when_it_is_time_and_not_before(api: Api, clock: Clock, way: str) -> None:
-    item = await enqueue(api, **{way: 5_000 + (clock.now if way == "ready_at" else 0)})
+    until = {way: 5_000 + (clock.now if way == "ready_at" else 0)}
+    item = await enqueue(api, **until)
+    await enqueue(api, required_capabilities=["gpu"], priority=9, **until)
+    beside = await enqueue(api, "beside", priority=-9, **until)
     assert (await shown(api, item))["status"] == "ready"
     clock.advance(4_999)
-    assert await api.claim("q") == []
+    assert await api.claim("q", "beside") == []
     clock.advance(1)
-    assert [got["id"] for got in await api.claim("q")] == [item]
+    assert [got["id"] for queue in ("beside", "q") for got in await api.claim(queue)] == [beside, item]
 
 
 @pytest.mark.parametrize("swept", [False, True])
@@ -585,14 +598,16 @@ async def test_two_reclaims_at_once_take_a_lease_back_once(api: Api, clock: Cloc
 
 
 async def test_when_many_drivers_die_at_once_all_their_executions_end_in_one_reclaim(api: Api, clock: Clock) -> None:
-    """Each execution has another open item, which must be found and cancelled with it."""
+    """Each execution has another open item, which must be found and cancelled with it; also one whose own lease ran out
+    a moment later."""
     for _ in range(40):
         run = (await api.start(start={"queue": "q", "drives": "execution", "max_attempts": 1}))["execution_id"]
         await enqueue(api, "p", execution_id=run)
     assert len(await api.claim("q", max_items=40, lease_ms=1_000)) == 40
-    clock.advance(1_000)
-    _, exhausted = await reclaim(api)
-    assert len(exhausted) == 40
+    assert len(await api.claim("p", max_items=20, lease_ms=1_001)) == 20
+    clock.advance(1_001)
+    retryable, exhausted = await reclaim(api)
+    assert (len(retryable), len(exhausted)) == (0, 40)
     assert await api.claim("p", max_items=9) == []
 
 
@@ -606,6 +621,9 @@ async def test_only_the_system_reclaims(api: Api) -> None:
 
 async def test_queues_tell_what_is_ready_leased_put_off_and_dead(api: Api, clock: Clock) -> None:
     await bury(api, "b")
+    await enqueue(api, "b")
+    [done] = await api.claim("b")
+    await settle(api, done, "complete")
     for _ in range(3):
         await enqueue(api, "a")
     await enqueue(api, "a", delay_ms=9_000)
@@ -634,9 +652,17 @@ async def test_queues_tell_who_serves_them(api: Api, clock: Clock) -> None:
     assert {queue["workers"] for queue in (await api.ok("GET", "/v1/queues"))["items"]} == {0}, "nobody is heard of"
 
 
-async def test_queues_are_counted_up_to_a_bound_and_say_so(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_queues_are_counted_up_to_a_bound_and_say_so(
+    api: Api, other: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is done is not counted, nor what others hold."""
     monkeypatch.setattr("service.work.routes_queues.COUNTED_MAX", 3)
-    await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "a"}] * 9 + [{"queue": "b"}] * 2)
+    await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "a"}] * 13 + [{"queue": "b"}] * 2)
+    for item in await api.claim("a", max_items=4):
+        await settle(api, item, "complete")
+    await other.ok("POST", "/v1/work-items:batch", json=[{"queue": "a"}] * 4)
+    await other.claim("a", max_items=4)
+    assert (await api.ok("GET", "/v1/queues"))["items"][0]["at_least"] == ["ready"]
     await api.claim("a", max_items=4)
     a, b = (await api.ok("GET", "/v1/queues"))["items"]
     assert (a["ready"], a["leased"], a["at_least"]) == (3, 3, ["ready", "leased"])
@@ -753,13 +779,28 @@ async def test_ready_items_are_counted_inside_the_transaction_that_adds_one(api:
     assert (await api.ok("GET", f"/v1/tenants/{api.tenant}/usage"))["ready_work_items"] == 6
 
 
-async def test_what_comes_back_is_counted_in_the_same_transaction(api: Api) -> None:
-    await limit(api, ready_work_items=2)
-    await enqueue(api)
-    [item] = await api.claim("q")
-    commands = [EnqueueWork("q"), ReleaseWork(1, id=item["id"]), EnqueueWork("q")]
-    outcomes = await api.service.services.kernel.execute([Request(internal(api.tenant), one) for one in commands])
-    assert [getattr(outcome, "code", "done") for outcome in outcomes] == ["done", "done", "limit/ready-work-items"]
+UNWANTED = WorkError("unwanted")
+LEAVING: dict[str, tuple[bool, int, Callable[[str], object]]] = {
+    "released": (True, 0, lambda item: ReleaseWork(1, id=item)),
+    "given up": (True, 1, lambda item: DeadLetterWork(UNWANTED, 1, item)),
+    "buried": (False, 1, lambda item: DeadLetterWork(UNWANTED, id=item)),
+    "claimed": (False, 1, lambda _: ClaimWork("w", ["p"])),
+}
+"""What becomes of an item, held or ready before, and how many others are let in after it at a limit of one."""
+
+
+@pytest.mark.parametrize("way", LEAVING)
+async def test_what_comes_back_or_goes_is_counted_in_the_same_transaction(api: Api, way: str) -> None:
+    held, room, made = LEAVING[way]
+    item = await enqueue(api, "p")
+    if held:
+        await api.claim("p")
+    await limit(api, ready_work_items=1)
+    commands = [made(item), EnqueueWork("q"), EnqueueWork("q")]
+    who = Principal(api.tenant, "owner")
+    outcomes = await api.service.services.kernel.execute([Request(who, one) for one in commands])
+    codes = [getattr(outcome, "code", "done") for outcome in outcomes]
+    assert codes == ["done", *["done"] * room, *["limit/ready-work-items"] * (2 - room)]
 
 
 async def test_what_was_enqueued_can_be_settled_and_cancelled_at_the_limit_of_events(api: Api) -> None:
@@ -771,3 +812,10 @@ async def test_what_was_enqueued_can_be_settled_and_cancelled_at_the_limit_of_ev
     [item] = await api.claim("q")
     assert (await fail(api, item))["outcome"] == "retry_scheduled"
     await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "cancelled"})
+
+
+async def test_a_claim_hands_out_large_payloads_a_few_at_a_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "CLAIM_BYTES", 150)
+    for _ in range(5):
+        await enqueue(api, payload="x" * 100)
+    assert [len(await api.claim("q", max_items=10)) for _ in range(4)] == [2, 2, 1, 0]

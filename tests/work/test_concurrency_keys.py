@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections import Counter
 
+import pytest
+
 from service.kernel.command import Request
 from service.kernel.principal import internal
 from service.work import sweeps
@@ -32,8 +34,11 @@ async def test_one_claim_gets_the_first_item_of_each_key_and_all_without(api: Ap
     assert await got(api) == []
 
 
-async def test_a_busy_key_at_the_head_hides_nothing_behind_it(api: Api) -> None:
-    await keyed(api, "a", *(f"a{n}" for n in range(8)), priority=9)
+@pytest.mark.parametrize("delay_ms", [0, 1_000])
+async def test_a_busy_key_at_the_head_hides_nothing_behind_it(api: Api, clock: Clock, delay_ms: int) -> None:
+    """Also where it was put off, and no sweep has seen that its time has come."""
+    await keyed(api, "a", *(f"a{n}" for n in range(8)), priority=9, delay_ms=delay_ms)
+    clock.advance(delay_ms)
     assert await got(api, max_items=1) == ["a0"]
     await enqueue(api, id="free")
     assert await got(api, max_items=1) == ["free"]

@@ -173,6 +173,7 @@ async def job(api: Api, job_id: str) -> Any:
 
 async def test_a_dry_run_counts_and_changes_nothing(api: Api) -> None:
     letters = [await bury(api, "a", "timeout"), await bury(api, "b", "timeout"), await bury(api, "a", "crash")]
+    await enqueue(api, "a")
     for body, count in (
         ({}, 3),
         ({"queue": "a"}, 2),
@@ -353,7 +354,7 @@ async def test_a_redrive_waits_at_the_limit_of_ready_items(api: Api, clock: Cloc
     started = await begin(api)
     await sweeps.redrive(api.service.services)
     told = await job(api, started)
-    assert (told["status"], told["done"]) == ("running", 2)
+    assert (told["status"], told["total"], told["done"]) == ("running", 3, 2)
     assert len(await api.claim("q")) == 1
     clock.advance(60_000)
     await sweeps.redrive(api.service.services)
