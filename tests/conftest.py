@@ -25,6 +25,7 @@ import structlog
 import uvloop
 from httpcore._backends.anyio import AnyIOStream
 
+from backends import postgres_connections
 from service.main import application, open_store, running
 from service.settings import Settings
 from service.tokens import uses
@@ -35,6 +36,7 @@ from tests.client import Client
 from tests.shares import Shares
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred programs are started: let the first compile for all
+postgres_connections.PLANS_SECONDS = 60.0  # tables of tests stay small: a plan for an empty one serves
 uses.FLUSH_SECONDS = throughput.FLUSH_SECONDS = 3_600.0  # nothing is written behind a test's back
 structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
 with warnings.catch_warnings():  # newer Pythons say that policies will go
@@ -62,7 +64,7 @@ def pytest_collection_finish() -> None:
     """What was collected stays to the end: no need to look for garbage in it, or so often."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(200_000, 20, 50)
     gc.enable()
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import FieldInfo
 
 from service.http.words import in_words
 
@@ -90,7 +91,7 @@ class Look:
         given = dict(values(raw)) if refusal(dict[str, Raw], raw) is None else None
         if given is None:
             return
-        known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        known = fields_of(kind)
         for name, field in known.items():
             if field.required and name not in given:
                 yield place, f"Object missing required field `{name}`"
@@ -99,6 +100,12 @@ class Look:
                 yield from self.at(known[name].type, value, under(place, name))
             elif kind.__struct_config__.forbid_unknown_fields and name != kind.__struct_config__.tag_field:
                 yield place, f"Object contains unknown field `{name}`"
+
+
+@cache
+def fields_of(kind: type[msgspec.Struct]) -> dict[str, FieldInfo]:
+    """The fields of an object by the names that they are sent under; msgspec looks at every annotation again."""
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def refusal(kind: Any, raw: bytes | Raw) -> str | None:

@@ -610,6 +610,7 @@ async def test_a_connection_plans_anew_once_its_plans_are_a_second_old(monkeypat
     """A plan that was made while a table was empty must not serve it when it is not."""
     now = 100.0
     monkeypatch.setattr("backends.postgres_connections.time.monotonic", lambda: now)
+    monkeypatch.setattr("backends.postgres_connections.PLANS_SECONDS", 1.0)
     connections, one, other = Connections(None), Heard(1), Heard(2)
     for connection, at, told in ((one, 100.0, 1), (one, 100.5, 1), (other, 100.5, 1), (one, 101.0, 2), (one, 101.5, 2)):
         now = at
