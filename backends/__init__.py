@@ -4,8 +4,7 @@ The differences page: everything in which the two engines differ, and where.
 
 * Writers. SQLite has one, in this process (`sqlite.py`, a lock file keeps a second process out); Postgres has many,
   rows are locked in a fixed order by the caller and lost races are retried (`postgres.py`), as is, once, a write whose
-  connection is lost before COMMIT. The next write is begun as one ends (`postgres_ahead.py`), on connections that stay
-  at hand (`postgres_connections.py`).
+  connection is lost before COMMIT; connections stay at hand (`postgres_connections.py`).
 * Hosts. A Postgres URL may name several (`one:5432,two:5432`); the one that takes writes is found, after a failover too
   (`postgres_hosts.py`).
 * Locks. `FOR UPDATE [SKIP LOCKED]` is dropped on SQLite (`statements.py`). A write waits for what strangers hold: on

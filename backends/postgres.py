@@ -22,7 +22,6 @@ import asyncpg
 
 from backends import migrate, postgres_arrays, postgres_fit, postgres_hosts
 from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable, Unfenced
-from backends.postgres_ahead import Ahead, ahead_of
 from backends.postgres_clock import DatabaseClock
 from backends.postgres_connections import LOST, Connection, Connections
 from backends.postgres_fence import LEAVE, Fence
@@ -152,15 +151,14 @@ class PostgresBackend:
     ) -> None:
         self._dsn, self.lanes, self._clock = dsn, lanes, clock
         self._whole, self._sessions, self._pooled = fence, not pooled, pooled
-        how = f" ISOLATION LEVEL READ COMMITTED{pooled}" if pooled else ""
-        how += f"; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL lock_timeout = {lock_ms}"
+        self._to_write = f" ISOLATION LEVEL READ COMMITTED{pooled}" if pooled else ""
+        self._to_write += f"; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL lock_timeout = {lock_ms}"
         self._fence: Fence | None = None
         self.scan_lanes = max(2, (pool.get_max_size() - lanes) // 2)
         self._statements = load("postgres")
         self._listener = Listener(lambda: postgres_hosts.connect(dsn, timeout=5, server_settings=LISTENING))
         self._time = DatabaseClock()
         self._connections = Connections(pool)
-        self._ahead = Ahead(self._connections, how, 0 if pooled else ahead_of(lanes, pool.get_max_size()))
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -181,14 +179,13 @@ class PostgresBackend:
         while True:
             await asyncio.sleep(1)
             with contextlib.suppress(StoreError, asyncpg.PostgresError, *LOST):
-                await self._ahead.retire()
                 await self._read_clock()
 
     async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
         try:
             return await self._through_races(work, tenants)
         except Lost:
-            await self._forget()
+            await self._connections.forget()  # it may have been lost long before, and others with it
             return await self._through_races(work, tenants)
 
     async def _through_races(self, work: Work[T], tenants: Tenants) -> T:
@@ -201,13 +198,15 @@ class PostgresBackend:
                 await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))
         raise AssertionError("unreachable")
 
-    def _scope(self, tenants: Tenants) -> str:
-        return self._fence.scope(tenants) if self._fence else ""
+    async def _begin(self, db: Any, tenants: Tenants, how: str) -> None:
+        """Begin a transaction that acts for `tenants`, in one message."""
+        await db.execute(f"BEGIN{how}; {self._fence.scope(tenants)}" if self._fence else f"BEGIN{how}")
 
     async def _transaction(self, work: Work[T], tenants: Tenants) -> T:
         committing = False
         try:
-            async with self._ahead.transaction(self._scope(tenants)) as db:
+            async with self._connections.one() as db:
+                await self._begin(db, tenants, self._to_write)
                 tx = PostgresTx(db, self._statements, self.now())
                 result = await work(cast("Tx", tx))
                 committing = True
@@ -232,15 +231,10 @@ class PostgresBackend:
             except LOST as error:
                 if attempt == 2:
                     raise Unavailable("the connection to Postgres was lost") from error
-                await self._forget()
+                await self._connections.forget()  # those that idle were lost with it, though nobody has noticed
             except asyncpg.PostgresError as error:
                 raise translate(error) from error
         raise AssertionError("unreachable")
-
-    async def _forget(self) -> None:
-        """Part with the connections that idle: a lost one seldom comes alone, and nobody may have noticed."""
-        await self._ahead.forget()
-        await self._connections.forget()
 
     async def _read(self, db: Any, work: Work[T], tenants: Tenants, scan: bool) -> T:
         """In a transaction for a scan, and where sessions are a pooler's; else the session acts for `tenants`."""
@@ -252,7 +246,7 @@ class PostgresBackend:
         how = f" ISOLATION LEVEL {'REPEATABLE READ' if scan else 'READ COMMITTED'}, READ ONLY{self._pooled}"
         if scan and self.scan_seconds is not None:
             how += f"; SET LOCAL statement_timeout = {max(1, int(self.scan_seconds * 1000))}"
-        await db.execute(f"BEGIN{how}; {self._scope(tenants)}")
+        await self._begin(db, tenants, how)
         found = await work(tx)
         await db.execute("COMMIT")
         return found
@@ -316,7 +310,6 @@ class PostgresBackend:
         await self._listener.close()
         try:
             async with asyncio.timeout(5):
-                await self._ahead.close()
                 await self._connections.close()
         except TimeoutError:
             self._connections.terminate()

@@ -12,6 +12,7 @@ from backends import connect, postgres
 from backends.errors import Full, OutcomeUnknown, StoreError, Unavailable
 from backends.postgres import PostgresBackend
 from backends.postgres_arrays import ARRAYS
+from backends.postgres_connections import Connections
 from backends.protocol import Tx
 from backends.statements import Statement, load
 from tests.conformance.jobs import adding, exists, finding, job
@@ -130,6 +131,34 @@ async def test_connections_lost_while_idle_are_not_noticed_by_writes(store: Post
         await store.write(adding(job("t", name)))
         await end(killer)
     assert await exists(store, "t", "f")
+
+
+async def test_a_store_that_is_closed_leaves_no_session(url: str, killer: Any) -> None:
+    store = await connect(url, connections=8)
+    await store.migrate()
+    await asyncio.gather(*(store.write(lambda tx: tx.one("ping")) for _ in range(8)))
+    await store.close()
+    ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name <> 'operator'"
+    async with asyncio.timeout(20):
+        while await killer.fetchval(ours):
+            await asyncio.sleep(0.001)
+
+
+async def test_who_waits_for_a_connection_gets_the_next_that_is_given_back(url: str) -> None:
+    pool = await asyncpg.create_pool(url, min_size=0, max_size=1)
+    try:
+        connections = Connections(pool)
+        first = await connections.take()
+        waiting = asyncio.create_task(connections.take())
+        await asyncio.sleep(0)
+        await connections.give_back(first)
+        async with asyncio.timeout(20):
+            await connections.give_back(await waiting)
+            async with connections.one() as kept:
+                assert await kept.fetchval("SELECT 1") == 1
+            await connections.close()
+    finally:
+        pool.terminate()
 
 
 async def test_a_statement_the_driver_refuses_is_not_taken_for_a_lost_connection(

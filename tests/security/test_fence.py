@@ -35,12 +35,10 @@ ANY_TENANT = {
 """Where the service may act for every tenant: sweeps, jobs, the command line, and finding out who asks."""
 
 
-@pytest.fixture(params=[("none", 1), ("none", 4), ("transaction", 1)], ids=["plain", "begun ahead", "pooler"])
+@pytest.fixture(params=["none", "transaction"])
 async def fenced(request: pytest.FixtureRequest, postgres_server: str) -> AsyncIterator[StateBackend]:
-    """A store of which one connection is used, with a job of each of two tenants: on plain connections, where
-    transactions are begun ahead, and as behind a pooler."""
-    pooler, connections = request.param
-    store = await connect(await new_database(postgres_server), connections=connections, pooler=pooler)
+    """A store of one connection, with a job of each of two tenants; on plain connections and as behind a pooler."""
+    store = await connect(await new_database(postgres_server), connections=1, pooler=request.param)
     await store.migrate()
     for tenant in (MINE, FOREIGN, ""):
         await store.write(adding(tenant), tenants=[tenant])
