@@ -72,7 +72,8 @@ class Origin:
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A command on its way: who asks, and, when the caller wants it recognised, its Idempotency-Key and fingerprint."""
+    """A command on its way: who asks, and, when the caller wants it recognised, its Idempotency-Key and fingerprint.
+    `again` says that it was refused and is decided once more."""
 
     who: Principal
     command: Any
@@ -80,6 +81,7 @@ class Request(msgspec.Struct, frozen=True):
     fingerprint: str = ""
     status_of: Callable[[Any], int] | None = None
     origin: Origin | None = None
+    again: bool = False
 
 
 class Replayed(msgspec.Struct, frozen=True):

@@ -13,7 +13,9 @@ from itertools import chain
 from time import perf_counter
 from typing import Any
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, SchemaMismatch, StoreError, TooSlow, Unavailable
 from backends.protocol import Read, Row, StateBackend, Tx
@@ -39,11 +41,17 @@ LONG = 0.02
 """Seconds of deciding after which a batch is committed as far as it is: who is left goes with the next one, and others
 have their turn in between."""
 Outcome = Any
-"""A reply, the `StateError` that refused, or `PUT_OFF`."""
-PUT_OFF = object()
-"""In the place of an outcome: the command was not decided, for those before it took long."""
+"""A reply, the `StateError` that refused, or `PutOff`."""
 Group = tuple[Chooser, Any]
 """What commands that choose together have in common."""
+
+
+class PutOff(msgspec.Struct, frozen=True):
+    """In the place of an outcome: the request as it goes with a later batch."""
+
+    request: Request
+
+
 Meter = Callable[[int, Counter[Key]], None]
 """Told after each commit when it was (milliseconds) and what it did, as `Table.metered` names it."""
 
@@ -125,9 +133,9 @@ class Kernel:
                     outcomes = [error] * len(batch)
                 finally:
                     self._flying -= len(batch)
-                self._put_back([one for one, outcome in zip(batch, outcomes, strict=True) if outcome is PUT_OFF])
+                self._put_back(batch, outcomes)
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
-                    if future.done() or outcome is PUT_OFF:  # the caller went away, or waits on
+                    if future.done() or isinstance(outcome, PutOff):  # the caller went away, or waits on
                         continue
                     if isinstance(outcome, BaseException):
                         future.set_exception(outcome)
@@ -173,22 +181,23 @@ class Kernel:
         self._count -= len(batch)
         return batch
 
-    def _put_back(self, batch: Sequence[tuple[Request, asyncio.Future[Outcome]]]) -> None:
-        """Let requests wait again, before those of their tenants that came after them."""
-        for one in reversed(batch):
-            self._waiting.setdefault(one[0].who.tenant_id, deque()).appendleft(one)
-        self._count += len(batch)
+    def _put_back(self, batch: Sequence[tuple[Request, asyncio.Future[Outcome]]], outcomes: Sequence[Outcome]) -> None:
+        """Let those that were put off wait again, before those of their tenants that came after them."""
+        for (_, future), outcome in reversed(list(zip(batch, outcomes, strict=True))):
+            if isinstance(outcome, PutOff):
+                self._waiting.setdefault(outcome.request.who.tenant_id, deque()).appendleft((outcome.request, future))
+                self._count += 1
 
-    async def execute(self, batch: Sequence[Request], *, again: bool = False, whole: bool = True) -> list[Outcome]:
-        """Run a batch: the `whole` of it, or as far as one transaction comes before it takes long. What is refused for
-        something that was not there is decided `again`."""
-        outcomes = await self._tried(batch, again)
-        while whole and (left := [place for place, outcome in enumerate(outcomes) if outcome is PUT_OFF]):
-            for place, outcome in zip(left, await self._tried([batch[place] for place in left], again), strict=True):
+    async def execute(self, batch: Sequence[Request], *, whole: bool = True) -> list[Outcome]:
+        """Run a batch: the `whole` of it, or what is decided in one transaction."""
+        outcomes = await self._tried(batch)
+        while whole and (left := [place for place, outcome in enumerate(outcomes) if isinstance(outcome, PutOff)]):
+            later = await self._tried([outcomes[place].request for place in left])
+            for place, outcome in zip(left, later, strict=True):
                 outcomes[place] = outcome
         return outcomes
 
-    async def _tried(self, batch: Sequence[Request], again: bool) -> list[Outcome]:
+    async def _tried(self, batch: Sequence[Request]) -> list[Outcome]:
         """Run a batch in one transaction; halve it when the store objects."""
         tenants = kept_at([request.who for request in batch])
         for attempt in range(CONFLICTS):
@@ -217,29 +226,22 @@ class Kernel:
                 return [(await self.execute([request]))[0] for request in batch]
             else:
                 self.meter(*done.measured())
-                if not (again or self.backend.serial):
-                    await self._look_again(batch, outcomes, done)
+                if not self.backend.serial:
+                    self._doubt(batch, outcomes, done)
                 return outcomes
         raise AssertionError("unreachable")
 
-    async def _look_again(self, batch: Sequence[Request], outcomes: list[Outcome], done: WorkingSet) -> None:
-        """Decide what was refused once more, in a transaction that begins now, where a row that it asked for was not
+    def _doubt(self, batch: Sequence[Request], outcomes: list[Outcome], done: WorkingSet) -> None:
+        """Put off what was refused, so that it is decided again in a later batch, where a row that it asked for was not
         there: somebody may have committed it after that was read and before the rest was.
 
         What is done on such a picture, the store objects to; a refusal does nothing that it could object to. So would
         the repeat of a request be refused for what the first did, which commits just then with its Idempotency-Key.
         """
-        refused = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, StateError)]
-        guessed = self._guesses.of([batch[i].who for i in refused])
-        doubted = [
-            i
-            for i, standing in zip(refused, guessed, strict=True)
-            if any(done.lacks(wanted) for wanted in self._wanted([batch[i]], [standing]))
-        ]
-        if doubted:
-            decided = await self.execute([batch[i] for i in doubted], again=True)
-            for i, outcome in zip(doubted, decided, strict=True):
-                outcomes[i] = outcome
+        refused = [i for i, one in enumerate(outcomes) if isinstance(one, StateError) and not batch[i].again]
+        for i, standing in zip(refused, self._guesses.of([batch[i].who for i in refused]), strict=True):
+            if any(done.lacks(wanted) for wanted in self._wanted([batch[i]], [standing])):
+                outcomes[i] = PutOff(replace(batch[i], again=True))
 
     async def _halves(self, batch: Sequence[Request]) -> list[Outcome]:
         middle = len(batch) // 2
@@ -268,7 +270,7 @@ class Kernel:
             again = []
             for index in todo:
                 if decided and index != todo[0] and perf_counter() > until:
-                    outcomes[index] = PUT_OFF
+                    outcomes[index] = PutOff(batch[index])
                     continue
                 view = View(base, batch[index].who, standings[index], tx.now)
                 view.origin = batch[index].origin

@@ -197,7 +197,7 @@ async def test_commands_that_take_long_to_decide_do_not_go_together(api: Api, mo
 
     async def counted(work: Any, **more: Any) -> Any:
         outcomes, done = await write(work, **more)
-        kept.append([outcome is not run.PUT_OFF for outcome in outcomes])
+        kept.append([not isinstance(outcome, run.PutOff) for outcome in outcomes])
         return outcomes, done
 
     monkeypatch.setattr(backend, "write", counted)
