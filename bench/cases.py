@@ -122,11 +122,16 @@ def complete_many(target: Target, count: int) -> list[bytes]:
     )
 
 
-def transition_many(target: Target, count: int) -> list[bytes]:
+def transition_many(target: Target, count: int, *, light: bool = False) -> list[bytes]:
     """Batches of transitions."""
     found = stock.leases(target, count * MANY)
-    entries = [{"execution_id": one.execution_id, **bodies.transition(one.id, one.epoch)} for one in found]
+    entries = [{"execution_id": one.execution_id, **bodies.transition(one.id, one.epoch, light=light)} for one in found]
     return in_batches(target, "/v1/transitions:batch", entries)
+
+
+def light_transition_many(target: Target, count: int) -> list[bytes]:
+    """Batches of those that settle and append only."""
+    return transition_many(target, count, light=True)
 
 
 def drain(target: Target, count: int) -> list[bytes]:
@@ -206,6 +211,7 @@ CASES = [
     Case("claim-50", claim_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=MANY_CLAIMED),
     Case("complete-50", complete_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=DONE),
     Case("transition-50", transition_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=DONE),
+    Case("transition-light-50", light_transition_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=DONE),
     Case("drain", drain, Goal(1.4, 40_000), MANY // 2, BATCH_CONNECTIONS, expect=MANY_CLAIMED, then=completing),
     Case("workflow-task", workflow_task, Goal(0.45, p99=P99), expect=OF_RUN),
     Case("workflow-one", workflow_one, Goal(rate=1_000), 1 / STEPS, 32, True, STARTED, working),
