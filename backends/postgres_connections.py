@@ -84,7 +84,7 @@ class Connections:
 
     async def give_back(self, db: Any, error: BaseException | None = None) -> None:
         """Part with a connection, on which `error` may have left something open, or nothing that can be used."""
-        if error is not None and isinstance(error, (*LOST, asyncio.CancelledError)) and not misused(error, db):
+        if isinstance(error, (*LOST, asyncio.CancelledError)) and not misused(error, db):
             drop(db)
         kept = False
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from service.history.model import Fold, LoggedEvent
+from service.kernel.json import merge_patch
 
 Step = Callable[[Fold, LoggedEvent, Any], None]
 
@@ -50,20 +51,7 @@ def _replaced(found: Fold, _event: LoggedEvent, body: Any) -> None:
 
 
 def _merged(found: Fold, _event: LoggedEvent, body: Any) -> None:
-    found.state = merged_into(found.state, body)
-
-
-def merged_into(target: Any, patch: Any) -> Any:
-    """`target` with a merge patch (RFC 7396) applied to it in place, or what the patch puts there instead."""
-    if not isinstance(patch, dict):
-        return patch
-    target = target if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            target.pop(key, None)
-        else:
-            target[key] = merged_into(target.get(key), value)
-    return target
+    found.state = merge_patch(found.state, body, in_place=True)
 
 
 def _appended(found: Fold, _event: LoggedEvent, body: Any) -> None:

@@ -152,19 +152,20 @@ def fingerprint(*parts: bytes | str | int | None) -> str:
     return blake2b(msgpack.encode(parts), digest_size=16).hexdigest()
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
+def merge_patch(target: Any, patch: Any, *, in_place: bool = False) -> Any:
     """`target` after the JSON Merge Patch `patch` (RFC 7396): null removes, objects merge, all else replaces.
 
-    Neither argument is changed; the result shares with them whatever the patch leaves alone or brings whole.
+    Neither argument is changed, but `target` if it is to be `in_place`; the result shares with them whatever the patch
+    leaves alone or brings whole.
     """
     if not isinstance(patch, dict):
         return patch
-    merged = dict(target) if isinstance(target, dict) else {}
+    merged = (target if in_place else dict(target)) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
         else:
-            merged[key] = merge_patch(merged.get(key), value)
+            merged[key] = merge_patch(merged.get(key), value, in_place=in_place)
     return merged
 
 

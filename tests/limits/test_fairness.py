@@ -207,3 +207,28 @@ async def test_commands_that_take_long_to_decide_do_not_go_together(api: Api, mo
     assert [one["ok"]["sequence"] for one in found["results"]] == [*range(2, 12)], "in the order of the request"
     assert [sum(decided) for decided in kept] == [1] * 11
     assert made["sequence"] == 1
+
+
+async def test_who_stands_beside_a_refusal_that_is_decided_again_has_the_answer_by_then(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, kernel = api.service.services.backend, api.service.services.kernel
+    monkeypatch.setattr(backend, "serial", False)  # so that SQLite, too, doubts what it refuses
+    write, sizes = backend.write, list[int]()
+
+    async def one_after_the_other(work: Any, **more: Any) -> Any:
+        if sizes:
+            await beside
+        outcomes, done = await write(work, **more)
+        sizes.append(len(outcomes))
+        return outcomes, done
+
+    monkeypatch.setattr(backend, "write", one_after_the_other)
+    who = internal(api.tenant)
+    refused = kernel.submit(Request(who, EnqueueWork("q", execution_id="nobody's")))
+    beside = kernel.submit(Request(who, EnqueueWork("q", id="it")))
+    async with asyncio.timeout(20):
+        with pytest.raises(StateError):
+            await refused
+    assert beside.result().id == "it"
+    assert sizes == [2, 1]

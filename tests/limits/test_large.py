@@ -8,7 +8,7 @@ from hypothesis import given
 
 from service.executions import rules as executions
 from service.history import rules
-from service.history.fold import folded_on, merged_into
+from service.history.fold import folded_on
 from service.history.model import Fold
 from service.http import lists
 from service.kernel.json import merge_patch
@@ -96,7 +96,7 @@ async def test_a_state_grows_to_a_bound_whatever_the_tenants_limit_says(
 @given(DOCUMENTS, DOCUMENTS)
 def test_a_patch_in_place_makes_what_a_patch_makes(target: Any, patch: Any) -> None:
     wanted = merge_patch(target, patch)
-    assert merged_into(target, patch) == wanted
+    assert merge_patch(target, patch, in_place=True) == wanted
 
 
 def test_what_an_event_leaves_alone_is_not_copied() -> None:

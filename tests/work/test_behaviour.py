@@ -819,3 +819,23 @@ async def test_a_claim_hands_out_large_payloads_a_few_at_a_time(api: Api, monkey
     for _ in range(5):
         await enqueue(api, payload="x" * 100)
     assert [len(await api.claim("q", max_items=10)) for _ in range(4)] == [2, 2, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["workflow:order", "activity:charge"])
+async def test_what_tasks_require_is_not_for_callers_to_require(api: Api, name: str) -> None:
+    said = {"queue": "q", "required_capabilities": ["gpu", name]}
+    problem = await api.refused("POST", "/v1/work-items", "request/invalid", json=said)
+    assert [error["pointer"] for error in problem["errors"]] == ["/required_capabilities"]
+    await api.refused("POST", "/v1/executions", "request/invalid", json={"workflow_id": "wf", "start": said})
+    made = await api.start()
+    changes = {"changes": [{"type": "enqueue"} | said]}
+    path = f"/v1/executions/{made['execution_id']}/transitions"
+    await api.refused("POST", path, "request/invalid", json=changes)
+    assert await api.claim("q", capabilities=["gpu", name]) == []
+
+
+@pytest.mark.parametrize("queue", ["side|q", "side|*", "*|*"])
+async def test_a_claim_names_queues_of_its_own_namespace_alone(api: Api, queue: str) -> None:
+    asked = {"worker_id": "w", "queues": [queue]}
+    problem = await api.refused("POST", "/v1/work-items:claim", "request/invalid", json=asked)
+    assert [error["pointer"] for error in problem["errors"]] == ["/queues/0"]
