@@ -107,9 +107,13 @@ class Connections:
         await db.execute("DISCARD PLANS")
 
     async def forget(self) -> None:
-        """Close those that idle; the others are closed as they are given back."""
+        """Close those that idle; the others are closed as they are given back. Nothing is said to a server that may be
+        gone: a farewell could fail, or be waited for."""
         await self._pool.expire_connections()
-        await self._release_idle()
+        while self._idle:
+            db = self._idle.pop()
+            drop(db)
+            await self._pool.release(db)
 
     async def close(self) -> None:
         """Close all, once they are given back."""

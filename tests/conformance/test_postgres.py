@@ -133,6 +133,20 @@ async def test_connections_lost_while_idle_are_not_noticed_by_writes(store: Post
     assert await exists(store, "t", "f")
 
 
+async def test_connections_that_are_forgotten_are_not_said_farewell(
+    store: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(_db: Any, **_how: Any) -> None:
+        raise ConnectionResetError("for the test")
+
+    await asyncio.gather(*(store.write(lambda tx: tx.one("ping")) for _ in range(4)))
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncpg.Connection, "close", gone)
+        await store._connections.forget()
+    await store.write(adding(job("t", "a")))
+    assert await exists(store, "t", "a")
+
+
 async def test_a_store_that_is_closed_leaves_no_session(url: str, killer: Any) -> None:
     store = await connect(url, connections=8)
     await store.migrate()
