@@ -5,6 +5,17 @@ WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT, kind TEXT, body BY
 INSERT INTO events (tenant_id, execution_id, sequence, kind, body, at, actor, node_id, work_item_id, causation_id)
 SELECT tenant_id, execution_id, sequence, kind, body, at, actor, node_id, work_item_id, causation_id FROM rows;
 
+-- name: insert_events @postgres
+-- The same. A transaction that has its id already may wait for a lock while younger ones write to the log that it is to
+-- write to, and commit: its events stand behind theirs in the feed, under the newest id that had ended by then.
+WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT, kind TEXT, body BYTEA, at BIGINT, actor TEXT, node_id TEXT,
+          work_item_id TEXT, causation_id TEXT) AS (:rows)
+INSERT INTO events (tenant_id, execution_id, sequence, kind, body, at, actor, node_id, work_item_id, causation_id,
+                    commit_id)
+SELECT tenant_id, execution_id, sequence, kind, body, at, actor, node_id, work_item_id, causation_id,
+       (SELECT GREATEST(pg_current_xact_id()::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1))
+  FROM rows;
+
 -- name: load_events
 -- Events by sequence, for a fold.
 WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT) AS (:rows)
@@ -42,14 +53,6 @@ SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.wor
   FROM rows r
   JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id
  ORDER BY v.tenant_id, v.execution_id, v.sequence;
-
--- name: load_snapshots
--- Snapshots by sequence.
-WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT) AS (:rows)
-SELECT s.tenant_id, s.execution_id, s.sequence, s.body, s.created_at
-  FROM rows r
-  JOIN snapshots s ON s.tenant_id = r.tenant_id AND s.execution_id = r.execution_id AND s.sequence = r.sequence
- ORDER BY s.tenant_id, s.execution_id, s.sequence;
 
 -- name: kept_snapshots
 -- All the snapshots of an execution: a few, the older ones are dropped as new ones are written.

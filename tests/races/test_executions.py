@@ -4,9 +4,12 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import asyncpg
 import pytest
 
-from tests.races.conftest import Pair, Ways
+from tests.conftest import new_store
+from tests.races.conftest import Pair, Ways, in_one_process
+from tests.races.test_schedules import WAITING
 
 
 async def start(pair: Pair, **body: Any) -> str:
@@ -155,3 +158,29 @@ async def test_of_endings_at_once_one_wins(pair: Pair) -> None:
     won = next(status for status, answer in zip(statuses, answers, strict=True) if answer.status_code == 200)
     assert (await pair.ok("GET", f"/v1/executions/{run}"))["status"] == won
     assert len(await pair.events(run)) == 2
+
+
+async def test_the_feed_has_each_log_in_its_order_whoever_waited_for_whom(postgres_server: str) -> None:
+    """A batch holds one log, waits for a second, and comes to a third that another has written to meanwhile."""
+    url = await new_store(postgres_server)
+    async with in_one_process(url, 2) as ways:
+        pair = await ways.tenant()
+        for run in "abc":
+            await start(pair, execution_id=run)
+        late = [{"execution_id": run, "changes": [{"type": "append", "kind": "late"}]} for run in "abc"]
+        db = await asyncpg.connect(url)
+        try:
+            async with db.transaction():
+                await db.execute("SELECT 1 FROM executions WHERE id = 'b' FOR UPDATE")
+                waits = asyncio.ensure_future(pair.first.post("/v1/transitions:batch", json=late))
+                while not await db.fetchval(WAITING):
+                    await asyncio.sleep(0)
+                    assert not waits.done(), "it waits for nobody"
+                early = await pair.last.post("/v1/executions/c/events", json={"events": [{"kind": "early"}]})
+        finally:
+            await db.close()
+        assert [early.status_code, (await waits).status_code] == [201, 200]
+        told = [one["event"] for one in (await pair.ok("GET", "/v1/events"))["items"] if one["execution_id"] == "c"]
+        assert [(one["sequence"], one["kind"]) for one in told] == [
+            (1, "execution.started"), (2, "early"), (3, "late"),
+        ]  # fmt: skip

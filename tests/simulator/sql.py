@@ -24,8 +24,9 @@ LookUp = Callable[[int, Any], Iterable[Row]]
 """The rows of `LOOKUPS[number]` with some values."""
 LOOKUPS: list[tuple[str, tuple[str, ...]]] = []
 """Table and columns of every look-up that a statement makes."""
-SHARED = frozenset({"events_since_snapshots"})
-"""Statements whose text for Postgres only says the same in a way that suits its planner: the shared one is compiled."""
+SHARED = frozenset({"events_since_snapshots", "insert_events"})
+"""Statements whose text for Postgres only says the same in a way that suits its planner, or gives an event its place in
+the feed, which is nothing to the simulator: the shared one is compiled."""
 STRENGTH = {"FOR UPDATE": 3, "FOR KEY SHARE": 1}
 
 
