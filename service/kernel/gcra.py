@@ -7,6 +7,10 @@ import msgspec
 
 from service.kernel.principal import Standing
 
+SET_BACK_MS = 5_000
+"""How much further ahead than it can be a bucket's time may lie: clocks of processes that share it differ, and whoever
+waited for its row had read the clock before. Beyond it the clock was set back."""
+
 
 class Rate(msgspec.Struct, frozen=True):
     """So many requests a second, and so many at once. Zero of either lets nothing through."""
@@ -35,11 +39,9 @@ def pour(rate: Rate, empty_at: float, now: float, most: int = 1) -> Poured:
         return Poured(0, empty_at, 60_000)
     each = 1000 / rate.per_second
     depth = rate.burst * each
-    if (
-        not now < empty_at <= now + depth + 1
-    ):  # it has run dry; or lies further ahead than it can: the clock was set back
+    if not now < empty_at <= now + depth + SET_BACK_MS:  # it has run dry, or the clock was set back
         empty_at = now
-    room = int((now + depth - empty_at) / each + 0.001)
+    room = max(0, int((now + depth - empty_at) / each + 0.001))
     count = min(most, room)
     empty_at += count * each
     return Poured(count, empty_at, max(0.0, empty_at + each - now - depth))

@@ -73,10 +73,10 @@ async def test_a_tenant_without_a_rate_never_meets_the_limiter(api: Api, monkeyp
 
 
 @contextlib.asynccontextmanager
-async def two_processes(url: str) -> AsyncIterator[list[Service]]:
-    """Two services on one store that share a budget, under one clock."""
+async def two_processes(url: str, behind_ms: int = 0) -> AsyncIterator[list[Service]]:
+    """Two services on one store that share a budget, under one clock; the second reads it a little behind."""
     clock, settings = Clock(), settings_for(url, rates="shared")
-    async with running(settings, clock) as one, running(settings, clock) as two:
+    async with running(settings, clock) as one, running(settings, lambda: clock() - behind_ms) as two:
         admin = await bootstrap(one)
         found = [Service(services, clock, admin) for services in (one, two)]
         yield found
@@ -95,6 +95,16 @@ async def test_two_processes_let_in_together_what_the_rate_allows(postgres_serve
         one.clock.advance(60_000)
         assert let_in(await tried(50, *doors)) == 30, "an idle minute saves up one burst, not two"
         assert (await tried(1, doors[1]))[0].headers["retry-after"] == "1"
+
+
+async def test_a_budget_that_is_used_up_is_so_for_a_process_with_a_clock_behind(postgres_server: str) -> None:
+    async with two_processes(await new_store(postgres_server), behind_ms=100) as (one, two):
+        api = await one.tenant()
+        await limited(one, api.tenant, requests_per_second=20, burst=30)
+        assert let_in(await tried(50, api.http)) == 30
+        assert let_in(await tried(50, two.client(api.owner_token))) == 0
+        one.clock.advance(500)
+        assert let_in(await tried(50, api.http, two.client(api.owner_token))) == 10
 
 
 async def test_one_process_may_use_the_whole_budget(postgres_server: str) -> None:
