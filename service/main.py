@@ -24,7 +24,7 @@ from backends.protocol import Row, StateBackend, Tx
 from service import capabilities
 from service.http.app import build
 from service.http.endpoint import Services
-from service.http.server import Connection, Limits, State
+from service.http.server import REFUSED_MAX, Connection, Limits, State
 from service.kernel.page import Cursors
 from service.kernel.principal import SYSTEM
 from service.kernel.rate import Limiter, Rates
@@ -44,6 +44,9 @@ log = structlog.get_logger()
 Ready = Callable[[Services, int], Any]
 """Told of the services and the port once requests are accepted; when it is a coroutine, it is awaited."""
 
+OWN_FILES = REFUSED_MAX + 256
+"""Files beside connections that are served: connections that are refused, and what a store and requests open."""
+DAY_SECONDS = 86_400.0
 STRICT = ("strict-transport-security", "max-age=31536000")
 
 
@@ -172,7 +175,7 @@ class Server(uvicorn.Server):
             self._captured_signals.clear()
 
     async def startup(self, sockets: Any = None) -> None:
-        with quiet("uvicorn.error"):  # it would log the failure as well, and exit
+        with quiet("uvicorn.error"), patient(self.server_state.limits):  # it would log the failure as well, and exit
             try:
                 await super().startup(sockets)
             except SystemExit:
@@ -217,14 +220,37 @@ def certificate(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def allow_files(connections: int) -> None:
-    """Let the process have as many files open as that many connections need, and say so where the system will not."""
-    needed, (soft, hard) = connections + 256, resource.getrlimit(resource.RLIMIT_NOFILE)
+def with_files(settings: Settings) -> Settings:
+    """Let the process have as many files open as `connections_max` needs, and some of its own. Where the system will
+    not, that is said, and there are as many connections as leave it some: without any, requests fail."""
+    own, (soft, hard) = OWN_FILES + settings.postgres_connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = settings.connections_max + own
     able = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < able:
         resource.setrlimit(resource.RLIMIT_NOFILE, (able, hard))
-    if able < needed:
-        log.warning("fewer files may be open than connections_max needs", files=able, needed=needed)
+    if able == needed:
+        return settings
+    fewer = max(able - own, able // 4)
+    log.warning("fewer files may be open than connections_max needs", files=able, needed=needed, connections=fewer)
+    return msgspec.structs.replace(settings, connections_max=fewer)
+
+
+@contextlib.contextmanager
+def patient(limits: Limits) -> Iterator[None]:
+    """Servers that are made meanwhile give a TLS handshake as long as a head, and leave it to a look at the connection
+    how long its end may take. uvicorn hands on neither; of itself the loop gives a minute, and half of one in which all
+    that is unsent must be taken."""
+    loop: Any = asyncio.get_running_loop()
+    tls = {"ssl_handshake_timeout": limits.head_seconds, "ssl_shutdown_timeout": DAY_SECONDS}
+
+    def create(*args: Any, ssl: Any = None, **more: Any) -> Any:
+        return type(loop).create_server(loop, *args, ssl=ssl, **(tls if ssl else {}), **more)
+
+    loop.create_server = create
+    try:
+        yield
+    finally:
+        del loop.create_server
 
 
 @contextlib.contextmanager
@@ -269,8 +295,7 @@ async def schedule(settings: Settings, ready: Callable[[Services], None] | None 
 def run(settings: Settings, ready: Ready | None = None) -> None:
     """`serve` on uvloop, in this thread, until SIGINT or SIGTERM."""
     set_up(settings.log_level, settings.log_format)
-    allow_files(settings.connections_max)
-    run_to_end(serve(settings, ready))
+    run_to_end(serve(with_files(settings), ready))
 
 
 def run_scheduler(settings: Settings, ready: Callable[[Services], None] | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from backends.errors import StoreError
 from backends.protocol import Row, Tx
 from service.errors import StateError, not_found
 from service.executions.model import ENDED
@@ -21,12 +22,13 @@ from service.history.model import (
     WriteSnapshot,
     show_event,
 )
-from service.http.answer import NOSNIFF, document, encode
+from service.http.answer import NO_STORE, NOSNIFF, document, encode
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command
 from service.http.lists import ALL, Page, Rows, listed, that_fit
 from service.http.stream import hung_up
 from service.kernel import request_id
 from service.kernel.filters import Field, Vocabulary, compile
+from service.kernel.run import away
 from service.kernel.wake import Place
 
 After = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -34,6 +36,11 @@ AFTER = Query("after", After, 0, "Only events after this sequence.")
 CHECK_SECONDS = 5.0
 PAGE = 1_000
 """Events that a verification reads at a time."""
+TAIL_EVENTS, TAIL_PART = 500, 1 / 32
+"""Events that a tail reads at a time, and what part of a page's bytes: it has them in hand until its caller takes
+them."""
+UNBUFFERED = (b"x-accel-buffering", b"no")
+"""A proxy such as nginx passes events on as they come, also where it is not told to in its own settings."""
 DRAINING = StateError("server/draining", "The server is going away; connect again with Last-Event-ID.", retry_after=1)
 FEED = Vocabulary(fields=(Field("kind", "v.kind", "text"),))
 
@@ -99,8 +106,8 @@ async def head(call: Call) -> tuple[int, str]:
     return row[0], row[1]
 
 
-async def page_of(call: Call, after: int, limit: int) -> list[Row]:
-    """Events after a sequence, in order."""
+async def page_of(call: Call, after: int, limit: int, part: float = 1) -> list[Row]:
+    """Events after a sequence, in order, up to a part of a page's bytes."""
 
     of: dict[str, Any] = {"tenant_id": call.who.tenant_id, "execution_id": call.path["id"]}
 
@@ -108,7 +115,7 @@ async def page_of(call: Call, after: int, limit: int) -> list[Row]:
         async def behind(last: Row | None, most: int) -> list[Row]:
             return await tx.all("read_events", **of, after=after if last is None else last[0], limit=most)
 
-        return await that_fit(behind, limit)
+        return await that_fit(behind, limit, part)
 
     return await call.services.backend.read(read, tenants=call.who.reach)
 
@@ -154,13 +161,14 @@ class Tail:
 
     async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
         traced = (request_id.HEADER, request_id.current())
-        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), NOSNIFF, traced]
+        headers = [(b"content-type", b"text/event-stream"), NO_STORE, UNBUFFERED, NOSNIFF, traced]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         gone = asyncio.ensure_future(hung_up(receive))
         try:
             try:
                 await self._stream(send, gone)
-            except StateError as refusal:  # the execution went away meanwhile
+            except (StateError, StoreError) as error:  # the execution, or the store, went away meanwhile
+                refusal = error if isinstance(error, StateError) else away(error)
                 await self._goodbye(send, encode(document(refusal)))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
@@ -171,7 +179,7 @@ class Tail:
         with self.place as place:
             while not gone.done():
                 _, status = await head(call)
-                rows = await page_of(call, self.after, 500)
+                rows = await page_of(call, self.after, TAIL_EVENTS, TAIL_PART)
                 if rows and rows[0][0] > self.after + 1:
                     await head(call)  # not there: between the two its removal began
                 said = await self._refused()  # after the page: what was logged since a revocation is never sent

@@ -5,6 +5,7 @@ route, no such method) becomes a problem document like everything else.
 """
 
 import asyncio
+import errno
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
@@ -192,7 +193,10 @@ async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: R
         if not services.draining:
             raise
         return problem(StateError("server/draining", CUT_SHORT, retry_after=1))
-    except Exception:
+    except Exception as error:
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            log.error("no more files may be open", operation=endpoint.operation)
+            return problem(StateError("server/busy", "The server has too many files open.", retry_after=1))
         log.exception("a request failed", operation=endpoint.operation)
         return problem(StateError("server/error", "The server failed; nothing was changed."))
 

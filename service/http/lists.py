@@ -32,20 +32,22 @@ class Rows(list[Row]):
     cut = False
 
 
-async def that_fit(read: Slice, most: int) -> Rows:
-    """Up to `most` rows, a slice at a time; the row with which they come to `PAGE_BYTES` is the last."""
-    found, size = Rows(), 0
+async def that_fit(read: Slice, most: int, part: float = 1) -> Rows:
+    """Up to `most` rows, a slice at a time; the row with which they come to `PAGE_BYTES` is the last. Where `part` of
+    those bytes are to be enough, slices begin short."""
+    found, size, step = Rows(), 0, max(1, int(SLICE * part))
     while len(found) < most:
-        asked = min(SLICE, most - len(found))
+        asked = min(step, most - len(found))
         rows = await read(found[-1] if found else None, asked)
         for row in rows:
-            if size >= PAGE_BYTES:
+            if size >= PAGE_BYTES * part:
                 found.cut = True
                 return found
             found.append(row)
             size += sum(len(value) for value in row if type(value) is bytes)
         if len(rows) < asked:
             break
+        step = min(2 * step, SLICE)
     return found
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import httptools
 import msgspec
 import structlog
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
@@ -26,6 +27,10 @@ from service.kernel import request_id
 log = structlog.get_logger()
 HEAD_MAX, HEADERS_COUNT_MAX, TRAILERS_MAX = 32_768, 100, 16
 PIPELINED_MAX = 16
+REFUSED_MAX = 128
+"""Connections beyond the most that are told so; those beyond them as well are dropped."""
+UNSENT_MAX = 268_435_456
+"""Bytes of answers that callers have not taken yet, of all together."""
 LINGER_SECONDS, SEND_SECONDS, GRACE_SECONDS = 2.0, 30.0, 2.0
 LOOK_SECONDS = 1.0
 TAKES_BODY = ("POST", "PUT", "PATCH")
@@ -64,6 +69,22 @@ class State(ServerState):
                     connection.look(loop.time())  # type: ignore[union-attr]
                 except Exception:  # one that cannot be looked at must not hide the others
                     log.exception("a connection could not be looked at")
+            self.relieve()
+
+    def relieve(self) -> None:
+        """End connections whose callers do not take their answers while those are too much together: first whoever has
+        taken nothing for longest, of equals who has the most to take."""
+        connections: Any = self.connections
+        slow = [one for one in connections if one.flow.write_paused]
+        over = sum(one.unsent for one in slow) - UNSENT_MAX
+        ended = 0
+        for one in sorted(slow, key=lambda one: (one.since, -one.unsent)):
+            if over <= 0:
+                break
+            over, ended = over - one.unsent, ended + 1
+            one.transport.abort()
+        if ended:
+            log.warning("callers did not take their answers", ended=ended)
 
 
 class Line:
@@ -97,6 +118,19 @@ class Line:
             self._write(head + data)
 
 
+class Unmeasured(int):
+    """The length of an answer to HTTP/1.0, which knows no chunks: as long as it is, to the connection's end."""
+
+    def __lt__(self, other: int) -> bool:
+        return False
+
+    def __sub__(self, other: int) -> "Unmeasured":
+        return self
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
 class Trailers(list[tuple[bytes, bytes]]):
     """Where headers go that come after a body: nowhere, and not for ever."""
 
@@ -118,7 +152,8 @@ class Connection(HttpToolsProtocol):
         self.deaf = self.lingers = False
         self.begun: Any = None
         self.running: Any = None
-        self.received = 0
+        self.received = self.bare = 0
+        self.carried = False
         self.watched: Any = None
         self.since = 0.0
         self.unsent = 0
@@ -129,7 +164,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.line = Line(transport, self.close)
         most, count = self.limits.connections, len(self.connections)
-        if count > 2 * most:
+        if count > most + min(most, REFUSED_MAX):
             transport.abort()
         elif count > most:
             self.refuse(StateError("server/busy", f"There are {most} connections, as many as may be.", retry_after=1))
@@ -149,9 +184,14 @@ class Connection(HttpToolsProtocol):
             if begun is None:
                 self.begun = None
             elif begun is not self.begun:
-                self.begun, self.received = begun, 0
+                self.begun, self.received, self.bare = begun, 0, 0
+                if begun is self.scope and len(data) > HEAD_MAX:
+                    self.received = len(data) - data.rfind(b"\r\n\r\n")
+                    self.refuse_excess()
             else:
                 self.received += len(data)
+                self.bare = 0 if self.carried else self.bare + len(data)
+                self.carried = False
                 self.refuse_excess()
 
     def unfinished(self) -> Any:
@@ -164,11 +204,24 @@ class Connection(HttpToolsProtocol):
         return cycle if cycle.more_body else None
 
     def refuse_excess(self) -> None:
-        """A head or a body that goes on and on."""
-        most = HEAD_MAX if self.begun is self.scope else self.limits.wire_bytes
+        """A head or a body that goes on and on, or what stands between the parts of a body and after them."""
+        head = self.begun is self.scope
+        most = HEAD_MAX if head else self.limits.wire_bytes
         if self.received > most:
-            code = "request/headers" if self.begun is self.scope else "request/too-large"
+            code = "request/headers" if head else "request/too-large"
             self.refuse(StateError(code, f"There are more than {most} bytes of it, and no end.", limit=most))
+        elif self.bare > HEAD_MAX and not head:
+            said = f"There are more than {HEAD_MAX} bytes in a row that are none of the body."
+            self.refuse(StateError("request/headers", said, limit=HEAD_MAX))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, without the blanks behind it. HTTP/1.0 knows no 100; of transfer codings we know one."""
+        name, value = name.lower(), value.rstrip()
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue" and self.parser.get_http_version() == "1.1"
+        elif name == b"transfer-encoding" and value.lower() != b"chunked":
+            raise StateError("request/malformed", "A body comes as it is or in chunks, in no other transfer coding.")
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if len(self.headers) > HEADERS_COUNT_MAX:
@@ -180,6 +233,14 @@ class Connection(HttpToolsProtocol):
         self.headers = Trailers()
         self.cycle.transport = self.line  # type: ignore[assignment]
         self.scope[LINE] = self.line  # type: ignore[literal-required]
+
+    def on_body(self, body: bytes) -> None:
+        self.carried, cycle = True, self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         self.cycle.more_body = False
@@ -194,8 +255,21 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Begin a request; once the answer to the one before is taken, for this one's may be as large."""
+        if self.flow.write_paused:
+            self.flow.pause_reading()
+            self.pipeline.append((cycle, app))
+            return
+        if (version := cycle.scope["http_version"]) != "1.1":
+            cycle.keep_alive, cycle.chunked_encoding, cycle.expected_content_length = False, False, Unmeasured()
+            app = app if version == "1.0" else partial(refused, UNREADABLE)
         self.running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.pipeline and self.running.response_complete and not (self.lingers or self.transport.is_closing()):
+            self._start_asgi_task(*self.pipeline.pop())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """uvicorn tells the request that came last; the one under way may have others behind it."""
@@ -217,10 +291,10 @@ class Connection(HttpToolsProtocol):
     def waits_for(self) -> tuple[Any, float]:
         """Something that is the same object as long as the same thing is waited for, and how long it may be."""
         limits, begun, cycle = self.limits, self.unfinished(), self.cycle
-        if self.flow.write_paused:
-            before, self.unsent = self.unsent, self.transport.get_write_buffer_size()
+        before, self.unsent = self.unsent, self.transport.get_write_buffer_size()
+        if self.unsent:
             return self.flow if self.unsent >= before else None, SEND_SECONDS
-        if self.lingers:
+        if self.lingers or self.transport.is_closing():
             return self.line, LINGER_SECONDS
         if begun is not None and not self.deaf and not self.flow.read_paused:
             limit = limits.head_seconds if begun is self.scope else limits.body_seconds + GRACE_SECONDS

@@ -29,8 +29,12 @@ class Spool:
     """The lines of an export as they are written, in a file that goes with it, and what was written of each table.
     `going` are the executions that are being removed: they are left out."""
 
-    def __init__(self) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  it goes with the spool
+    def __init__(self, tenant_id: str) -> None:
+        self.tenant_id = tenant_id
+        try:
+            self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  it goes with the spool
+        except OSError as error:
+            raise Full("there is no place for temporary files") from error
         finalize(self, self.file.close)
         self.tables: dict[str, Written] = {}
         self.going: set[str] = set()
@@ -59,14 +63,14 @@ def line_of(table: str, row: bytes) -> bytes:
     return b'{"%s":%s}\n' % (table.encode(), row)
 
 
-def room(extra: dict[str, Any]) -> Spool:
-    """A spool for an export; 503 while as many as may be are written or sent by this process. One whose file is closed
-    has left its place."""
+def room(extra: dict[str, Any], tenant_id: str) -> Spool:
+    """A spool for an export; 503 while as many as may be are written or sent by this process, of one tenant as many as
+    places are free: it may take its time to read them. One whose file is closed has left its place."""
     spools: WeakSet[Spool] = extra.setdefault("exports", WeakSet())
-    under_way = sum(not one.file.closed for one in spools)
-    if under_way >= EXPORTS_MAX:
-        raise StateError("server/busy", f"{under_way} exports are under way; try again later.", retry_after=10)
-    spool = Spool()
+    under_way = [one.tenant_id for one in spools if not one.file.closed]
+    if under_way.count(tenant_id) >= EXPORTS_MAX - len(under_way):
+        raise StateError("server/busy", f"{len(under_way)} exports are under way; try again later.", retry_after=10)
+    spool = Spool(tenant_id)
     spools.add(spool)
     return spool
 

@@ -40,7 +40,7 @@ async def export(call: Call) -> Stream:
     if call.scope["method"] == "HEAD":
         await call.services.backend.read(partial(there, tenant_id=tenant_id), tenants=call.who.reach)
         return Stream(nothing())
-    spool = room(call.services.extra)
+    spool = room(call.services.extra, tenant_id)
     try:
         await call.run(TellExport())
         head = encode(await exported(call.services.backend, tenant_id, spool)) + b"\n"

@@ -99,7 +99,8 @@ async def test_the_head_of_a_tail_goes_out_before_its_first_event(edge: Edge) ->
     async with http(edge.server.base, edge.owner) as client, wire(edge.port) as found:
         assert (await client.post("/v1/executions", json={"workflow_id": "w", "execution_id": "quiet"})).is_success
         await found.send(request("GET", "/v1/executions/quiet/events:tail?after=1", edge.owner))
-        assert b"text/event-stream" in await found.head()
+        head = await found.head()
+        assert b"text/event-stream" in head and b"x-accel-buffering: no" in head
         await client.post("/v1/executions/quiet/events", json={"events": [{"kind": "step.done"}]})
         async with asyncio.timeout(PATIENCE):
             assert b"\r\nid: 2\n" in await found.reader.readuntil(b"event: step.done\n")

@@ -135,11 +135,62 @@ async def test_a_reader_who_reads_a_little_is_waited_for_and_one_who_does_not_is
     assert transport.ended == "aborted"
 
 
+async def test_a_little_that_nobody_takes_is_not_waited_for_either() -> None:
+    for ending in (False, True):
+        connection, transport = connected()
+        connection.data_received(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+        await settle(connection)
+        transport.unsent = 10
+        if ending:
+            transport.close()
+        looked(connection, 100.0, 101.0, 99.0 + SEND_SECONDS)
+        assert transport.ended == ("closed" if ending else "")
+        looked(connection, 100.0 + SEND_SECONDS)
+        assert transport.ended == "aborted"
+
+
+async def test_who_does_not_say_goodbye_is_not_waited_for() -> None:
+    """Over TLS a connection is not at its end before the other side has said so."""
+    connection, transport = connected()
+    connection.data_received(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+    await settle(connection)
+    looked(connection, 100.0)
+    connection.shutdown()
+    looked(connection, 101.0, 100.9 + LINGER_SECONDS)
+    assert transport.ended == "closed"
+    looked(connection, 101.0 + LINGER_SECONDS)
+    assert transport.ended == "aborted"
+
+
 async def test_connections_beyond_the_most_are_refused_and_beyond_twice_that_dropped() -> None:
     state = State(LIMITS)
     ends = [connected(state)[1] for _ in range(12)]
     assert [transport.ended for transport in ends] == [""] * 5 + ["half"] * 5 + ["aborted"] * 2
     assert all(transport.written.startswith(b"HTTP/1.1 503 ") for transport in ends[5:10])
+
+
+async def test_of_too_much_that_is_not_taken_the_answers_of_who_takes_least_are_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = State(LIMITS)
+    taking, large, small, stuck = [connected(state) for _ in range(4)]
+    for connection, transport in (taking, large, small, stuck):
+        connection.pause_writing()
+        transport.unsent = 300
+    looked(stuck[0], 100.0)
+    small[1].unsent = 200
+    for now in (101.0, 102.0):
+        taking[1].unsent -= 50
+        for connection, _ in (taking, large, small, stuck):
+            looked(connection, now)
+    for most, ended in ((1_000, 0), (999, 1), (700, 1), (699, 2), (200, 3)):
+        for _, transport in (taking, large, small, stuck):
+            transport.ended = ""
+        monkeypatch.setattr("service.http.server.UNSENT_MAX", most)
+        state.relieve()
+        assert [bool(transport.ended) for _, transport in (stuck, large, small, taking)] == [
+            number < ended for number in range(4)
+        ]
 
 
 async def test_one_connection_that_cannot_be_looked_at_does_not_hide_the_others(

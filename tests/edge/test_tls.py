@@ -1,13 +1,18 @@
 """HTTPS by the server itself, with a certificate that the test makes."""
 
+import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trustme
 
+from service.main import patient
 from tests.cli.conftest import Command, holdfast
+from tests.edge.conftest import wire
+from tests.edge.test_looks import LIMITS
 from tests.races.server import Server, prepared
 
 __all__ = ["holdfast"]  # a fixture
@@ -49,10 +54,12 @@ async def test_the_server_speaks_tls_and_asks_for_it_ever_after(
 ) -> None:
     chain, key, trust = files
     await prepared(fresh_url)
-    server = Secure(fresh_url, tmp_path / "log", tls_certificate_file=chain, tls_key_file=key)
+    server = Secure(fresh_url, tmp_path / "log", tls_certificate_file=chain, tls_key_file=key, head_seconds_max=1)
     server.trust = trust
     await server.start()
     try:
+        async with wire(server.port) as silent:
+            assert await silent.to_end() == []
         async with server.client() as http:
             answer = await http.get("/healthz")
             assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
@@ -72,6 +79,25 @@ async def test_the_server_speaks_tls_and_asks_for_it_ever_after(
                 await http.get("/healthz")
     finally:
         assert await server.terminate() == 0
+
+
+async def test_a_handshake_has_as_long_as_a_head_and_an_end_as_long_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Any] = []
+
+    async def create_server(*words: Any, **more: Any) -> None:
+        made.append(more)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(type(loop), "create_server", create_server)
+    with patient(LIMITS):
+        await loop.create_server(Any, "h", 1, ssl=None)
+        await loop.create_server(Any, "h", 1, ssl=ssl.create_default_context())
+    await loop.create_server(Any, "h", 1)
+    plain, tls, after = made
+    assert plain == {"ssl": None} and after == {}
+    assert tls["ssl_handshake_timeout"] == LIMITS.head_seconds and tls["ssl_shutdown_timeout"] > 3_600
 
 
 def test_a_certificate_without_its_key_is_no_setting(holdfast: Command) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from backends.errors import Unavailable
 from backends.protocol import Tx
 from service.executions.model import Execution
+from service.history.routes import TAIL_PART, page_of
+from service.http.lists import PAGE_BYTES
 from tests.conftest import Api
 
 JSON = {"content-type": "application/json"}
@@ -377,6 +380,41 @@ async def test_a_revoked_token_hears_no_more(api: Api) -> None:
         assert goodbye is not None and goodbye["event"] == "goodbye", "nothing that was logged since is told"
         assert msgspec.json.decode(goodbye["data"])["code"] == "auth/revoked"
         assert await stream.next() is None
+
+
+async def test_a_tail_that_loses_the_store_says_so_and_ends(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await api.start()
+
+    async def away(*_: Any) -> Any:
+        raise Unavailable("the database is away")
+
+    async with tailing(api, made) as stream:
+        assert await stream.take(1) == [1]
+        monkeypatch.setattr("service.history.routes.page_of", away)
+        await append(api, made, "a")
+        goodbye = await stream.next()
+        assert goodbye is not None and goodbye["event"] == "goodbye"
+        assert msgspec.json.decode(goodbye["data"])["code"] == "store/unavailable"
+        assert await stream.next() is None
+
+
+async def test_a_tail_has_little_in_hand(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await api.start()
+    for _ in range(6):
+        events = [{"kind": "large", "body": "x" * 100_000}, *[{"kind": "small"}] * 20]
+        await api.ok("POST", at(made, "/events"), json={"events": events})
+    await end(api, made)
+    read: list[int] = []
+
+    async def counted(call: Any, after: int, limit: int, part: float) -> Any:
+        rows = await page_of(call, after, limit, part)
+        read.append(sum(len(value) for row in rows for value in row if type(value) is bytes))
+        return rows
+
+    monkeypatch.setattr("service.history.routes.page_of", counted)
+    async with tailing(api, made) as stream:
+        assert await stream.rest() == [*range(1, 6 * 21 + 3)]
+    assert len(read) > 2 and max(read) < PAGE_BYTES * TAIL_PART + 101_000
 
 
 # ── feed ───────────────────────────────────────────────────────────────────────────────────────────────────────────

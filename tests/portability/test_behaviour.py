@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service.errors import StateError
 from service.portability import exports
 from service.portability.model import IMPORT_MS
 from service.tenants import sweeps
@@ -273,6 +274,29 @@ async def test_more_exports_than_may_be_at_once_are_told_to_wait(api: Api, monke
     monkeypatch.setattr(exports, "EXPORTS_MAX", 0)
     problem = await api.refused("GET", f"/v1/tenants/{api.tenant}/export", "server/busy")
     assert problem["retry_after"] == 10
+
+
+def test_a_tenant_that_takes_its_time_leaves_a_place_to_another_one() -> None:
+    extra: dict[str, Any] = {}
+    slow = exports.room(extra, "slow")
+    with pytest.raises(StateError, match="1 exports"):
+        exports.room(extra, "slow")
+    other = exports.room(extra, "other")
+    with pytest.raises(StateError, match="2 exports"):
+        exports.room(extra, "third")
+    slow.file.close()
+    exports.room(extra, "third")
+    other.file.close()
+
+
+async def test_where_there_is_no_place_for_temporary_files_an_export_is_told_so(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(exports.tempfile, "TemporaryFile", fails)
+    await api.refused("GET", f"/v1/tenants/{api.tenant}/export", "store/full")
 
 
 # ── what an import refuses ─────────────────────────────────────────────────────────────────────────────────────────

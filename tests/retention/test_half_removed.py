@@ -220,10 +220,10 @@ async def test_a_tail_that_meets_a_removal_shows_no_log_with_a_hole(own: Api, mo
     page_of, services, first = routes.page_of, own.service.services, []
     services.lines["retention"] = Walk()
 
-    async def in_the_middle(call: Any, after: int, limit: int) -> Any:
+    async def in_the_middle(call: Any, after: int, limit: int, part: float) -> Any:
         while not (first and first[0][0] > 10):
             await sweeps.remove(services)
-            first[:] = await page_of(call, after, limit)
+            first[:] = await page_of(call, after, limit, part)
         return first
 
     monkeypatch.setattr(routes, "page_of", in_the_middle)
