@@ -11,13 +11,15 @@ The differences page: everything in which the two engines differ, and where.
   Postgres `lock_ms` for each lock, while others go on; on SQLite five seconds for the whole file, and the server with
   it.
 * Batches. `WITH rows(…) AS (:rows)` is a VALUES list or an `unnest` (`statements.py`). What is wanted of each row (the
-  head of each shelf, `sql/work.sql`) is a LATERAL on Postgres, a correlated IN on SQLite, which knows no LATERAL.
+  head of each shelf, `sql/work.sql`; executions by their ids, `sql/facets.sql`) is a LATERAL on Postgres, and on
+  SQLite, which knows no LATERAL, a correlated IN or a cross join.
 * Time. SQLite takes the process's clock, Postgres the database's.
 * Wake-ups. In the process on SQLite, LISTEN/NOTIFY between processes on Postgres (`postgres_listen.py`).
 * Types. SQLite tables are STRICT with INTEGER, TEXT, BLOB; Postgres has BIGINT, TEXT sorted by bytes, BYTEA
   (`migrate.py`).
 * Tenants. Postgres keeps them apart by itself, under roles that see no others (`postgres_fence.py`); SQLite has no such
-  thing, and there the statements alone do.
+  thing, and there the statements alone do. Row level security lets no sub-query bound the walk of an index: what is
+  read after a snapshot has a text of its own there (`events_since_snapshots`).
 * Surroundings. A Postgres may be shared and set up for others: its schema is looked up once, what a role or a database
   has set otherwise does not reach a session, and what cannot be served is refused (`postgres_fit.py`, `postgres.py`). A
   migration there waits a moment at a time for those who use a table (`postgres_locks.py`).
@@ -25,8 +27,9 @@ The differences page: everything in which the two engines differ, and where.
   (`backup.py`); Postgres has checksums and pg_dump of its own.
 * What `holdfast doctor` asks of an engine: its version, its faults, its settings (`sql/engine.sql`).
 * The event feed's position. SQLite's one writer commits in order, so the row id is the position; on Postgres the
-  position is (transaction, row) and readers stay below the oldest running transaction (`0001_core.sql`). The three
-  statements that know have a text of their own on Postgres: `feed_horizon`, `read_feed`, `list_executions_updated`.
+  position is (transaction, row) and readers stay below the oldest running transaction (`0001_core.sql`). The
+  statements that know have a text of their own on Postgres: `insert_events`, `feed_horizon`, `read_feed`,
+  `list_executions_updated`, `list_executions_updated_among`, and the export of events (`portable.py`).
 """
 
 from collections.abc import Callable

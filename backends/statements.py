@@ -9,6 +9,7 @@ A statement begins with `-- name: claim_ready`; the comment lines after it say w
 * `LIMIT r.most`, a column of the batch, is a parameter on SQLite, whose LIMIT knows no columns: there the rows that say
   the same go together;
 * `FROM t x BY KEY` becomes `INDEXED BY` the primary key on SQLite, which has no idea how many rows have a value;
+* `/*+*/x` becomes `+x` on SQLite, by which it then looks no row up: the same reason;
 * `FOR UPDATE [OF t] [SKIP LOCKED]` is dropped on SQLite, which has one writer;
 * `INSERT` and `UPDATE` are `OR ROLLBACK` on SQLite: what a constraint refuses takes the transaction with it, as it does
   on Postgres, and SQLite need not keep every page as it was before the statement;
@@ -34,6 +35,7 @@ CHANGED = re.compile(r"^(?:UPDATE|DELETE FROM) (\w+)", re.M)
 HEADER = re.compile(r"^-- name: (\w+)(?: @(\w+))?\s*$", re.M)
 PLACE = re.compile(r"\$(\d+)")
 KEYED = re.compile(r"(FROM (\w+) \w+) BY KEY")
+NOT_BY = "/*+*/"
 WRITES = re.compile(r"^(UPDATE|INSERT)(?= )", re.M)
 EACH = re.compile(r"LIMIT r\.(\w+)")
 PG_TYPES = {"TEXT": "text", "BIGINT": "bigint", "BYTEA": "bytea"}
@@ -73,7 +75,7 @@ class Statement:
         return NAME.sub(number, text)
 
     def _sqlite(self, text: str) -> str:
-        text = KEYED.sub(r"\1 INDEXED BY sqlite_autoindex_\2_1", LOCK.sub("", text))
+        text = KEYED.sub(r"\1 INDEXED BY sqlite_autoindex_\2_1", LOCK.sub("", text)).replace(NOT_BY, "+")
         text = re.sub(r"IN (:[a-z_0-9]+\[\])", r"IN (SELECT value FROM json_each(\1))", text)
         if "ON CONFLICT" not in text:
             text = WRITES.sub(r"\1 OR ROLLBACK", text)

@@ -73,9 +73,10 @@ def claim_task(queue: str = QUEUE, most: int = 1, **more: Any) -> dict[str, Any]
     return {"worker_id": "w1", "queues": [queue], "types": ["order"], "max_items": most, "lease_ms": LEASE_MS} | more
 
 
-def claim_activity(queue: str = QUEUE) -> dict[str, Any]:
-    """A claim of an activity."""
-    return {"worker_id": "w1", "queues": [queue], "activities": ["charge"], "lease_ms": LEASE_MS}
+def claim_activity(queue: str = QUEUE, most: int = 1) -> dict[str, Any]:
+    """A claim of up to `most` activities."""
+    said = {"worker_id": "w1", "queues": [queue], "activities": ["charge"], "max_items": most}
+    return said | {"lease_ms": LEASE_MS}
 
 
 def commands(epoch: int, seen: int, *made: dict[str, Any]) -> dict[str, Any]:

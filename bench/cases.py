@@ -159,8 +159,8 @@ def workflow_task(target: Target, count: int) -> list[bytes]:
     return [request for submit in made for request in (claim, submit)]
 
 
-SPARE = 200
-STEPS = 7
+SPARE = 2_000
+STEPS, TEN = 7, 10
 
 
 def workflow_one(target: Target, _count: int) -> list[bytes]:
@@ -179,8 +179,7 @@ def working(target: Target) -> Follow:
 
     def decide(body: bytes) -> bytes:
         (task,) = stock.TASKS.decode(body).items
-        done = any(event.kind == "activity.completed" for event in task.history)
-        return stock.submission(target, task, bodies.DONE if done else bodies.activity())
+        return stock.submission(target, task, next_of(task))
 
     def complete(body: bytes) -> bytes:
         (item,) = activities.decode(body).items
@@ -193,7 +192,45 @@ def working(target: Target) -> Follow:
     return task(done)
 
 
+def workflows(target: Target, _count: int) -> list[bytes]:
+    """The same, ten in a request: starts of ten workflows, with some that were started before."""
+    stock.runs(target, SPARE, bodies.QUEUE)
+    return [target.post(f"{bodies.EXECUTIONS}:batch", [bodies.run()] * TEN)]
+
+
+def working_on_many(target: Target) -> Follow:
+    """After ten starts: ten tasks and their commands, ten activities and their completions, ten tasks and their
+    commands. Whoever's they are."""
+    claim = target.post(bodies.CLAIM_TASK, bodies.claim_task(most=TEN))
+    claim_activities = target.post(bodies.CLAIM_ACTIVITY, bodies.claim_activity(most=TEN))
+    activities = msgspec.json.Decoder(stock.Claims)
+
+    def decide(body: bytes) -> bytes:
+        said = [
+            {"id": one.task_id} | bodies.commands(one.epoch, one.history_sequence, next_of(one))
+            for one in stock.TASKS.decode(body).items
+        ]
+        return target.post(f"{bodies.TASKS}:submit", said)
+
+    def complete(body: bytes) -> bytes:
+        done = [{"id": one.id} | bodies.complete(one.epoch) for one in activities.decode(body).items]
+        return target.post(f"{bodies.ACTIVITIES}:complete", done)
+
+    def task(then: Follow | None) -> Follow:
+        return Follow(lambda _: claim, TEN_CLAIMED, Follow(decide, TEN_DONE, then))
+
+    done = Follow(lambda _: claim_activities, TEN_CLAIMED, Follow(complete, TEN_DONE, task(None)))
+    return task(done)
+
+
+def next_of(task: stock.TaskLease) -> dict[str, object]:
+    """What the workflow asks for: its activity, or to end."""
+    done = any(event.kind == "activity.completed" for event in task.history)
+    return bodies.DONE if done else bodies.activity()
+
+
 P99, WIDE_P99 = 18.0, 60.0
+TEN_CLAIMED, TEN_DONE = (b'"epoch":', TEN), (b'{"ok":', TEN)
 DONE, SETTLED = (b'{"ok":', MANY), (b'"outcome":"completed"', 1)
 FLOOR_CASE = Case("floor", floor, Goal(rate=15_000, p99=P99), again=True, expect=(ANSWERED.encode(), 2))
 SUBMITTED, OF_RUN = (b'"task_id":', 1), (b'"execution_id":', 1)
@@ -215,6 +252,7 @@ CASES = [
     Case("drain", drain, Goal(1.4, 40_000), MANY // 2, BATCH_CONNECTIONS, expect=MANY_CLAIMED, then=completing),
     Case("workflow-task", workflow_task, Goal(0.45, p99=P99), expect=OF_RUN),
     Case("workflow-one", workflow_one, Goal(rate=1_000), 1 / STEPS, 32, True, STARTED, working),
+    Case("workflow-one-10", workflows, Goal(rate=1_000), TEN / STEPS, 32, True, TEN_DONE, working_on_many),
     Case("start-wide", start, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, again=True, expect=STARTED),
     Case("claim-wide", claim, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=CLAIMED),
     Case("complete-wide", complete, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=SETTLED),

@@ -23,6 +23,12 @@ Files of a capability, always the same:
     examples   a request and an answer of each endpoint, for the OpenAPI document
     sweeps     only where time passes
 
+and, where one needs more, files named after what they hold: `routes_items`, `rules_settling`.
+
+From an operation to its rule, in two steps: its tag in `openapi/openapi.json` is its capability; there its `Endpoint`
+in `routes` names the command, and the command's `Rule`, at the end of `rules`, the functions that say what it needs and
+what it does.
+
 The path of a request, in the order in which to read:
 
     http.app.respond → tokens.directory.authenticate → an endpoint's handler → kernel.run.Kernel: the batch

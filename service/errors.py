@@ -62,7 +62,7 @@ CODES: dict[str, tuple[int, str]] = {
     "signal/conflict": (409, "The signal came before with other contents"),
     "workflow/nondeterminism": (409, "The workflow asks for something else than before"),
     "workflow/unseen": (409, "Too much of the log was not seen yet"),
-    "work/conflict": (409, "The work item exists with other contents"),
+    "work/conflict": (409, "Another item, or a workflow, stands in the way"),
     "work/terminal": (409, "The work item has ended"),
     "dead-letter/settled": (409, "The dead letter was dealt with"),
     "job/ended": (409, "The job has ended"),
@@ -110,6 +110,14 @@ class StateError(Exception):
 def not_found(what: str, name: str) -> StateError:
     """404 for `what` called `name`: the same bytes whether it is missing or another tenant's."""
     return StateError("not-found", f"There is no {what} {name!r} here.")
+
+
+def under(place: str, refusal: StateError) -> StateError:
+    """A refusal of a part of the body, which stands at `place`: the pointers of its errors lead into the whole."""
+    if "errors" in refusal.facts:
+        errors = refusal.facts["errors"]
+        refusal.facts["errors"] = [{**one, "pointer": place + one["pointer"]} for one in errors]
+    return refusal
 
 
 def invalid(errors: list[tuple[str, str]]) -> StateError:

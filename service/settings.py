@@ -144,7 +144,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     audit_days: Annotated[int, between(0, 36_500, "Days that lines of audit logs are kept; 0 keeps all of them.")] = 0
 
     # Tokens
-    bootstrap_token_file: Annotated[str, means("Read the bootstrap secret from this file; empty: none.")] = ""
+    bootstrap_token_file: Annotated[
+        str, means("Read the first system token (holds_…) from this file; empty: mint one and print it.")
+    ] = ""
     token_days_default: Annotated[int, between(1, 3650, "Life of a token that is created without an expiry.")] = 90
     token_days_max: Annotated[
         int, between(0, 3650, "Longest life of a token that is minted or rotated; 0: any, and one that never ends.")

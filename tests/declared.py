@@ -14,7 +14,7 @@ NOBODYS = frozenset({"request/route", "request/method"})
 OF_WRITES = frozenset({"store/full", "store/outcome-unknown"})
 """What tests have a store say to reads too, which no store says to them."""
 
-CARRIERS = frozenset({"submitCommands"})
+CARRIERS = frozenset({"submitCommands", "submitWorkflowTasks"})
 """Operations that carry commands of every capability, each with refusals of its own: they announce the usual ones."""
 
 

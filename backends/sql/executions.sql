@@ -83,15 +83,6 @@ UPDATE states SET state = rows.state, sequence = rows.sequence
  WHERE states.tenant_id = rows.tenant_id AND states.execution_id = rows.execution_id
    AND states.sequence = rows.was_sequence;
 
--- name: load_facets
--- Labels and attributes as lists filter by them.
-WITH rows(tenant_id TEXT, execution_id TEXT, family TEXT, name TEXT) AS (:rows)
-SELECT f.tenant_id, f.execution_id, f.family, f.name, f.text_value, f.number_value
-  FROM rows r
-  JOIN facets f ON f.tenant_id = r.tenant_id AND f.execution_id = r.execution_id AND f.family = r.family
-               AND f.name = r.name
- ORDER BY f.tenant_id, f.execution_id, f.family, f.name;
-
 -- name: facets_of_executions
 -- All labels and attributes of executions, under the locks of their rows.
 WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)

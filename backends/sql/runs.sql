@@ -25,7 +25,8 @@ WITH rows(tenant_id TEXT, id TEXT, task_id TEXT, woken_at BIGINT, submits BIGINT
           alarms BIGINT, cancel_requested_at BIGINT, next_id TEXT, memo BYTEA, was_submits BIGINT) AS (:rows)
 UPDATE runs
    SET task_id = rows.task_id, woken_at = rows.woken_at, submits = rows.submits, seen = rows.seen,
-       open_steps = rows.open_steps, alarms = rows.alarms, cancel_requested_at = rows.cancel_requested_at, next_id = rows.next_id, memo = rows.memo
+       open_steps = rows.open_steps, alarms = rows.alarms, cancel_requested_at = rows.cancel_requested_at,
+       next_id = rows.next_id, memo = rows.memo
   FROM rows
  WHERE runs.tenant_id = rows.tenant_id AND runs.id = rows.id AND runs.submits = rows.was_submits;
 
@@ -56,8 +57,8 @@ SELECT tenant_id, execution_id, kind, seq, name, digest, said, status, ref, deta
 
 -- name: update_steps
 -- Steps moved on, from the status they were read in.
-WITH rows(tenant_id TEXT, execution_id TEXT, kind TEXT, seq BIGINT, status TEXT, ref TEXT, detail BYTEA, ended_at
-          BIGINT, was_status TEXT) AS (:rows)
+WITH rows(tenant_id TEXT, execution_id TEXT, kind TEXT, seq BIGINT, status TEXT, ref TEXT, detail BYTEA,
+          ended_at BIGINT, was_status TEXT) AS (:rows)
 UPDATE steps SET status = rows.status, ref = rows.ref, detail = rows.detail, ended_at = rows.ended_at
   FROM rows
  WHERE steps.tenant_id = rows.tenant_id AND steps.execution_id = rows.execution_id AND steps.kind = rows.kind
@@ -66,8 +67,8 @@ UPDATE steps SET status = rows.status, ref = rows.ref, detail = rows.detail, end
 -- name: read_task_heads
 -- What claimed workflow tasks show of their executions, and when the event was written that their worker had seen last.
 WITH rows(tenant_id TEXT, id TEXT, seen BIGINT) AS (:rows)
-SELECT e.tenant_id, e.id, r.seen, v.at, e.workflow_id, e.namespace, e.queue, e.status, e.sequence, u.cancel_requested_at,
-       u.attempt, u.first_id, u.previous_id, u.memo
+SELECT e.tenant_id, e.id, r.seen, v.at, e.workflow_id, e.namespace, e.queue, e.status, e.sequence,
+       u.cancel_requested_at, u.attempt, u.first_id, u.previous_id, u.memo
   FROM rows r
   JOIN executions e ON e.tenant_id = r.tenant_id AND e.id = r.id
   JOIN runs u ON u.tenant_id = e.tenant_id AND u.id = e.id

@@ -43,12 +43,11 @@ UPDATE tokens
  WHERE tokens.tenant_id = rows.tenant_id AND tokens.id = rows.id;
 
 -- name: read_tokens_by_id
--- Tokens by their public ids, which alone say whose they are, with the status of their tenants.
+-- Tokens by their public ids, which alone say whose they are.
 SELECT k.tenant_id, k.id, k.name, k.role, k.queues, k.verifier, k.reject_tag, k.created_at, k.created_by,
        k.expires_at, k.last_used_at, k.revoked_at, k.revoked_by, k.replaces, k.replaced_by, k.last_used_from,
-       k.last_used_agent, k.networks, k.not_before, t.status
+       k.last_used_agent, k.networks, k.not_before
   FROM tokens k
-  JOIN tenants t ON t.tenant_id = k.tenant_id
  WHERE k.id IN :ids[]
  ORDER BY k.id;
 

@@ -36,35 +36,36 @@ SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.driv
 -- name: insert_work_items
 -- New items: never leased, never settled. An id or an open dedup key that is taken is refused here, whichever process it
 -- came through.
-WITH rows(tenant_id TEXT, id TEXT, execution_id TEXT, node_id TEXT, queue TEXT, requires TEXT, drives TEXT, payload
-          BYTEA, priority BIGINT, ready_at BIGINT, max_attempts BIGINT, retry BYTEA, dedup_key TEXT, concurrency_key
-          TEXT, status TEXT, digest TEXT, created_at BIGINT) AS (:rows)
+WITH rows(tenant_id TEXT, id TEXT, execution_id TEXT, node_id TEXT, queue TEXT, requires TEXT, drives TEXT,
+          payload BYTEA, priority BIGINT, ready_at BIGINT, max_attempts BIGINT, retry BYTEA, dedup_key TEXT,
+          concurrency_key TEXT, status TEXT, digest TEXT, created_at BIGINT) AS (:rows)
 INSERT INTO work_items (tenant_id, id, execution_id, node_id, queue, requires, drives, payload, priority, ready_at,
                         max_attempts, retry, dedup_key, concurrency_key, status, digest, created_at, attempt, epoch)
-SELECT tenant_id, id, execution_id, node_id, queue, requires, drives, payload, priority, ready_at, max_attempts,
-       retry, dedup_key, concurrency_key, status, digest, created_at, 0, 0
+SELECT tenant_id, id, execution_id, node_id, queue, requires, drives, payload, priority, ready_at, max_attempts, retry,
+       dedup_key, concurrency_key, status, digest, created_at, 0, 0
   FROM rows;
 
 -- name: update_work_items
 -- Move items on, only from the epoch and status they were decided on: the fence, held once more by the store.
-WITH rows(tenant_id TEXT, id TEXT, status TEXT, ready_at BIGINT, attempt BIGINT, worker_id TEXT, token_id TEXT, epoch
-          BIGINT, lease_ms BIGINT, expires_at BIGINT, progress BYTEA, errors BYTEA, error_type TEXT, result BYTEA, settle_digest TEXT,
-          settle_reply BYTEA, cancel_requested_at BIGINT, settled_at BIGINT, payload BYTEA, was_epoch BIGINT,
-          was_status TEXT) AS (:rows)
+WITH rows(tenant_id TEXT, id TEXT, status TEXT, ready_at BIGINT, attempt BIGINT, worker_id TEXT, token_id TEXT,
+          epoch BIGINT, lease_ms BIGINT, expires_at BIGINT, progress BYTEA, errors BYTEA, error_type TEXT, result BYTEA,
+          settle_digest TEXT, settle_reply BYTEA, cancel_requested_at BIGINT, settled_at BIGINT, payload BYTEA,
+          was_epoch BIGINT, was_status TEXT) AS (:rows)
 UPDATE work_items
-   SET status = rows.status, ready_at = rows.ready_at, attempt = rows.attempt, worker_id = rows.worker_id, token_id =
-       rows.token_id, epoch = rows.epoch, lease_ms = rows.lease_ms, expires_at = rows.expires_at, progress =
-       rows.progress, errors = rows.errors, error_type = rows.error_type, result = rows.result, settle_digest = rows.settle_digest, settle_reply =
-       rows.settle_reply, cancel_requested_at = rows.cancel_requested_at, settled_at = rows.settled_at, payload =
-       COALESCE(rows.payload, work_items.payload)
+   SET status = rows.status, ready_at = rows.ready_at, attempt = rows.attempt, worker_id = rows.worker_id,
+       token_id = rows.token_id, epoch = rows.epoch, lease_ms = rows.lease_ms, expires_at = rows.expires_at,
+       progress = rows.progress, errors = rows.errors, error_type = rows.error_type, result = rows.result,
+       settle_digest = rows.settle_digest, settle_reply = rows.settle_reply,
+       cancel_requested_at = rows.cancel_requested_at, settled_at = rows.settled_at,
+       payload = COALESCE(rows.payload, work_items.payload)
   FROM rows
  WHERE work_items.tenant_id = rows.tenant_id AND work_items.id = rows.id AND work_items.epoch = rows.was_epoch
    AND work_items.status = rows.was_status;
 
 -- name: settle_work_items
 -- Settle items (or keep their leases): what an attempt changes when it goes well, behind the same fence.
-WITH rows(tenant_id TEXT, id TEXT, status TEXT, expires_at BIGINT, result BYTEA, settle_digest TEXT, settle_reply
-          BYTEA, cancel_requested_at BIGINT, settled_at BIGINT, was_epoch BIGINT, was_status TEXT) AS (:rows)
+WITH rows(tenant_id TEXT, id TEXT, status TEXT, expires_at BIGINT, result BYTEA, settle_digest TEXT, settle_reply BYTEA,
+          cancel_requested_at BIGINT, settled_at BIGINT, was_epoch BIGINT, was_status TEXT) AS (:rows)
 UPDATE work_items
    SET status = rows.status, expires_at = rows.expires_at, result = rows.result, settle_digest = rows.settle_digest,
        settle_reply = rows.settle_reply, cancel_requested_at = rows.cancel_requested_at, settled_at = rows.settled_at
@@ -74,8 +75,8 @@ UPDATE work_items
 
 -- name: lease_work_items
 -- Hand items out (or keep their leases): what the claim of an item changes that nobody settled before.
-WITH rows(tenant_id TEXT, id TEXT, status TEXT, attempt BIGINT, worker_id TEXT, token_id TEXT, epoch BIGINT, lease_ms
-          BIGINT, expires_at BIGINT, was_epoch BIGINT, was_status TEXT) AS (:rows)
+WITH rows(tenant_id TEXT, id TEXT, status TEXT, attempt BIGINT, worker_id TEXT, token_id TEXT, epoch BIGINT,
+          lease_ms BIGINT, expires_at BIGINT, was_epoch BIGINT, was_status TEXT) AS (:rows)
 UPDATE work_items
    SET status = rows.status, attempt = rows.attempt, worker_id = rows.worker_id, token_id = rows.token_id,
        epoch = rows.epoch, lease_ms = rows.lease_ms, expires_at = rows.expires_at
@@ -255,9 +256,9 @@ SELECT w.tenant_id, w.id
 
 -- name: read_work_item
 -- One item with everything that is known of it; nothing of one whose execution is being removed, and has the sequence 0.
-SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry, w.requires, w.dedup_key,
-       w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors, w.payload, w.result,
-       w.created_at, w.settled_at
+SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry,
+       w.requires, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors,
+       w.payload, w.result, w.created_at, w.settled_at
   FROM work_items w
  WHERE w.tenant_id = :tenant_id AND w.id = :id
    AND (w.execution_id IS NULL
@@ -265,9 +266,9 @@ SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_a
 
 -- name: list_work_items
 -- Items by id, after a position. Those of an execution that is being removed are not shown.
-SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry, w.requires, w.dedup_key,
-       w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors, w.payload, w.result,
-       w.created_at, w.settled_at
+SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry,
+       w.requires, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors,
+       w.payload, w.result, w.created_at, w.settled_at
   FROM work_items w
  WHERE w.tenant_id = :tenant_id AND w.id > :after AND {where}
    AND (w.execution_id IS NULL
@@ -277,9 +278,9 @@ SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_a
 
 -- name: list_dead_letters
 -- Dead letters, the oldest first, after a position. Those of an execution that is being removed are not shown.
-SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry, w.requires, w.dedup_key,
-       w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors, w.payload, w.result,
-       w.created_at, w.settled_at
+SELECT w.id, w.execution_id, w.node_id, w.queue, w.drives, w.priority, w.ready_at, w.attempt, w.max_attempts, w.retry,
+       w.requires, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.epoch, w.expires_at, w.progress, w.errors,
+       w.payload, w.result, w.created_at, w.settled_at
   FROM work_items w
  WHERE w.tenant_id = :tenant_id AND w.status = 'dead' AND (w.settled_at, w.id) > (:at, :after) AND {where}
    AND (w.execution_id IS NULL

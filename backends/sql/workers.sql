@@ -42,14 +42,6 @@ UPDATE workers SET heartbeat_at = rows.heartbeat_at, expires_at = rows.expires_a
 WITH rows(tenant_id TEXT, id TEXT) AS (:rows)
 DELETE FROM workers WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM rows);
 
--- name: load_worker_queues
--- Which worker serves which queue.
-WITH rows(tenant_id TEXT, queue TEXT, worker_id TEXT) AS (:rows)
-SELECT q.tenant_id, q.queue, q.worker_id
-  FROM rows r
-  JOIN worker_queues q ON q.tenant_id = r.tenant_id AND q.queue = r.queue AND q.worker_id = r.worker_id
- ORDER BY q.tenant_id, q.queue, q.worker_id;
-
 -- name: queues_of_workers
 -- The queues of workers, under the workers' locks.
 WITH rows(tenant_id TEXT, worker_id TEXT) AS (:rows)

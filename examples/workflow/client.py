@@ -1,4 +1,4 @@
-"""Holdfast over HTTP in seventy lines of the standard library: one connection kept open, every refusal an exception."""
+"""Holdfast over HTTP in the standard library alone: one connection kept open, every refusal an exception."""
 
 import http.client
 import json

@@ -1,6 +1,6 @@
 """Examples of activities, for the contract."""
 
-from service.http.examples import AT, ITEM_ID, Example
+from service.http.examples import AT, ITEM_ID, Example, done
 
 ASKED = {
     "seq": 2, "name": "charge", "task_queue": "payments", "input": {"amount": 4200}, "max_attempts": 5,
@@ -36,6 +36,7 @@ EXAMPLES = [
     ),
     Example("getActivity", None, ACTIVITY),
     Example("completeActivity", {"epoch": 2, "result": {"receipt": "r-1"}}, SETTLED),
+    Example("completeActivities", [{"id": ITEM_ID, "epoch": 2, "result": {"receipt": "r-1"}}], done(SETTLED)),
     Example(
         "failActivity", {"epoch": 2, "error": ERROR},
         {**SETTLED, "outcome": "retry_scheduled", "status": "ready", "ready_at": AT + 2_000, "sequence": 2},

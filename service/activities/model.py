@@ -12,6 +12,7 @@ from service.kernel.raw import ABSENT
 from service.kernel.tables import Wanted
 from service.runs.model import Command, Seq
 from service.work.model import (
+    BACKOFF_MS_MAX,
     OPEN_ITEMS,
     Attempts,
     CompleteWork,
@@ -20,11 +21,11 @@ from service.work.model import (
     FailWork,
     LeaseMs,
     Retry,
+    Span,
     WorkItem,
 )
 
 KIND = "activity"
-Span = Annotated[int, msgspec.Meta(ge=1, le=315_360_000_000, description="milliseconds, at most ten years")]
 
 
 def required(name: str) -> str:
@@ -63,7 +64,7 @@ class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_attempts: Attempts = 3
     initial_interval_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] = 1_000
     backoff_coefficient: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
-    max_interval_ms: Annotated[int, msgspec.Meta(ge=0, le=604_800_000)] = 300_000
+    max_interval_ms: Annotated[int, msgspec.Meta(ge=0, le=BACKOFF_MS_MAX)] = 300_000
     non_retryable: Annotated[list[ErrorType], msgspec.Meta(max_length=64)] = []
     start_to_close_ms: Span = 300_000
     schedule_to_start_ms: Span | None = None

@@ -17,6 +17,7 @@ from service.activities.model import (
 )
 from service.activities.rules import as_work, status_of, task_queue
 from service.errors import not_found
+from service.http.batch import Batch, batch
 from service.http.endpoint import Call, Endpoint, command, decode
 from service.kernel.raw import shown
 from service.work.model import Claimed, Claims, Renewed, Settled, ShownErrors, ShownLease
@@ -183,6 +184,17 @@ ENDPOINTS = [
         reply=Settled,
         body=CompleteActivity,
         errors=(*LEASE_ERRORS, "limit/payload-bytes"),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/activities:complete",
+        "completeActivities",
+        "work.claim",
+        "Settle up to 1,000 activities as done; their workflows are told",
+        batch(CompleteActivity, named="id"),
+        reply=Batch,
+        item=Settled,
+        body=list[CompleteActivity],
     ),
     Endpoint(
         "POST",

@@ -50,7 +50,9 @@ from service.runs.rules import (
     unarm,
     wake,
 )
-from service.work import rules as work
+from service.work import rules_leases as leases
+from service.work import rules_placing as placing
+from service.work import rules_settling as settling
 from service.work.model import (
     OPEN_ITEMS,
     TASKS_ALONE,
@@ -66,7 +68,8 @@ from service.work.model import (
     WorkError,
     WorkItem,
     WorkSettled,
-    shelf,
+    queue_in,
+    shown_status,
 )
 
 NEVER = 2**62
@@ -111,7 +114,7 @@ def schedule(view: View, execution: Execution, command: ScheduleActivity) -> tup
     refuse_queue(view, execution.namespace, command.task_queue)
     refuse_past(view, "payload_bytes", len(command.input))
     asked = Task(
-        queue=shelf(execution.namespace, command.task_queue),
+        queue=queue_in(execution.namespace, command.task_queue),
         node_id=f"{command.name}:{command.seq}",
         drives="activity",
         payload=command.input,
@@ -119,7 +122,7 @@ def schedule(view: View, execution: Execution, command: ScheduleActivity) -> tup
         retry=command.retry,
         required_capabilities=[required(command.name)],
     )
-    item = work.place(view, asked, execution)
+    item = placing.place(view, asked, execution)
     step = add_step(view, execution, command, command.name, ref=item.id)
     close_at = None if command.schedule_to_close_ms is None else view.now + command.schedule_to_close_ms
     limits = Deadlines(
@@ -143,7 +146,7 @@ def add_activity(view: View, command: NewActivity) -> Scheduled:
 
 def status_of(step: str, item: str) -> str:
     """How an activity is shown: while its step is open as its item, then as its step."""
-    return work.shown_status(item) if step == "open" else step
+    return shown_status(item) if step == "open" else step
 
 
 def task_queue(queue: str) -> str:
@@ -251,7 +254,7 @@ def rows_of(item: WorkItem) -> Iterable[Wanted]:
 
 def need_activity(view: View, item_id: str) -> WorkItem:
     """The activity's item, or 404."""
-    item = work.need(view, item_id)
+    item = leases.need(view, item_id)
     if item.drives != KIND:
         raise not_found("activity", item_id)
     return item
@@ -265,7 +268,7 @@ def item_key(command: HeartbeatActivity, who: Principal, _standing: Standing) ->
 def heartbeat(view: View, command: HeartbeatActivity) -> Renewed:
     """A sign of life: lease and deadline put off, details kept; whether the activity should stop."""
     item = need_activity(view, command.id)
-    renewed = work.renew(view, RenewLease(command.epoch, None, command.details, command.id))
+    renewed = leases.renew(view, RenewLease(command.epoch, None, command.details, command.id))
     alarm = view.get(Alarm, *alarm_key(item))
     if alarm is not None and (limits := limits_of(alarm)).heartbeat_ms is not None:
         postpone(view, alarm, beat(view, limits), item)
@@ -284,13 +287,13 @@ def by_item(command: CompleteActivity | FailActivity, who: Principal, _standing:
 def complete(view: View, command: CompleteActivity) -> Settled:
     """Done, as an item is done; the same again answers the same."""
     view.expect(*rows_of(need_activity(view, command.id)))
-    return work.complete(view, command)
+    return settling.complete(view, command)
 
 
 def fail(view: View, command: FailActivity) -> Settled:
     """Failed, as an attempt at an item fails."""
     view.expect(*rows_of(need_activity(view, command.id)))
-    return work.fail(view, command)
+    return settling.fail(view, command)
 
 
 def settled(view: View, fact: WorkSettled) -> None:
@@ -341,7 +344,7 @@ def timed_out(view: View, fact: Rang) -> None:
     if item.status != "leased":
         use(view, "ready_work_items", -1)
     said = fingerprint(which, item.epoch)
-    work.failed(view, item, WorkError(which, TIMEOUTS[which]), which not in FINAL, said)
+    settling.failed(view, item, WorkError(which, TIMEOUTS[which]), which not in FINAL, said)
 
 
 # ── cancel ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -363,7 +366,7 @@ def cancel(view: View, step: Step) -> None:
     if item.status == "leased":
         view.put(msgspec.structs.replace(item, cancel_requested_at=item.cancel_requested_at or view.now))
         return
-    work.cancel_item(view, item)
+    settling.cancel_item(view, item)
     end(view, step, "cancelled", item.attempt)
 
 

@@ -40,6 +40,7 @@ ENDPOINTS = [
         command(ContinueRun, execution_id="id"),
         reply=Next,
         body=ContinueRun,
+        bare=True,
         created=True,
         errors=(*ERRORS, "workflow/unseen"),
     ),
@@ -66,6 +67,6 @@ ENDPOINTS = [
         item=ListedRun,
         writes=False,
         query=(LIMIT, CURSOR),
-        errors=("not-found", "request/cursor"),
+        errors=("not-found",),
     ),
 ]

@@ -24,11 +24,12 @@ from service.kernel.view import View
 from service.runs.commands import ONE
 from service.runs.model import Continued, Failing, Link, Ordered, Run, SignalCarried, StartLinked, Step
 from service.runs.rules import CancelBody, Options, ended, head, need_run, refuse_queue, request_cancel, wake
-from service.work.rules import DEFAULT_RETRY, MAX_ATTEMPTS, backoff
+from service.work.model import DEFAULT_RETRY, MAX_ATTEMPTS
+from service.work.rules_settling import backoff
 
 SIGNAL = "signal.received"
 
-# ── the next run ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the next run ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def linked_start(view: View, execution: Execution, id: str, said: str, link: Link) -> StartLinked:
@@ -252,7 +253,7 @@ def delay_before_next(view: View, run: Run, options: Options, fact: Failing) -> 
     return None if late else delay
 
 
-# ── reset ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── reset ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 BEGINS = {"activity.scheduled": "activity", "timer.scheduled": "timer", "child.started": "child"}
@@ -260,13 +261,13 @@ BEGINS = {"activity.scheduled": "activity", "timer.scheduled": "timer", "child.s
 ENDS = frozenset(
     f"{kind}.{end}"
     for kind, ends in {
-        "activity": "completed failed timed_out cancelled",
-        "timer": "fired cancelled",
-        "child": "completed failed cancelled terminated timed_out",
-        "side_effect": "recorded",
-        "signal": "sent failed",
+        "activity": ("completed", "failed", "timed_out", "cancelled"),
+        "timer": ("fired", "cancelled"),
+        "child": ENDED,
+        "side_effect": ("recorded",),
+        "signal": ("sent", "failed"),
     }.items()
-    for end in ends.split()
+    for end in ends
 )
 """The events that end a step; the kind is the first word."""
 LEFT_OUT = ("workflow.", "snapshot.", "work.", "execution.")

@@ -1,23 +1,21 @@
 """Commands and replies of children."""
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
-from service.executions.model import Attributes, Execution, Timeout
+from service.executions.model import Attributes, Execution
 from service.kernel.command import PATH
 from service.kernel.ids import Id, Name
 from service.kernel.json import fingerprint
 from service.kernel.raw import ABSENT
 from service.kernel.tables import Wanted
 from service.runs.model import Command, Run, Seq
-from service.work.model import Attempts, Retry
+from service.work.model import Attempts, Retry, Span
 
-Policy = Annotated[
-    Literal["terminate", "request_cancel", "abandon"],
-    msgspec.Meta(description="what becomes of the child when its parent ends or is asked to stop"),
-]
+Policy = Literal["terminate", "request_cancel", "abandon"]
+"""What becomes of the child when its parent ends or is asked to stop."""
 
 
 class StartChildWorkflow(Command, frozen=True):
@@ -34,9 +32,9 @@ class StartChildWorkflow(Command, frozen=True):
     parent_close_policy: Policy = "terminate"
     search_attributes: Attributes = msgspec.field(default_factory=dict)
     memo: msgspec.Raw = ABSENT
-    execution_timeout_ms: Timeout | None = None
-    run_timeout_ms: Timeout | None = None
-    task_timeout_ms: Timeout | None = None
+    execution_timeout_ms: Span | None = None
+    run_timeout_ms: Span | None = None
+    task_timeout_ms: Span | None = None
     workflow_retry: Retry | None = None
     workflow_max_attempts: Attempts | None = None
 

@@ -49,6 +49,6 @@ ENDPOINTS = [
         item=ListedChild,
         writes=False,
         query=(LIMIT, CURSOR),
-        errors=("not-found", "request/cursor"),
+        errors=("not-found",),
     ),
 ]  # fmt: skip

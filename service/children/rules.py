@@ -31,8 +31,7 @@ from service.runs.rules import (
     step_before,
     wake,
 )
-from service.work.model import OPEN_ITEMS
-from service.work.rules import KeptError
+from service.work.model import OPEN_ITEMS, ShownError
 
 KIND = StartChildWorkflow.kind
 ALARM = "children"
@@ -48,7 +47,7 @@ class ChildBody(msgspec.Struct, frozen=True, omit_defaults=True):
     execution_id: str
     workflow_type: str
     result: msgspec.Raw | None = None
-    error: msgspec.Raw | KeptError | None = None
+    error: msgspec.Raw | ShownError | None = None
 
 
 # ── start ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,7 +129,7 @@ def left_behind(view: View, parent: Execution, taken: Execution) -> bool:
 def refused(view: View, parent: Execution, command: StartChildWorkflow, child_id: str) -> Step:
     """The step of a child that cannot be: its id is another execution's, which is left alone."""
     step = add_step(view, parent, command, command.workflow_type, status="failed")
-    error = KeptError("id-taken", f"the execution {child_id!r} is there already, and is no child of this workflow's")
+    error = ShownError("id-taken", f"the execution {child_id!r} is there already, and is no child of this workflow's")
     append(view, parent, "child.failed", encoded(ChildBody(command.seq, child_id, command.workflow_type, error=error)))
     wake(view, parent.tenant_id, parent.id)
     return step

@@ -40,12 +40,11 @@ async def started(services: Any, tenant_id: str) -> str:
     from service.definitions.model import StoreDefinition
     from service.definitions.routes import start_node
     from service.executions.model import FirstItem, StartExecution
-    from service.executions.rules import SNAPSHOT_EVENTS
     from service.kernel.json import canonical, digest
     from service.kernel.principal import internal
 
     body, start = canonical(DEFINITION), msgspec.json.encode(start_node(DEFINITION))
-    store = StoreDefinition(WORKFLOW, VERSION, body, digest(body), True, start, SNAPSHOT_EVENTS)
+    store = StoreDefinition(WORKFLOW, VERSION, body, digest(body), True, start)
     begin = StartExecution(WORKFLOW, VERSION, input=msgspec.Raw(b'{"name":"Ada"}'), start=FirstItem())
     await services.kernel.run(internal(tenant_id), store)
     made = await services.kernel.run(internal(tenant_id), begin)

@@ -17,7 +17,6 @@ Tenant = Annotated[
     str | None, Parameter(help="For the system's administrator: whose token; `system` for the system's own.")
 ]
 Days = Annotated[int | None, Parameter(help="Days until its end; without it, as many as the server gives.")]
-FromNow = Annotated[int, Parameter(help="Days until its end.")]
 Begin = Annotated[
     str | None, Parameter(help="When it begins to work: 2027-02-19T09:30Z, 2027-02-19; UTC unless it says otherwise.")
 ]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.definitions import graph
+from service.definitions.model import VERSION_MAX
 from service.definitions.nodes import decides, nodes_problems, object_or_empty, timeout_problems
 from service.definitions.report import Problem, capped, pointer, shown
 from service.definitions.retries import BUILT_IN_POLICIES, RetryPolicy, policy_problems, read_policy
@@ -16,7 +17,6 @@ from service.kernel.ids import NAME_PATTERN
 
 __all__ = ["BUILT_IN_POLICIES", "RetryPolicy", "kind_of", "policy_of", "problems"]
 
-LONGEST_VERSION = 64
 TAKEN = ("latest", ".", "..")
 """Versions that no path can name: the service, or what stands before it, takes them for something else."""
 
@@ -73,8 +73,8 @@ def _name_problems(document: dict[str, Any], field: str, wanted: str | None) -> 
     elif field == "workflow_id" and re.fullmatch(NAME_PATTERN, name) is None:
         rule = "workflow_id must be 1–128 of A–Z a–z 0–9 _ . : -, the first one of A–Z a–z 0–9 _"
         yield "/workflow_id", f"{rule}; this is {shown(name)}."
-    elif field == "version" and len(name) > LONGEST_VERSION:
-        yield "/version", f"version must have at most {LONGEST_VERSION} characters; this has {len(name)}."
+    elif field == "version" and len(name) > VERSION_MAX:
+        yield "/version", f"version must have at most {VERSION_MAX} characters; this has {len(name)}."
     elif field == "version" and (name in TAKEN or "/" in name):
         yield "/version", f"version must fit into a path, and latest is taken; this is {shown(name)}."
 

@@ -6,8 +6,10 @@ import msgspec
 
 from service.work.model import Retry
 
-SNAPSHOT_BYTES = 0
-SNAPSHOT_KEEP = 3
+SNAPSHOT_EVENTS, SNAPSHOT_BYTES, SNAPSHOT_KEEP = 200, 0, 3
+"""After how many events, or bytes of their bodies (0: never), a log is folded by itself; how many folds are kept."""
+VERSION_MAX = 64
+Version = Annotated[str, msgspec.Meta(min_length=1, max_length=VERSION_MAX)]
 
 
 class StartNode(msgspec.Struct, frozen=True):
@@ -54,7 +56,7 @@ class StoreDefinition(msgspec.Struct, frozen=True):
     digest: str
     validated: bool
     start: bytes | None
-    snapshot_events: int
+    snapshot_events: int = SNAPSHOT_EVENTS
     snapshot_bytes: int = SNAPSHOT_BYTES
     snapshot_keep: int = SNAPSHOT_KEEP
 
@@ -99,9 +101,6 @@ class Deleted(msgspec.Struct, frozen=True):
 
     workflow_id: str
     version: str
-
-
-Version = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 def start_node_of(definition: Definition) -> StartNode | None:

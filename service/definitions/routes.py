@@ -9,7 +9,9 @@ from backends.protocol import Row, Tx
 from service.definitions.ir import kind_of, policy_of, problems
 from service.definitions.model import (
     SNAPSHOT_BYTES,
+    SNAPSHOT_EVENTS,
     SNAPSHOT_KEEP,
+    VERSION_MAX,
     Deleted,
     DeleteDefinition,
     StartNode,
@@ -17,13 +19,12 @@ from service.definitions.model import (
     StoreDefinition,
 )
 from service.errors import StateError, not_found
-from service.executions.rules import SNAPSHOT_EVENTS
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query
 from service.http.lists import Page, listed, where
 from service.kernel.filters import Field, Vocabulary
 from service.kernel.ids import NAME_PATTERN
 from service.kernel.json import check, digest
-from service.work.model import DELAY_MS_MAX, Retry
+from service.work.model import BACKOFF_MS_MAX, Retry
 
 VOCABULARY = Vocabulary(
     fields=(
@@ -124,7 +125,7 @@ async def store(call: Call) -> Stored:
 
 def refuse_names(workflow_id: str, version: str) -> None:
     """The path's names must be those that a start can name."""
-    if re.fullmatch(NAME_PATTERN, workflow_id) is None or len(version) > 64 or version == "latest":
+    if re.fullmatch(NAME_PATTERN, workflow_id) is None or len(version) > VERSION_MAX or version == "latest":
         raise StateError(
             "request/malformed",
             "A workflow id is 1–128 of A–Z a–z 0–9 _ . : -, a version any 1–64 characters; `latest` is taken.",
@@ -145,7 +146,7 @@ def start_node(found: dict[str, Any]) -> StartNode:
     queue = kind if re.fullmatch(NAME_PATTERN, kind) else "default"
     if policy is None:
         return StartNode(node, queue)
-    longest = min(policy.max_delay_ms, DELAY_MS_MAX)
+    longest = min(policy.max_delay_ms, BACKOFF_MS_MAX)
     retry = Retry(policy.backoff, policy.initial_delay_ms, 2.0, longest, policy.jitter)
     return StartNode(node, queue, policy.max_attempts, retry)
 
@@ -248,7 +249,6 @@ ENDPOINTS = [
             Query("filter", str, None, "A filter: `workflow_id LIKE 'order-%'`."),
             Query("workflow_id", str, None, "Only this workflow."),
         ),
-        errors=("request/filter", "request/cursor"),
     ),
     Endpoint(
         "DELETE",

@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from service.definitions.model import Version
 from service.kernel.command import PATH
 from service.kernel.ids import Id, Name
 from service.kernel.raw import ABSENT
 from service.kernel.states import Machine
-from service.work.model import Attempts, Enqueue, Retry
+from service.work.model import Attempts, Enqueue, Retry, Span
 
 ENDED = frozenset({"completed", "failed", "cancelled", "terminated", "timed_out", "limit_exceeded"})
 STATUS = Machine(
@@ -37,8 +38,6 @@ Attributes = Annotated[dict[Name, Value], msgspec.Meta(max_length=NAMES_MAX)]
 ShownLabels = Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": dict[str, str]})]
 ShownAttributes = Annotated[msgspec.Raw, msgspec.Meta(extra={"shape": dict[str, Value]})]
 
-Timeout = Annotated[int, msgspec.Meta(ge=1, le=315_360_000_000)]
-
 OF_ITEM = "execution_of_item"
 """The execution that a work item belongs to, asked for by (tenant, item)."""
 FACETS = "facets_of_execution"
@@ -50,7 +49,8 @@ NAMESPACE = "namespace_by_name"
 class Execution(msgspec.Struct, frozen=True):
     """The head of an execution: what a decision needs. `result` and `error` are set by the decision that ends it.
 
-    `unfolded_bytes` counts the event bodies after `snapshot_sequence`.
+    `segment` is 1 for a run, which workflow code drives, else 0. `unfolded_bytes` counts the event bodies after
+    `snapshot_sequence`.
     """
 
     tenant_id: str
@@ -129,7 +129,7 @@ class StartExecution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     workflow_id: Name | None = None
-    version: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    version: Version | None = None
     execution_id: Id | None = None
     namespace: Name = "main"
     input: msgspec.Raw = ABSENT
@@ -144,9 +144,9 @@ class StartExecution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task_queue: Name | None = None
     search_attributes: Attributes = {}
     memo: msgspec.Raw = ABSENT
-    execution_timeout_ms: Timeout | None = None
-    run_timeout_ms: Timeout | None = None
-    task_timeout_ms: Timeout | None = None
+    execution_timeout_ms: Span | None = None
+    run_timeout_ms: Span | None = None
+    task_timeout_ms: Span | None = None
     workflow_retry: Retry | None = None
     workflow_max_attempts: Attempts | None = None
     digest: str = PATH

@@ -1,10 +1,11 @@
 """Executions over HTTP."""
 
+import re
 from typing import Any, Literal
 
 import msgspec
 
-from backends.protocol import Row, Tx
+from backends.protocol import Row, Tx, Where
 from service.errors import StateError, not_found
 from service.executions.facets import alone, among, has
 from service.executions.model import (
@@ -52,6 +53,9 @@ VOCABULARY = Vocabulary(
     ),
 )
 FAR = 2**62
+FEW = STATUS.statuses - {"pending", "running", "completed"}
+"""Statuses that fewer executions have than one workflow may have had."""
+OF_STATUS = re.compile(r"e\.status = :(\w+)")
 EXPECTED = Query("expected_sequence", Sequence, None, "Refuse unless the log ends at this sequence.")
 START = msgspec.json.Decoder(StartExecution)
 
@@ -133,12 +137,21 @@ def in_list(row: Row) -> ListedExecution:
     return ListedExecution(*row[:10], shown(row[10]), shown(row[11]), *row[12:16])  # type: ignore[call-arg]  # as selected
 
 
+def by_the_rarer(condition: Where) -> Where:
+    """SQLite does not know how many rows have a value: where one of the `FEW` is asked for, it goes by the status, in
+    whose index the workflows are told apart, and not by the workflow."""
+    sql, params = condition
+    if any(params[name] in FEW for name in OF_STATUS.findall(sql)):
+        sql = sql.replace("e.workflow_id", "/*+*/e.workflow_id")
+    return sql, params
+
+
 async def list_all(call: Call) -> Page:
     """Executions by age or by last change, filtered."""
     query = call.query
     names = ("status", "namespace", "workflow_id", "workflow_type", "task_queue", "version", "parent_id")
     predicate = None if query["filter"] is None else filters.compile(query["filter"], VOCABULARY)
-    condition = where(predicate, VOCABULARY, **{name: query[name] for name in names})
+    condition = by_the_rarer(where(predicate, VOCABULARY, **{name: query[name] for name in names}))
     tenant, find = call.who.tenant_id, straight if predicate is None else among(predicate.covers)
     if query["sort"] == "updated":
         return await listed(
@@ -249,7 +262,6 @@ ENDPOINTS = [
                 "Newest first, oldest first, or by last change.",
             ),
         ),
-        errors=("request/filter", "request/cursor"),
     ),
     Endpoint(
         "GET",

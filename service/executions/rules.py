@@ -4,8 +4,15 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from service.definitions.model import SNAPSHOT_BYTES, SNAPSHOT_KEEP, Definition, InUse, start_node_of
-from service.errors import StateError, invalid, not_found
+from service.definitions.model import (
+    SNAPSHOT_BYTES,
+    SNAPSHOT_EVENTS,
+    SNAPSHOT_KEEP,
+    Definition,
+    InUse,
+    start_node_of,
+)
+from service.errors import StateError, invalid, not_found, under
 from service.executions.model import (
     ENDED,
     EVENT_OF,
@@ -45,13 +52,13 @@ from service.kernel.raw import encoded, shown, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.work.model import MAIN, Enqueue, WorkSettled
-from service.work.rules import enqueue, enqueue_keys, queue_of, refuse_queue
+from service.work.rules_placing import enqueue, enqueue_keys
+from service.work.rules_queues import queue_of, refuse_queue
 
 EMPTY_STATE = b"{}"
 STATE_BYTES = 8_388_608
 """How large a state may grow by merges and appends, each of which reads and writes the whole of it, whatever a tenant's
 limit says. One that is larger, because it was sent so, may only shrink."""
-SNAPSHOT_EVENTS = 200
 OPERATED = frozenset({"cancelled", "terminated", "paused"})
 """The statuses that only an operator gives."""
 
@@ -183,7 +190,11 @@ def start(view: View, command: StartExecution) -> Started:
 def enqueue_first(view: View, first: Enqueue, execution: Execution, item_id: str | None) -> None:
     """The first item, which `execution.started` has told of; no item of another's may stand for it."""
     refuse_queue(view.who, queue_of(first, execution))
-    if not enqueue(view, first, execution, item_id).created:
+    try:
+        made = enqueue(view, first, execution, item_id)
+    except StateError as refusal:
+        raise under("/start", refusal) from None
+    if not made.created:
         raise StateError(
             "work/conflict",
             f"An open work item has the dedup key {first.dedup_key!r} already; start without it, or with another.",
@@ -381,13 +392,12 @@ def refuse_outcome(view: View, status: str, result: bytes | None, error: bytes |
 def settle_with_item(view: View, fact: WorkSettled) -> None:
     """An item that drives its execution ends it; a pending or paused one runs again for that moment, if it must."""
     item = fact.item
-    if item.drives != "execution" or item.execution_id is None or fact.outcome == "cancelled":
+    execution = view.get(Execution, item.tenant_id, item.execution_id) if item.drives == "execution" else None
+    if execution is None:
         return
-    execution = view.get(Execution, item.tenant_id, item.execution_id)
-    if execution is not None and execution.status not in ENDED:
-        if fact.outcome not in STATUS.table[execution.status]:
-            execution = move(view, execution, "running")
-        move(view, execution, fact.outcome, fact.result, fact.error)
+    if fact.outcome not in STATUS.table[execution.status]:
+        execution = move(view, execution, "running")
+    move(view, execution, fact.outcome, fact.result, fact.error)
 
 
 # ── state ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -497,8 +507,8 @@ class AttributesBody(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: dict[str, str | None] = {}
 
 
-def set_attributes(view: View, command: SetAttributes) -> Changed:
-    """Merge attributes and labels; null removes."""
+def set_attributes(view: View, command: SetAttributes, place: str = "/attributes") -> Changed:
+    """Merge attributes and labels; null removes. `place` is where the body has the attributes."""
     execution = need_open(view, command.execution_id, command.expected_sequence)
     before = view.get(Attributed, execution.tenant_id, execution.id)
     if before is None:
@@ -508,7 +518,7 @@ def set_attributes(view: View, command: SetAttributes) -> Changed:
         for name, value in values.items():
             write_facet(view, execution, family, name, value)
     labels = merged(before.labels, command.labels, "/labels")
-    attributes = merged(before.attributes, command.attributes, "/attributes")
+    attributes = merged(before.attributes, command.attributes, place)
     view.put(msgspec.structs.replace(before, labels=labels, attributes=attributes))
     body = encoded(AttributesBody(command.attributes, command.labels))
     return changed(append(view, execution, "attributes.set", body))

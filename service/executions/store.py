@@ -1,7 +1,7 @@
 """The tables of executions, and how they are read for an answer."""
 
 from service.executions.model import FACETS, OF_ITEM, Attributed, Execution, Facet, State
-from service.kernel.tables import Group, Table
+from service.kernel.tables import ONLY_BY_GROUP, Group, Table
 
 TABLES = [
     Table(
@@ -23,7 +23,7 @@ TABLES = [
         Facet,
         ("tenant_id", "execution_id", "family", "name"),
         23,
-        "load_facets",
+        ONLY_BY_GROUP,
         "insert_facets",
         "update_facets",
         "delete_facets",

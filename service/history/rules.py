@@ -39,23 +39,23 @@ def append_keys(command: AppendEvents | WriteSnapshot, who: Principal, _standing
 def append_events(view: View, command: AppendEvents) -> Appended:
     """Append in order, all or none."""
     execution = need_open(view, command.execution_id, command.expected_sequence)
-    refuse_ours(command.events, "/events")
+    refuse_ours(command.events)
     before = execution.sequence
     for event in command.events:
         execution = append_one(view, execution, event, event.node_id)
     return Appended(execution.id, before + 1, execution.sequence)
 
 
-def refuse_ours(events: Iterable[AppendedEvent], at: str) -> None:
+def refuse_ours(events: Iterable[AppendedEvent]) -> None:
     """422 for kinds that the service itself writes: a caller who could forge them could make replay disagree."""
-    wrong = [(index, event.kind) for index, event in enumerate(events) if event.kind in OURS]
+    wrong = [(f"/events/{index}/kind", ours(event.kind)) for index, event in enumerate(events) if event.kind in OURS]
     if wrong:
-        raise invalid(
-            [
-                (f"{at}/{index}/kind", f"{kind!r} is written by the service; choose another kind")
-                for index, kind in wrong
-            ]
-        )
+        raise invalid(wrong)
+
+
+def ours(kind: str) -> str:
+    """What is said of such a kind."""
+    return f"{kind!r} is written by the service; choose another kind"
 
 
 def append_one(

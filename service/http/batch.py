@@ -47,14 +47,19 @@ def batch(kind: type, prepare: Prepare | None = None, named: str = "") -> Handle
             commands = [await tried(prepare, call, one) for one in commands]
         if named:
             commands = [one if getattr(one, named) else unnamed(named) for one in commands]
-        asked = requests(call, commands)
-        await refuse_reused(call, asked)
-        outcomes = await asyncio.gather(*(place(call, request) for request in asked), return_exceptions=True)
-        refuse_ended(outcomes)
-        made = Batch([entry(outcome) for outcome in outcomes])
-        return Answer(200, encode(made), (JSON, REPLAYED)) if replayed(outcomes) else made
+        return await each(call, commands)
 
     return handle
+
+
+async def each(call: Call, commands: list[Any]) -> Batch | Answer:
+    """Run the commands, each for itself; in the place of one a `StateError` says why it was refused beforehand."""
+    asked = requests(call, commands)
+    await refuse_reused(call, asked)
+    outcomes = await asyncio.gather(*(place(call, request) for request in asked), return_exceptions=True)
+    refuse_ended(outcomes)
+    made = Batch([entry(outcome) for outcome in outcomes])
+    return Answer(200, encode(made), (JSON, REPLAYED)) if replayed(outcomes) else made
 
 
 async def tried(prepare: Prepare, call: Call, one: Any) -> Any:

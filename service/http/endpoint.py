@@ -17,7 +17,7 @@ from service.http.misfits import misfits
 from service.http.stream import hung_up
 from service.kernel.command import Origin, Replayed, Request
 from service.kernel.json import check, fingerprint
-from service.kernel.page import Cursors
+from service.kernel.page import LIMIT_DEFAULT, Cursors
 from service.kernel.principal import Principal
 from service.kernel.run import Kernel
 from service.kernel.turns import Turns
@@ -39,7 +39,7 @@ class Query(msgspec.Struct, frozen=True):
     meaning: str
 
 
-LIMIT = Query("limit", "limit", 100, "Most items to answer, 1–1,000.")
+LIMIT = Query("limit", "limit", LIMIT_DEFAULT, "Most items to answer, 1–1,000.")
 CURSOR = Query("cursor", str, None, "`next_cursor` of the page before.")
 
 
@@ -157,7 +157,7 @@ def command(kind: type, **path: str) -> Handle:
     decoder: Any = msgspec.json.Decoder(kind)
 
     async def handle(call: Call) -> Any:
-        made = decode(decoder, call.body)
+        made = decode(decoder, call.body) if call.body or not call.endpoint.bare else kind()
         for field, part in path.items():
             fill(made, field, call.path[part])
         return await call.run(made)

@@ -38,8 +38,8 @@ REMEDIES: dict[str, str] = {
         "which have an index. Operators may raise `scan_seconds_max`."
     ),
     "auth/missing": (
-        "Send `Authorization: Bearer hold…`. An owner mints tokens with POST /v1/tokens; the first one comes from "
-        "`holdfast init`."
+        "Send `Authorization: Bearer hold…`. An owner mints tokens with POST /v1/tokens; the first one is printed by "
+        "`holdfast serve` or `holdfast init`, on a new store."
     ),
     "auth/malformed": "The header must read `Authorization: Bearer` and the token, separated by one space.",
     "auth/invalid": (
@@ -138,7 +138,11 @@ REMEDIES: dict[str, str] = {
         "Claim the run's task again, replay what came since `seen`, and settle it with the `history_sequence` at which "
         "that ends; then the run can go on in another."
     ),
-    "work/conflict": "The id names an item with other contents. Choose another id, or leave it out.",
+    "work/conflict": (
+        "See in `detail` what stands in the way: an item of the same id with other contents (choose another id, or "
+        "leave it out), an open one with the same dedup key (wait until it has ended), or a workflow, which alone "
+        "settles its tasks."
+    ),
     "work/terminal": (
         "The item has ended; see `current_status`. To run the work again, requeue the dead letter or enqueue a new "
         "item."
@@ -154,7 +158,7 @@ REMEDIES: dict[str, str] = {
     "import/unfit": (
         "Correct what `errors` lists: export again if the file was changed or cut off, from a store of the same schema."
     ),
-    "token/conflict": "Read the token. One that was revoked or rotated is replaced by minting a new one.",
+    "token/conflict": "The token was revoked; mint a new one.",
     "idempotency/mismatch": "Use a new key for a new request, or repeat the first request exactly.",
     "limit/running-executions": "Let runs end, or ask an administrator for a higher limit. Starting again later works.",
     "limit/definitions": "Delete versions that nothing uses, or ask an administrator for a higher limit.",

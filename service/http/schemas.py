@@ -173,10 +173,17 @@ class Schemas:
 def explained(component: str, schema: Schema) -> Schema:
     """A component whose fields have a meaning: their own, or the glossary's for their name."""
     for name, field in schema.get("properties", {}).items():
-        meaning, shape = MEANINGS.get(f"{component}.{name}", MEANINGS.get(name)), field.get("description", "")
+        meaning, shape = meaning_of(component, name), field.get("description", "")
         if meaning:
             field["description"] = meaning if shape in ("", OPAQUE_MEANING) else f"{meaning} {shape}."
     return schema
+
+
+def meaning_of(component: str, field: str) -> str | None:
+    """What a field means: in this component, in the Struct that it is a form of, or wherever it appears."""
+    struct = component.removesuffix("Entry").removesuffix("Reply")
+    names = (f"{component}.{field}", f"{struct}.{field}", field)
+    return next((MEANINGS[name] for name in names if name in MEANINGS), None)
 
 
 def tidy(schema: Any) -> Any:

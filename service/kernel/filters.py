@@ -88,7 +88,7 @@ class Facet(Struct, frozen=True):
     parenthesised condition over `sql_text` or `sql_number`, the column expressions for strings and for integers:
 
         Facet("attr.", "EXISTS (SELECT 1 FROM facets f WHERE f.tenant_id = e.tenant_id AND f.execution_id = e.id"
-              " AND f.kind = 'attr' AND f.name = {name} AND {condition})", "f.text_value", "f.number_value")
+              " AND f.family = 'attr' AND f.name = {name} AND {condition})", "f.text_value", "f.number_value")
 
     `alone` is the same without the row that has it, with the same holes, for lists that can begin from the facet.
     """

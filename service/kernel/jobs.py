@@ -19,6 +19,9 @@ log = structlog.get_logger()
 PAGES_A_ROUND = 20
 """Pages of one kind in one round of sweeps, so that a long job does not keep leases from being taken back."""
 
+WRITTEN = ("tenant_id", "id", "status", "detail", "total", "done", "due_at", "updated_at")
+"""What a page changes of a job, as `update_jobs` takes it."""
+
 
 class Job(msgspec.Struct, frozen=True):
     """A job: its kind, what it needs to know (`detail`, JSON), how far it is, and when its next page is due."""
@@ -87,6 +90,11 @@ async def in_turn(backend: StateBackend, line: Line, kind: str, tenants: str, pa
     done = 0
     while done < PAGES_A_ROUND and (moved := (await in_turns(backend, line, tenants, take, PAGES_A_ROUND)).done):
         done += moved
+
+
+async def write(tx: Tx, before: Job, job: Job) -> None:
+    """A job as its page leaves it, in the page's own transaction: refused if another has moved it since `before`."""
+    await tx.many("update_jobs", [(*(getattr(job, name) for name in WRITTEN), before.done, before.status)])
 
 
 TABLES = [Table(Job, ("tenant_id", "id"), 80, "load_jobs", "insert_jobs", "update_jobs")]

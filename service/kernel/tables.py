@@ -13,6 +13,9 @@ Key = tuple[Any, ...]
 Wanted = tuple[Any, Key]
 """A row type (or the name of a path or a group) and a key."""
 
+ONLY_BY_GROUP = ""
+"""In place of `Table.load`: nobody asks for one of these rows by its key, only for a group of them."""
+
 
 class Group(msgspec.Struct, frozen=True):
     """Rows found by something other than their key, such as the open items of an execution.

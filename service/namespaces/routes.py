@@ -16,7 +16,7 @@ from service.namespaces.model import (
     OpenWork,
     ShownNamespace,
 )
-from service.work.model import apart
+from service.work.model import OPEN, apart
 
 KINDS = ("workflow_tasks", "activities", "other_work")
 STATUSES = (
@@ -77,9 +77,6 @@ async def stats(call: Call) -> NamespaceStats:
     return await call.scan(read)
 
 
-SHELVES = ("ready", "delayed", "leased")
-
-
 async def work_of(tx: Tx, tenant_id: str, name: str, looked_at: dict[str, int]) -> dict[str, OpenWork]:
     """Open work of a namespace by kind; `looked_at` is told how many items each walk saw."""
     of: dict[str, Any] = {"tenant_id": tenant_id, "most": COUNTED_MAX + 1}
@@ -87,8 +84,8 @@ async def work_of(tx: Tx, tenant_id: str, name: str, looked_at: dict[str, int]) 
     ready = await tx.all("ready_on_shelves", queues=queues, **of)
     delayed = await tx.all("delayed_on_shelves", queues=queues, **of)
     leased = await tx.all("leased_by_queue", **of)
-    for shelf, rows in zip(SHELVES, (ready, delayed, leased), strict=True):
-        looked_at[shelf] = sum(row[-1] for row in rows)
+    for status, rows in zip(OPEN, (ready, delayed, leased), strict=True):
+        looked_at[status] = sum(row[-1] for row in rows)
     counts = [by_kind(rows) for rows in (ready, delayed, (row[1:] for row in leased if inside(name, row[0])))]
     return {kind: OpenWork(*(min(count[kind], COUNTED_MAX) for count in counts)) for kind in KINDS}
 
@@ -140,7 +137,6 @@ ENDPOINTS = [
         item=ShownNamespace,
         writes=False,
         query=(LIMIT, CURSOR),
-        errors=("request/cursor",),
     ),
     Endpoint(
         "GET",

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from backends.protocol import StateBackend, Tx
 from service.kernel.chain import add
-from service.kernel.jobs import Job, in_turn
+from service.kernel.jobs import Job, in_turn, write
 from service.kernel.removal import Going, take_out
 from service.kernel.rota import Line
 from service.kernel.sweeps import Sweep
@@ -24,7 +24,6 @@ QUIET_MS = 60_000
 BEFORE = ("alarms", "schedule_runs", "schedules")
 """What goes before the executions: then nothing is left that would start one."""
 AFTER = ("worker_queues", "workers", "shelves", "queues", "tally_changes", "tallies")
-WRITTEN = ("tenant_id", "id", "status", "detail", "total", "done", "due_at", "updated_at")
 
 
 async def erase(services: Any) -> None:
@@ -41,9 +40,7 @@ async def page(backend: StateBackend, job: Job) -> None:
     async def work(tx: Tx) -> None:
         found = [Job(*row) for row in await tx.all("load_jobs", rows=[(job.tenant_id, job.id)])]
         if found and found[0].status == "running" and found[0].due_at <= tx.now:
-            moved = await move(tx, replace(found[0], updated_at=tx.now))
-            values = [getattr(moved, name) for name in WRITTEN]
-            await tx.many("update_jobs", [(*values, found[0].done, found[0].status)])
+            await write(tx, found[0], await move(tx, replace(found[0], updated_at=tx.now)))
 
     await backend.write(work, tenants=[job.tenant_id])
 

@@ -9,15 +9,13 @@ from msgspec.structs import replace
 from backends.errors import Conflict
 from backends.protocol import Row, StateBackend, Tx
 from service.errors import StateError, invalid, not_found
-from service.kernel.jobs import Job
+from service.kernel.jobs import Job, write
 from service.kernel.principal import SYSTEM
 from service.portability.model import IMPORT_MS, Importing, ImportPart, Manifest, ShownImport
 from service.portability.rows import after, digest_of, first, packed, unpacked
 from service.portability.rules import alive, ended, show, unfit
 from service.portability.tables import COLUMNS, Column, names_of, schema
 from service.tenants.model import IMPORT_JOB, Limits, Tenant
-
-JOB_COLUMNS = ("tenant_id", "id", "status", "detail", "total", "done", "due_at", "updated_at")
 
 
 def refuse_unfit(manifest: Manifest) -> None:
@@ -110,5 +108,5 @@ async def moved_on(tx: Tx, job: Job, detail: Importing, part: ImportPart, lines:
     detail = replace(detail, written=written, part=part.part)
     done = job.done + len(lines)
     moved = replace(job, detail=msgspec.json.encode(detail), done=done, due_at=tx.now + IMPORT_MS, updated_at=tx.now)
-    await tx.many("update_jobs", [(*(getattr(moved, name) for name in JOB_COLUMNS), job.done, job.status)])
+    await write(tx, job, moved)
     return moved

@@ -78,7 +78,10 @@ def begin(view: View, command: BeginImport) -> ShownImport:
     detail = Importing(manifest.tenant_id, manifest.sha256, own.status, own.version, tables, {})
     total, due = sum(table.rows for table in tables.values()), view.now + IMPORT_MS
     new = Job(SYSTEM, job_id(manifest), IMPORT_JOB, "running", encoded(detail), total, 0, due, view.now, view.now)
-    view.add(new) if job is None else view.put(replace(new, created_at=job.created_at))
+    if job is None:
+        view.add(new)
+    else:
+        view.put(replace(new, created_at=job.created_at))
     audit(view, "tenant.importing", tenant.tenant_id, {"import": new.id, "sha256": manifest.sha256}, SYSTEM)
     return replace(show(new), created=True)
 

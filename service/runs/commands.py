@@ -7,7 +7,8 @@ import msgspec
 from service import capabilities
 from service.errors import invalid
 from service.http.endpoint import located
-from service.runs.model import COMMANDS_MAX
+from service.runs.model import COMMANDS_MAX, Seen, SubmitCommands
+from service.work.model import Epoch
 
 COMMANDS = tuple(capabilities.parts("model", "COMMANDS"))
 Command: Any = Union[COMMANDS]  # noqa: UP007  the members are only known at run time
@@ -16,13 +17,19 @@ Command: Any = Union[COMMANDS]  # noqa: UP007  the members are only known at run
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A submission, its commands still raw."""
 
-    epoch: int
-    history_sequence: int
+    epoch: Epoch
+    history_sequence: Seen
     commands: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=COMMANDS_MAX)] = []
+    id: str = ""
 
 
 ENVELOPE = msgspec.json.Decoder(Envelope)
 ONE = msgspec.json.Decoder(Command)
+
+
+def submission(said: Envelope) -> SubmitCommands:
+    """What a worker submits, its commands decoded."""
+    return SubmitCommands(said.epoch, said.history_sequence, decoded(said.commands), said.id)
 
 
 def decoded(raw: list[msgspec.Raw]) -> list[Any]:

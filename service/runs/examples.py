@@ -1,6 +1,6 @@
 """Examples of workflow tasks and of how executions are stopped, for the contract."""
 
-from service.http.examples import AT, ITEM_ID, Example
+from service.http.examples import AT, ITEM_ID, Example, done
 
 CLAIMED = {
     "task_id": ITEM_ID, "epoch": 1, "attempt": 1, "expires_at": AT + 30_000, "execution_id": "order-4711",
@@ -32,6 +32,7 @@ EXAMPLES = [
         {"items": [CLAIMED]},
     ),
     Example("submitCommands", COMMANDS, SUBMITTED),
+    Example("submitWorkflowTasks", [{"id": ITEM_ID, **COMMANDS}], done(SUBMITTED)),
     Example("renewWorkflowTask", {"epoch": 1}, RENEWED),
     Example(
         "cancelExecution", {"reason": "the customer called", "force_after_ms": 60_000},

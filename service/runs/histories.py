@@ -2,9 +2,8 @@
 
 It is read after the claim, and for all the claims of a turn of the loop together. One answer holds at most
 `HISTORY_MAX` events, and no more once these come to `HISTORY_BYTES`; what does not fit is read from
-`GET /v1/executions/{id}/events`. A worker that remembers more than
-there is, or an event that was written at another time, remembers another log, one from before a store was put back: it
-gets this one from its beginning.
+`GET /v1/executions/{id}/events`. A worker that remembers more than there is, or an event that was written at another
+time, remembers another log, one from before a store was put back: it gets this one from its beginning.
 """
 
 import asyncio

@@ -10,13 +10,15 @@ from service.kernel.command import PATH
 from service.kernel.ids import Id, Name
 from service.kernel.raw import ABSENT
 from service.kernel.tables import Wanted
-from service.work.model import Epoch, LeaseMs, WorkError
+from service.work.model import Delay, Epoch, LeaseMs, WorkError
 
 OF_TASK = "run_of_task"
 """The run that a work item belongs to, asked for by (tenant, item)."""
 OPEN_STEPS = "open_steps_of_run"
 """What a run has asked for and not yet got, asked for by (tenant, execution)."""
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+Seen = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""How far a log was seen: the sequence of the last event, 0 before the first."""
 Reason = Annotated[str, msgspec.Meta(max_length=1024)] | None
 COMMANDS_MAX = 10_000
 """Commands of a submission, all of which are decided and written in one commit."""
@@ -156,7 +158,7 @@ class SubmitCommands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settle a workflow task: what the workflow asks for, having seen the log up to `history_sequence`."""
 
     epoch: Epoch
-    history_sequence: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    history_sequence: Seen
     commands: list[Any] = []
     id: str = PATH
 
@@ -170,7 +172,7 @@ class Submitted(msgspec.Struct, frozen=True):
     task_id: str | None
 
 
-Places = Annotated[dict[Id, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]], msgspec.Meta(max_length=1_000)]
+Places = Annotated[dict[Id, Seen], msgspec.Meta(max_length=1_000)]
 """A number for each of some executions."""
 
 
@@ -197,7 +199,7 @@ class CancelRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Ask a run to stop. With `force_after_ms` it is cancelled by then even if its worker never answers."""
 
     reason: Reason = None
-    force_after_ms: Annotated[int, msgspec.Meta(ge=0, le=31_536_000_000)] | None = None
+    force_after_ms: Delay | None = None
     execution_id: str = PATH
 
 

@@ -6,12 +6,15 @@ from typing import Annotated, Any
 import msgspec
 
 from backends.protocol import Row
-from service.errors import invalid
+from service.errors import StateError, invalid
 from service.executions.model import Changed
 from service.history.model import ShownEvent
+from service.http.answer import Answer
+from service.http.batch import BATCH_MAX, Batch, each, unnamed
 from service.http.endpoint import Call, Endpoint, command, decode, fill
+from service.kernel.command import PATH
 from service.kernel.raw import shown
-from service.runs.commands import ENVELOPE, Command, decoded
+from service.runs.commands import ENVELOPE, Command, Envelope, submission
 from service.runs.histories import Asked, histories
 from service.runs.model import (
     COMMANDS_MAX,
@@ -19,14 +22,16 @@ from service.runs.model import (
     ClaimTasks,
     CompleteRun,
     FailRun,
+    Seen,
     SubmitCommands,
     Submitted,
     TerminateRun,
 )
-from service.work.model import TASKS_ALONE, Claimed, Claims, ClaimWork, Renewed, RenewLease
+from service.work.model import TASKS_ALONE, Claimed, Claims, ClaimWork, Epoch, Renewed, RenewLease
 from service.work.waiting import claimed_as
 
 CLAIM = msgspec.json.Decoder(ClaimTasks)
+MANY = msgspec.json.Decoder(Annotated[list[Envelope], msgspec.Meta(min_length=1, max_length=BATCH_MAX)])
 
 
 class ClaimedTask(msgspec.Struct, frozen=True):
@@ -36,7 +41,7 @@ class ClaimedTask(msgspec.Struct, frozen=True):
     event there was not written at `since_at`. Then what the worker has in memory is not this log, and is to be
     forgotten. `history_sequence` is where `history` ends, or `history_after` if it brings nothing; `history_complete`
     is false when more of the log must be read from `GET /v1/executions/{id}/events?after=…`: one answer holds ten
-    thousand events.
+    thousand events, and no more once these come to 8 MiB.
     """
 
     task_id: str
@@ -68,9 +73,10 @@ class ClaimedTasks(msgspec.Struct, frozen=True):
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a workflow asks for, having seen the log up to `history_sequence`."""
 
-    epoch: int
-    history_sequence: int
+    epoch: Epoch
+    history_sequence: Seen
     commands: Annotated[list[Command], msgspec.Meta(max_length=COMMANDS_MAX)] = []
+    id: str = PATH
 
 
 async def claim(call: Call) -> Any:
@@ -132,10 +138,25 @@ def handed(item: Claimed, head: Row, events: Sequence[ShownEvent], after: int) -
 
 async def submit(call: Call) -> Submitted:
     """Settle a task by its commands."""
-    said = decode(ENVELOPE, call.body)
-    made = SubmitCommands(said.epoch, said.history_sequence, decoded(said.commands))
+    made = submission(decode(ENVELOPE, call.body))
     fill(made, "id", call.path["id"])
     return await call.run(made)  # type: ignore[no-any-return]
+
+
+async def submit_many(call: Call) -> Batch | Answer:
+    """Settle tasks, each by its commands; all of them together have no more than one may."""
+    said = decode(MANY, call.body)
+    if (count := sum(len(one.commands) for one in said)) > COMMANDS_MAX:
+        raise invalid([("", f"{count} commands; a request has at most {COMMANDS_MAX}, send the rest in another one")])
+    return await each(call, [tried(one) for one in said])
+
+
+def tried(said: Envelope) -> SubmitCommands | StateError:
+    """A submission as it is to be run, or why it cannot be."""
+    try:
+        return submission(said) if said.id else unnamed("id")
+    except StateError as refusal:
+        return refusal
 
 
 LEASE_ERRORS = ("not-found", "lease/stale", "lease/not-held", "lease/settled")
@@ -169,6 +190,17 @@ ENDPOINTS = [
     ),
     Endpoint(
         "POST",
+        "/v1/workflow-tasks:submit",
+        "submitWorkflowTasks",
+        "work.claim",
+        "Settle up to 1,000 workflow tasks, each by its commands, all or nothing of each",
+        submit_many,
+        reply=Batch,
+        item=Submitted,
+        body=list[Submission],
+    ),
+    Endpoint(
+        "POST",
         "/v1/workflow-tasks/{id}/renew",
         "renewWorkflowTask",
         "work.claim",
@@ -187,6 +219,7 @@ ENDPOINTS = [
         command(CancelRun, execution_id="id"),
         reply=Changed,
         body=CancelRun,
+        bare=True,
         errors=END_ERRORS,
     ),
     Endpoint(
@@ -198,6 +231,7 @@ ENDPOINTS = [
         command(TerminateRun, execution_id="id"),
         reply=Changed,
         body=TerminateRun,
+        bare=True,
         errors=END_ERRORS,
     ),
     Endpoint(
@@ -209,6 +243,7 @@ ENDPOINTS = [
         command(CompleteRun, execution_id="id"),
         reply=Changed,
         body=CompleteRun,
+        bare=True,
         errors=(*END_ERRORS, "limit/payload-bytes"),
     ),
     Endpoint(

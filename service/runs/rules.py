@@ -7,7 +7,7 @@ import msgspec
 
 from service.alarms.model import Alarm, Rang
 from service.alarms.rules import disarm, disarm_all, set_alarm
-from service.errors import StateError, invalid, not_found
+from service.errors import StateError, invalid, not_found, under
 from service.executions import rules as executions
 from service.executions.model import (
     ENDED,
@@ -20,7 +20,6 @@ from service.executions.model import (
     ExecutionPaused,
     ExecutionStarted,
     SetAttributes,
-    State,
 )
 from service.history.rules import snapshot
 from service.kernel.audit import audit
@@ -58,8 +57,11 @@ from service.runs.model import (
     TerminateRun,
     UpsertSearchAttributes,
 )
-from service.work import rules as work
-from service.work.model import LEASE_AT_MOST, Retry, Shelf, Task, WorkItem, WorkSettled, shelf
+from service.work import rules_leases as leases
+from service.work import rules_placing as placing
+from service.work import rules_queues as queues
+from service.work import rules_settling as settling
+from service.work.model import LEASE_AT_MOST, Retry, Shelf, ShownError, Task, WorkItem, WorkSettled, queue_in
 
 FOREVER = 2**31 - 1
 TASK_TIMEOUT = b'"task_timeout_ms"'
@@ -91,7 +93,7 @@ def begin(view: View, fact: ExecutionStarted) -> None:
         link = said.link
     else:
         link = Link()
-        work.refuse_queue(view.who, task_shelf(execution)[0])
+        queues.refuse_queue(view.who, task_shelf(execution)[0])
     options = Options(
         said.execution_timeout_ms, said.run_timeout_ms, said.task_timeout_ms, said.workflow_retry,
         said.workflow_max_attempts,
@@ -189,7 +191,7 @@ def step_keys(command: Any, who: Principal, _standing: Standing) -> Iterable[Wan
 
 def refuse_queue(view: View, namespace: str, queue: str) -> None:
     """403 for a task queue that the caller may not use."""
-    work.refuse_queue(view.who, shelf(namespace, queue))
+    queues.refuse_queue(view.who, queue_in(namespace, queue))
 
 
 def head(view: View, tenant_id: str, execution_id: str) -> Execution:
@@ -219,12 +221,12 @@ def new_task(view: View, execution: Execution, delay_ms: int, most_ms: int | Non
         max_attempts=FOREVER,
         retry=AT_ONCE,
     )
-    return work.place(view, asked, execution).id
+    return placing.place(view, asked, execution).id
 
 
 def task_shelf(execution: Execution) -> tuple[str, str]:
     """The shelf of a run's workflow tasks: its queue, and what a worker must be able to run."""
-    return shelf(execution.namespace, execution.queue or "default"), f"workflow:{execution.workflow_id}"
+    return queue_in(execution.namespace, execution.queue or "default"), f"workflow:{execution.workflow_id}"
 
 
 def arm(
@@ -265,10 +267,10 @@ def task_keys(command: SubmitCommands, who: Principal, standing: Standing) -> It
 def submit(view: View, command: SubmitCommands) -> Submitted:
     """Settle a task by its commands, all or none. The same submission again answers as the first time."""
     said = fingerprint("commands", command.history_sequence, encoded(command.commands))
-    item = work.need(view, command.id)
+    item = leases.need(view, command.id)
     if item.epoch == command.epoch and item.status == "completed" and item.settle_digest == said:
         return msgspec.json.decode(item.settle_reply or b"", type=Submitted)
-    item = work.held(item, command.epoch)
+    item = leases.held(item, command.epoch)
     if item.drives != "decision" or item.execution_id is None:
         raise not_found("workflow task", item.id)
     tenant, execution_id = item.tenant_id, item.execution_id
@@ -277,9 +279,12 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
     view.expect(*(wanted for one in command.commands for wanted in needs(one, execution)))  # first: it may begin anew
     run = need_run(view, tenant, execution_id)
     view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + 1, seen=command.history_sequence))
-    item = work.end(view, item, "completed")
-    for one in command.commands:
-        order(view, tenant, execution_id, one)
+    item = settling.end(view, item, "completed")
+    for index, one in enumerate(command.commands):
+        try:
+            order(view, tenant, execution_id, one)
+        except StateError as refusal:
+            raise under(f"/commands/{index}", refusal) from None
     run = need_run(view, tenant, execution_id)
     if run.task_id is None and run.woken_at > command.history_sequence:
         wake(view, tenant, execution_id)
@@ -293,7 +298,7 @@ def needs(command: Command, execution: Execution) -> Iterable[Wanted]:
     """The rows that a command needs, its shelves among them."""
     yield from command.wants(execution.tenant_id, execution.id)
     for queue, requires in command.shelves():
-        yield Shelf, (execution.tenant_id, shelf(execution.namespace, queue), requires)
+        yield Shelf, (execution.tenant_id, queue_in(execution.namespace, queue), requires)
 
 
 def seen(execution: Execution, history_sequence: int) -> None:
@@ -371,11 +376,11 @@ def open_steps(view: View, tenant_id: str, execution_id: str, kind: str) -> list
 
 def end_step(view: View, step: Step, status: str, detail: bytes | None = None) -> Step:
     """The step in the word that says how it ended."""
-    ended = msgspec.structs.replace(step, status=status, ended_at=view.now, detail=detail or step.detail)
-    view.put(ended)
+    step = msgspec.structs.replace(step, status=status, ended_at=view.now, detail=detail or step.detail)
+    view.put(step)
     run = need_run(view, step.tenant_id, step.execution_id)
     view.put(msgspec.structs.replace(run, open_steps=run.open_steps - 1))
-    return ended
+    return step
 
 
 def _complete(view: View, execution: Execution, command: CompleteWorkflow) -> None:
@@ -383,7 +388,7 @@ def _complete(view: View, execution: Execution, command: CompleteWorkflow) -> No
 
 
 def _fail(view: View, execution: Execution, command: FailWorkflow) -> None:
-    error = encoded(work.shown_error(command.error))
+    error = encoded(settling.shown_error(command.error))
     view.tell(Failing(execution, command, error))
     execution = head(view, execution.tenant_id, execution.id)
     if execution.status not in ENDED:
@@ -413,13 +418,12 @@ def _side_effect(view: View, execution: Execution, command: RecordSideEffect) ->
 
 def _snapshot(view: View, execution: Execution, command: RecordSnapshot) -> None:
     state = bytes(command.state)
-    view.expect((State, (execution.tenant_id, execution.id)))
     snapshot(view, executions.write_state(view, execution, "state.replaced", state, state))
 
 
 def _attributes(view: View, execution: Execution, command: UpsertSearchAttributes) -> None:
     view.expect(*((what, (execution.tenant_id, execution.id)) for what in (Attributed, FACETS)))
-    executions.set_attributes(view, SetAttributes(command.patch, {}, None, execution.id))
+    executions.set_attributes(view, SetAttributes(command.patch, {}, None, execution.id), "/patch")
 
 
 def _memo(view: View, execution: Execution, command: SetMemo) -> None:
@@ -531,7 +535,7 @@ def fail(view: View, command: FailRun) -> Changed:
     execution = need_open(view, command.execution_id)
     executions.operate(view, execution, "failed")
     if execution.segment == 0:
-        error = encoded(work.shown_error(command.error))
+        error = encoded(settling.shown_error(command.error))
         return executions.changed(executions.move(view, execution, "failed", None, error))
     _fail(view, execution, FailWorkflow(command.error, command.retryable))
     return executions.changed(head(view, execution.tenant_id, execution.id))
@@ -572,7 +576,7 @@ def rang(view: View, fact: Rang) -> None:
     else:
         if execution.status != "running":  # time passes for a run that waits or is paused, too
             execution = executions.move(view, execution, "running")
-        error = work.KeptError("timeout", f"the {alarm.name.partition(':')[2].replace('_', ' ')} is over")
+        error = ShownError("timeout", f"the {alarm.name.partition(':')[2].replace('_', ' ')} is over")
         executions.move(view, execution, "timed_out", None, encoded(error))
 
 
@@ -587,9 +591,9 @@ def paused(view: View, fact: ExecutionPaused) -> None:
     if fact.resumed and run.woken_at > run.seen:
         wake(view, run.tenant_id, run.id)
     elif not fact.resumed and task is not None:
-        held = task.epoch > 0  # what a worker has held is settled by it or by the pause: the run is touched either way
-        view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + held))
-        work.cancel_item(view, task)
+        touched = task.epoch > 0  # what a worker has held is settled by it or by the pause: a submit either way
+        view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + touched))
+        settling.cancel_item(view, task)
 
 
 RULES = [

@@ -9,6 +9,7 @@ from service.executions.model import Attributes
 from service.kernel.command import PATH
 from service.kernel.ids import Name
 from service.kernel.raw import ABSENT
+from service.work.model import YEAR_MS, Moment
 
 OPEN_RUNS = "open_runs_of_schedule"
 """The occurrences of a schedule that run or wait, asked for by (tenant, schedule)."""
@@ -25,8 +26,6 @@ BACKFILL = "schedule:backfill:"
 """An alarm that goes through a range of the past, a page at a time."""
 
 Overlap = Literal["skip", "buffer_one", "buffer_all", "cancel_other", "terminate_other", "allow_all"]
-Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1, description="milliseconds since the epoch, UTC")]
-YEAR_MS = 31_536_000_000
 ScheduleId = Annotated[
     str,
     msgspec.Meta(

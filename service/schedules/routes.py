@@ -7,7 +7,7 @@ import msgspec
 from backends.protocol import Row, Tx
 from service.errors import not_found
 from service.executions.model import ShownAttributes
-from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode, fill
+from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command
 from service.http.lists import Page, listed, where
 from service.kernel.filters import Field, Vocabulary
 from service.kernel.raw import shown
@@ -159,18 +159,6 @@ async def next_times(call: Call) -> NextTimes:
     return NextTimes(found)
 
 
-def bare(kind: type) -> Any:
-    """A handler of a command whose body may be left out."""
-    decoder: Any = msgspec.json.Decoder(kind)
-
-    async def handle(call: Call) -> Any:
-        made = decode(decoder, call.body) if call.body else kind()
-        fill(made, "id", call.path["id"])
-        return await call.run(made)
-
-    return handle
-
-
 async def delete(call: Call) -> Any:
     """Take a schedule away."""
     return await call.run(DeleteSchedule(call.path["id"]))
@@ -206,7 +194,6 @@ ENDPOINTS = [
             Query("filter", str, None, "A filter: `workflow_type = 'report'`."),
             Query("namespace", str, None, "Only this namespace."),
         ),
-        errors=("request/filter", "request/cursor"),
     ),
     Endpoint(
         "GET",
@@ -246,7 +233,7 @@ ENDPOINTS = [
         "pauseSchedule",
         "execution.write",
         "Let a schedule start nothing",
-        bare(PauseSchedule),
+        command(PauseSchedule, id="id"),
         reply=ScheduleChanged,
         body=PauseSchedule,
         bare=True,
@@ -258,7 +245,7 @@ ENDPOINTS = [
         "resumeSchedule",
         "execution.write",
         "Let a schedule go on",
-        bare(ResumeSchedule),
+        command(ResumeSchedule, id="id"),
         reply=ScheduleChanged,
         body=ResumeSchedule,
         bare=True,
@@ -270,7 +257,7 @@ ENDPOINTS = [
         "triggerSchedule",
         "execution.write",
         "Start what a schedule starts, now",
-        bare(TriggerSchedule),
+        command(TriggerSchedule, id="id"),
         reply=Triggered,
         body=TriggerSchedule,
         bare=True,

@@ -54,7 +54,9 @@ FIRED_MAX = 32
 MISSED_MAX = 1_000
 """Occurrences that one commit passes over."""
 BUFFER_MAX = 100
+"""Occurrences that wait at once, by `buffer_all`; what comes then is skipped."""
 BACKFILL_MAX = 1_000
+"""Occurrences of one backfill."""
 RETRY_MS = 10_000
 """How long after a refusal an occurrence is tried again."""
 

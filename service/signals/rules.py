@@ -5,7 +5,7 @@ from functools import partial
 
 import msgspec
 
-from service.errors import StateError, invalid
+from service.errors import StateError, invalid, under
 from service.executions import rules as executions
 from service.executions.model import ENDED, Execution
 from service.kernel.command import Rule
@@ -108,7 +108,10 @@ def signal_with_start(view: View, command: SignalWithStart) -> Signalled:
         raise invalid([("/start", "name the execution_id and the task_queue of the workflow")])
     there = view.get(Execution, view.tenant_id, command.start.execution_id)
     if there is None or not there.sequence:
-        executions.start(view, command.start)
+        try:
+            executions.start(view, command.start)
+        except StateError as refusal:
+            raise under("/start", refusal) from None
     elif there.namespace != command.start.namespace:
         said = f"The execution {there.id!r} is in another namespace; choose another id, or name that namespace."
         raise StateError("execution/conflict", said, current_status=there.status)

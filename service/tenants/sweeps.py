@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from backends.protocol import Row, StateBackend, Tx
 from service.kernel.chain import add
-from service.kernel.jobs import PAGES_A_ROUND, Job, pages_of
+from service.kernel.jobs import PAGES_A_ROUND, Job, pages_of, write
 from service.kernel.principal import SYSTEM
 from service.kernel.sweeps import Sweep
 from service.tenants.model import DEFAULT, IMPORT_JOB, Erasing
@@ -22,7 +22,6 @@ from service.tenants.rules import DELETE_JOB
 KINDS = (DELETE_JOB, IMPORT_JOB)
 PAGE = 500
 QUIET_MS = 60_000
-WRITTEN = ("tenant_id", "id", "status", "detail", "total", "done", "due_at", "updated_at")
 
 
 async def erase(services: Any) -> None:
@@ -54,8 +53,7 @@ async def page(backend: StateBackend, job: Job) -> None:
         found = Job(*row)
         if found.status == "running" and found.due_at <= tx.now:
             await tx.run("close_import", tenant_id=tenant_id)
-            moved = await move(tx, replace(found, total=total, updated_at=tx.now), tenant_id)
-            await tx.many("update_jobs", [(*(getattr(moved, name) for name in WRITTEN), found.done, found.status)])
+            await write(tx, found, await move(tx, replace(found, total=total, updated_at=tx.now), tenant_id))
 
     await backend.write(work, tenants=[SYSTEM, tenant_id])
 

@@ -9,9 +9,9 @@ from service.alarms.model import Alarm
 from service.kernel.command import PATH
 from service.kernel.tables import Wanted
 from service.runs.model import Command, Seq, Step
+from service.work.model import YEAR_MS, Moment
 
-Duration = Annotated[int, msgspec.Meta(ge=0, le=315_360_000_000, description="milliseconds, at most ten years")]
-Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1, description="milliseconds since the epoch, UTC")]
+Duration = Annotated[int, msgspec.Meta(ge=0, le=10 * YEAR_MS, description="milliseconds, at most ten years")]
 ONE_TIME = "give one of fire_at and duration_ms"
 
 

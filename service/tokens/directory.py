@@ -264,7 +264,7 @@ class Directory:
         """The token that is presented, if there is one and the secret is its own; None otherwise, not saying why."""
         rows = self._rows_of_floods if self.sources.floods(source, self.backend.now()) else self._rows
         row = await rows.ask(presented.id)
-        token = None if row is None else Token(*row[:-1])
+        token = None if row is None else Token(*row)
         if token is None or presented.kind != ("system" if token.tenant_id == SYSTEM else "tenant"):
             self.verifier.refuse(presented)
             return None

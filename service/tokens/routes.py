@@ -34,7 +34,7 @@ async def mint_token(call: Call) -> Minted:
     body: MintBody = decode(MINT, call.body)
     tenant = target(call.who, body)
     if body.never_expires and body.expires_in_days is not None:
-        raise StateError("request/malformed", "Say expires_in_days or never_expires, not both.")
+        raise invalid([("/expires_in_days", "a token that never expires has none; leave one of the two out")])
     refuse_longer(call, body.expires_in_days, body.never_expires)
     usual = earlier(call.services.settings.token_days_default, longest(call))
     days = None if body.never_expires else body.expires_in_days or usual
@@ -70,9 +70,10 @@ def refuse_longer(call: Call, days: int | None, never: bool = False) -> None:
     most = longest(call)
     if most is not None and (never or (days or 0) > most):
         asked = "one that never ends" if never else f"{days} days"
-        raise StateError(
-            "request/invalid", f"A token may live {most} days here, and {asked} was asked for.", limit=most
-        )
+        place = "/never_expires" if never else "/expires_in_days"
+        refusal = invalid([(place, f"a token may live {most} days here, and {asked} was asked for; ask for less")])
+        refusal.facts["limit"] = most
+        raise refusal
 
 
 async def drawn(call: Call, tenant: str) -> tuple[str, str, str, bytes]:
@@ -157,7 +158,7 @@ async def get(call: Call) -> ShownToken:
 
 
 async def get_self(call: Call) -> ShownToken:
-    """The caller's own token: validate_token."""
+    """The caller's own token, as it stands."""
     return await find(call, call.who.token_tenant, call.who.token_id or "")
 
 
@@ -275,6 +276,7 @@ ENDPOINTS = [
         rotate,
         reply=Minted,
         body=RotateBody,
+        bare=True,
         created=True,
         query=(OF_TENANT,),
         errors=("not-found", "auth/queue", "token/conflict", "limit/tokens", "auth/busy"),

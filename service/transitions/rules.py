@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
-from service.errors import StateError, invalid, not_found
+from service.errors import StateError, invalid, not_found, under
 from service.executions import rules as executions
 from service.executions.model import FACETS, OF_ITEM, Attributed, Execution, SetAttributes, State
-from service.history.model import LATEST, TAIL, Snapshot
-from service.history.rules import append_one, refuse_ours, snapshot
+from service.history.model import LATEST, OURS, TAIL, Snapshot
+from service.history.rules import append_one, ours, snapshot
 from service.kernel.command import Rule
 from service.kernel.json import fingerprint
 from service.kernel.limits import refuse_past
@@ -32,8 +32,11 @@ from service.transitions.model import (
     Transition,
     Transitioned,
 )
-from service.work import rules as work
-from service.work.model import OPEN_ITEMS, Settled, WorkError, WorkItem, shelf
+from service.work import rules_leases as leases
+from service.work import rules_placing as placing
+from service.work import rules_queues as queues
+from service.work import rules_settling as settling
+from service.work.model import OPEN_ITEMS, Settled, WorkError, WorkItem, queue_in
 
 ALSO: dict[type, tuple[object, ...]] = {
     Replace: (State,),
@@ -81,7 +84,7 @@ def keys(command: Transition, who: Principal, standing: Standing) -> Iterable[Wa
         yield Execution, (tenant, command.execution_id)
     for change in command.changes:
         if isinstance(change, EnqueueNext):
-            yield from work.enqueue_keys(change, who, standing)
+            yield from placing.enqueue_keys(change, who, standing)
         elif command.execution_id:
             for what in ALSO.get(type(change), ()):
                 yield what, (tenant, command.execution_id)
@@ -95,8 +98,12 @@ def transition(view: View, command: Transition) -> Transitioned:
     target = aim(view, command, said)
     execution = executions.need_open(view, target.execution_id, command.expected_sequence)
     made = []
-    for change in command.changes:
-        begun, one = execution.sequence, APPLY[type(change)](view, target, change)
+    for index, change in enumerate(command.changes):
+        begun = execution.sequence
+        try:
+            one = APPLY[type(change)](view, target, change)
+        except StateError as refusal:
+            raise under(f"/changes/{index}", refusal) from None
         execution = executions.need(view, target.execution_id)
         made.append(one if execution.sequence == begun else numbered(one, begun, execution.sequence))
     reply = Transitioned(execution.id, execution.status, execution.sequence, made)
@@ -119,10 +126,10 @@ def aim(view: View, command: Transition, said: str) -> Target:
         return Target(command.execution_id, None, 0, said)
     if not view.who.may("work.claim"):
         raise StateError("auth/forbidden", "A transition under a lease needs a role that may claim work.")
-    item = work.held(work.need(view, command.lease.work_item_id), command.lease.epoch)
+    item = leases.held(leases.need(view, command.lease.work_item_id), command.lease.epoch)
     if item.execution_id is None or command.execution_id not in ("", item.execution_id):
         raise not_found("execution", command.execution_id or item.id)
-    return Target(item.execution_id, item.id, item.epoch, said, work.node_of(item))
+    return Target(item.execution_id, item.id, item.epoch, said, leases.node_of(item))
 
 
 def told_before(view: View, command: Transition, said: str) -> Transitioned | None:
@@ -130,7 +137,7 @@ def told_before(view: View, command: Transition, said: str) -> Transitioned | No
     lease = command.lease
     if lease is None or not view.who.may("work.claim"):
         return None
-    item = work.need(view, lease.work_item_id)
+    item = leases.need(view, lease.work_item_id)
     mine = item.epoch == lease.epoch + (item.status == "cancelled")  # to cancel took the fence away
     if not mine or item.status == "leased" or item.settle_digest != said:
         return None
@@ -155,14 +162,14 @@ def current(view: View, target: Target) -> Execution:
 
 def _append(view: View, target: Target, change: Append) -> Made:
     """Append an event. Under a lease its node is the item's, whatever the caller would say."""
-    refuse_ours([change], "/changes")
+    if change.kind in OURS:
+        raise invalid([("/kind", ours(change.kind))])
     if target.item_id is None:
         append_one(view, current(view, target), change, change.node_id)
         return Made("append")
     if change.node_id not in (None, target.node_id):
-        raise invalid(
-            [("/changes", f"under a lease the node is the item's, here {target.node_id or 'none'}; leave it out")]
-        )
+        said = f"under a lease the node is the item's, here {target.node_id or 'none'}; leave it out"
+        raise invalid([("/node_id", said)])
     append_one(view, current(view, target), change, target.node_id, target.item_id)
     return Made("append")
 
@@ -197,25 +204,24 @@ def _append_to(view: View, target: Target, change: AppendTo) -> Made:
 def refuse_dear(target: Target) -> None:
     """422 for one more change that goes through what others have gone through often enough."""
     if target.rewritten > REWRITTEN_MAX:
-        raise invalid(
-            [("/changes", f"they write more than {REWRITTEN_MAX} bytes of state anew; say more in one change")]
-        )
+        said = f"the changes before it write more than {REWRITTEN_MAX} bytes of state anew; say more in one change"
+        raise invalid([("", said)])
     if target.looks > LOOKS_MAX:
-        raise invalid([("/changes", f"they go through {LOOKS_MAX} open items; cancel more in one change")])
+        raise invalid([("", f"the changes before it go through {LOOKS_MAX} open items; cancel more in one change")])
 
 
 def _enqueue(view: View, target: Target, change: EnqueueNext) -> Made:
     execution = current(view, target)
-    work.refuse_queue(view.who, work.queue_of(change, execution))
-    found = work.enqueue(view, change, execution)
+    queues.refuse_queue(view.who, queues.queue_of(change, execution))
+    found = placing.enqueue(view, change, execution)
     return Made("enqueue", work_item_id=found.id, created=found.created, ready_at=found.ready_at)
 
 
 def _settle(view: View, target: Target, change: Settle) -> Made:
     if target.item_id is None:
-        raise invalid([("/changes", "a settle needs a lease; give {work_item_id, epoch}")])
+        raise invalid([("", "a settle needs a lease; give {work_item_id, epoch}")])
     current(view, target)
-    item = work.held(work.need(view, target.item_id), target.epoch)
+    item = leases.held(leases.need(view, target.item_id), target.epoch)
     end = settled(view, item, change, target.said)
     return Made("settle", work_item_id=item.id, outcome=end.outcome, ready_at=end.ready_at)
 
@@ -225,30 +231,30 @@ def settled(view: View, item: WorkItem, change: Settle, said: str) -> Settled:
     refuse_idle(change)
     refuse_past(view, "payload_bytes", len(change.result))
     if change.outcome == "completed":
-        return work.finish(view, item, "completed", said, result=stored(change.result))
+        return settling.finish(view, item, "completed", said, result=stored(change.result))
     if change.outcome == "released":
         item = msgspec.structs.replace(item, attempt=item.attempt - 1)
-        return work.again(view, item, view.now, "released", "work.released", said, None)
+        return settling.again(view, item, view.now, "released", "work.released", said, None)
     error = change.error or WorkError("failed")
-    return work.failed(view, item, error, change.retry, said)
+    return settling.failed(view, item, error, change.retry, said)
 
 
 def refuse_idle(change: Settle) -> None:
     """422 for what a settle says beyond its outcome: nothing would come of it."""
     if wrong := [name for name, unsaid in IDLE[change.outcome].items() if getattr(change, name) != unsaid]:
-        raise invalid([("/changes", f"a settle as {change.outcome} has no {name!r}") for name in wrong])
+        raise invalid([(f"/{name}", f"a settle as {change.outcome} has none; leave it out") for name in wrong])
 
 
 def _cancel(view: View, target: Target, change: CancelItems) -> Made:
     refuse_dear(target)
     namespace = current(view, target).namespace
-    queue = None if change.queue is None else shelf(namespace, change.queue)
+    queue = None if change.queue is None else queue_in(namespace, change.queue)
     ids = None if change.ids is None else frozenset(change.ids)
     found = view.group(WorkItem, OPEN_ITEMS, view.tenant_id, target.execution_id)
     target.looks += len(found)
     for item in found:
         if item.id != target.item_id and matches(item, change, ids, queue) and view.who.may_use(item.queue):
-            work.cancel_item(view, item)
+            settling.cancel_item(view, item)
     return Made("cancel_items")
 
 

@@ -20,14 +20,15 @@ from service.executions.model import Execution
 from service.kernel.command import Chooser
 from service.kernel.principal import SYSTEM, Principal
 from service.kernel.tables import Key, Wanted
-from service.work.model import OPEN_ITEMS, TASKS_ALONE, ClaimWork, PromoteDue, ReclaimLeases, WorkItem, apart, shelf
+from service.work.model import OPEN_ITEMS, TASKS_ALONE, ClaimWork, PromoteDue, ReclaimLeases, WorkItem, apart, queue_in
 
 FIELDS = WorkItem.__struct_fields__
 TENANT, ID, QUEUE, REQUIRES, PRIORITY, READY_AT, KEY = (
     FIELDS.index(name) for name in ("tenant_id", "id", "queue", "requires", "priority", "ready_at", "concurrency_key")
 )
 LOOKS = 8
-Place = tuple[str, str, str]
+"""How many times a batch of claims looks at the heads of shelves, each time behind what had a busy concurrency key."""
+ShelfKey = tuple[str, str, str]
 """A shelf: tenant, queue, required capabilities."""
 
 
@@ -37,21 +38,21 @@ def together(_command: Any, _who: Principal) -> Any:
 
 
 class Ask:
-    """The claims of a batch that look on the same shelves: `who` asks `command`, and those at `places` of the batch ask
+    """Claims of a batch that look on the same shelves: `who` asks `command`, and those at `indexes` of the batch ask
     the same, for `want` items in all. `best` is what they have found so far, by id."""
 
     def __init__(self, who: Principal, command: ClaimWork) -> None:
         self.who, self.command, self.tenant_id = who, command, who.tenant_id
         self.by_pattern = any(is_glob(name) for name in command.queues)
-        self.places: list[int] = []
+        self.indexes: list[int] = []
         self.want = 0
-        self.shelves: list[Place] = []
+        self.shelves: list[ShelfKey] = []
         self.best: dict[str, Row] = {}
 
-    def look(self, heads: Mapping[Place, Sequence[Row]], taken: set[Key], busy: set[str]) -> bool:
+    def look(self, heads: Mapping[ShelfKey, Sequence[Row]], taken: set[Key], busy: set[str]) -> bool:
         """Add what the heads of its shelves offer, without what others took or what has a busy concurrency key; whether
         that is all there is, or all that is wanted. If not, what lies behind the busy ones must be looked at."""
-        found = [row for place in self.shelves for row in heads.get(place, ()) if key_of(row) not in taken]
+        found = [row for shelf in self.shelves for row in heads.get(shelf, ()) if key_of(row) not in taken]
         fresh = one_a_key(sorted((row for row in found if row[KEY] not in busy), key=order))
         self.best |= {row[ID]: row for row in fresh}
         return len(fresh) == len(found) or len(self.best) >= self.want
@@ -64,12 +65,12 @@ class Ask:
 def asks_of(commands: Sequence[ClaimWork], whos: Sequence[Principal]) -> list[Ask]:
     """What a batch asks for, in the order in which it came: alike claims of one tenant are one."""
     found: dict[Any, Ask] = {}
-    for place, (command, who) in enumerate(zip(commands, whos, strict=True)):
-        asked = command.namespace, tuple(sorted(command.queues)), tuple(sorted(command.capabilities))
-        ask = found.get(key := (who.tenant_id, who.queues, asked))
+    for index, (command, who) in enumerate(zip(commands, whos, strict=True)):
+        said = command.namespace, tuple(sorted(command.queues)), tuple(sorted(command.capabilities))
+        ask = found.get(key := (who.tenant_id, who.queues, said))
         if ask is None:
             ask = found[key] = Ask(who, command)
-        ask.places.append(place)
+        ask.indexes.append(index)
         ask.want += command.max_items
     return list(found.values())
 
@@ -84,7 +85,7 @@ class Deal:
         self.taken: set[Key] = set()
         self.busy: dict[str, set[str]] = defaultdict(set)
 
-    def after_look(self, asks: Sequence[Ask], heads: Mapping[Place, Sequence[Row]], *, last: bool) -> list[Ask]:
+    def after_look(self, asks: Sequence[Ask], heads: Mapping[ShelfKey, Sequence[Row]], *, last: bool) -> list[Ask]:
         """Deal to whoever has seen enough; who must look again. Behind one of these its tenant's later claims wait."""
         again: dict[str, list[Ask]] = {}
         for ask in asks:
@@ -101,9 +102,9 @@ class Deal:
         chosen, start = ask.chosen(), 0
         self.taken.update(key_of(row) for row in chosen)
         self.busy[ask.tenant_id].update(row[KEY] for row in chosen if row[KEY] is not None)
-        for place in ask.places:
-            most = self._commands[place].max_items
-            self.hands[place] = chosen[start : start + most]
+        for index in ask.indexes:
+            most = self._commands[index].max_items
+            self.hands[index] = chosen[start : start + most]
             start += most
 
 
@@ -118,10 +119,10 @@ async def choose_ready(
     come to, `shelves` what was read for it."""
     deal = Deal(commands)
     find_shelves(asks, dict(zip((name for name, _ in shelves_of(asks)), shelves, strict=True)))
-    most: dict[Place, int] = defaultdict(int)
+    most: dict[ShelfKey, int] = defaultdict(int)
     for ask in asks:
-        for place in ask.shelves:
-            most[place] += ask.want
+        for shelf in ask.shelves:
+            most[shelf] += ask.want
     for look in range(LOOKS):
         heads = await heads_of(tx, asks, most, deal.busy)
         asks = deal.after_look(asks, heads, last=look == LOOKS - 1)
@@ -131,17 +132,17 @@ async def choose_ready(
 
 
 async def heads_of(
-    tx: Tx, asks: Sequence[Ask], most: Mapping[Place, int], busy: Mapping[str, set[str]]
-) -> dict[Place, list[Row]]:
+    tx: Tx, asks: Sequence[Ask], most: Mapping[ShelfKey, int], busy: Mapping[str, set[str]]
+) -> dict[ShelfKey, list[Row]]:
     """The heads of the shelves that are asked for, cut at `most` of each, without items whose concurrency key is busy,
     in the store or in this batch."""
-    asked = sorted({place for ask in asks for place in ask.shelves})
-    if not asked:
+    shelves = sorted({shelf for ask in asks for shelf in ask.shelves})
+    if not shelves:
         return {}
     held = {f"{tenant}/{key}" for tenant, keys in busy.items() for key in keys}
     held |= {f"{ask.tenant_id}/{row[KEY]}" for ask in asks for row in ask.best.values() if row[KEY] is not None}
-    rows = [(*place, most[place]) for place in asked]
-    found: dict[Place, list[Row]] = {}
+    rows = [(*shelf, most[shelf]) for shelf in shelves]
+    found: dict[ShelfKey, list[Row]] = {}
     for row in await tx.all("heads_of_shelves", rows=rows, now=tx.now, busy=sorted(held)):
         found.setdefault((row[TENANT], row[QUEUE], row[REQUIRES]), []).append(row)
     return found
@@ -174,7 +175,7 @@ def asks_and_shelves(commands: Sequence[ClaimWork], whos: Sequence[Principal]) -
 
 def shelves_of(asks: Sequence[Ask]) -> list[Read]:
     """The shelves of queues by name, and for patterns, which are matched here, all of a tenant."""
-    names = {(ask.tenant_id, shelf(ask.command.namespace, name)) for ask in asks for name in plain(ask)}
+    names = {(ask.tenant_id, queue_in(ask.command.namespace, name)) for ask in asks for name in plain(ask)}
     tenants = {(ask.tenant_id,) for ask in asks if ask.by_pattern}
     reads: list[Read] = [("shelves_of_queues", sorted(names)), ("shelves_of_tenants", sorted(tenants))]
     return [read for read in reads if read[1]]
@@ -187,14 +188,14 @@ def find_shelves(asks: Sequence[Ask], found: Mapping[str, Sequence[Row]]) -> Non
     for ask in asks:
         command, tenant = ask.command, ask.tenant_id
         if ask.by_pattern:
-            places = by_tenant.get((tenant,), [])
-            wanted = set(filter(asked(command), dict.fromkeys(place[1] for place in places)))
-            places = [place for place in places if place[1] in wanted]
+            shelves = by_tenant.get((tenant,), [])
+            wanted = set(filter(asked(command), dict.fromkeys(shelf[1] for shelf in shelves)))
+            shelves = [shelf for shelf in shelves if shelf[1] in wanted]
         else:
-            queues = {shelf(command.namespace, name) for name in command.queues}
-            places = [place for queue in queues for place in by_name.get((tenant, queue), ())]
+            queues = {queue_in(command.namespace, name) for name in command.queues}
+            shelves = [shelf for queue in queues for shelf in by_name.get((tenant, queue), ())]
         offered = frozenset(command.capabilities)
-        ask.shelves = [place for place in places if fits(place[2], offered) and ask.who.may_use(place[1])]
+        ask.shelves = [shelf for shelf in shelves if fits(shelf[2], offered) and ask.who.may_use(shelf[1])]
 
 
 def plain(ask: Ask) -> Sequence[str]:
@@ -202,12 +203,12 @@ def plain(ask: Ask) -> Sequence[str]:
     return () if ask.by_pattern else ask.command.queues
 
 
-def grouped(rows: Iterable[Row], columns: int) -> dict[Key, list[Place]]:
+def grouped(rows: Iterable[Row], columns: int) -> dict[Key, list[ShelfKey]]:
     """Shelves by the first columns of their key."""
-    found: dict[Key, list[Place]] = {}
+    found: dict[Key, list[ShelfKey]] = {}
     for tenant, queue, requires in rows:
-        place = tenant, queue, requires
-        found.setdefault(place[:columns], []).append(place)
+        shelf = tenant, queue, requires
+        found.setdefault(shelf[:columns], []).append(shelf)
     return found
 
 
@@ -220,7 +221,7 @@ def fits(requires: str, offered: frozenset[str]) -> bool:
 def asked(command: ClaimWork) -> Callable[[str], bool]:
     """Tells whether a claim asks for a queue, by name or by a pattern; no pattern leads out of the claim's namespace.
     The patterns are made ready once: there are more queues and claims than `fnmatch` remembers patterns."""
-    named = frozenset(shelf(command.namespace, name) for name in command.queues if not is_glob(name))
+    named = frozenset(queue_in(command.namespace, name) for name in command.queues if not is_glob(name))
     patterns = [re.compile(translate(name)) for name in command.queues if is_glob(name)]
 
     def asks_for(queue: str) -> bool:

@@ -9,7 +9,11 @@ from service.kernel.ids import Id, Name, QueueGlob
 from service.kernel.raw import ABSENT
 
 OPEN = ("ready", "delayed", "leased")
-Millis = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+YEAR_MS = 31_536_000_000
+BACKOFF_MS_MAX = 604_800_000
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1, description="milliseconds since the epoch, UTC")]
+Delay = Annotated[int, msgspec.Meta(ge=0, le=YEAR_MS)]
+Span = Annotated[int, msgspec.Meta(ge=1, le=10 * YEAR_MS, description="milliseconds, at most ten years")]
 Epoch = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 LeaseMs = Annotated[int, msgspec.Meta(ge=1_000, le=3_600_000)]
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=1_000)]
@@ -17,7 +21,6 @@ Priority = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Capabilities = Annotated[list[Name], msgspec.Meta(max_length=32)]
 ErrorType = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 LEASE_MS = 30_000
-DELAY_MS_MAX = 604_800_000
 ERRORS_KEPT, ERRORS_BYTES = 100, 262_144
 
 REDRIVE_JOB = "work.redrive"
@@ -34,15 +37,20 @@ BY_DEDUP = "open_item_by_dedup_key"
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a failed attempt is retried: the delay before attempt n+1 is drawn from
-    `min(max_delay_ms, initial_delay_ms · coefficient^(n-1))`, full jitter unless `jitter` is false."""
+    """How a failed attempt is retried: attempt n+1 comes after `initial_delay_ms` (`fixed`), that times n (`linear`) or
+    that times `coefficient`^(n-1) (`exponential`), at most `max_delay_ms`; with `jitter`, after less, by chance."""
 
     backoff: Literal["fixed", "linear", "exponential"] = "exponential"
     initial_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=86_400_000)] = 1_000
     coefficient: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
-    max_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=DELAY_MS_MAX)] = 300_000
+    max_delay_ms: Annotated[int, msgspec.Meta(ge=0, le=BACKOFF_MS_MAX)] = 300_000
     jitter: bool = True
     non_retryable: Annotated[list[ErrorType], msgspec.Meta(max_length=64)] = []
+
+
+DEFAULT_RETRY = Retry()
+MAX_ATTEMPTS = 3
+"""How an item is retried that does not say it, and how often it is tried."""
 
 
 class WorkError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +66,7 @@ class ShownError(msgspec.Struct, frozen=True, omit_defaults=True):
 
     type: str
     message: str = ""
-    details: msgspec.Raw = ABSENT
+    details: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     attempt: int | None = None
     at: int | None = None
     worker_id: str | None = None
@@ -139,8 +147,8 @@ class Enqueue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drives: Literal["nothing", "execution"] = "nothing"
     payload: msgspec.Raw = ABSENT
     priority: Priority = 0
-    ready_at: Millis | None = None
-    delay_ms: Annotated[int, msgspec.Meta(ge=0, le=31_536_000_000)] = 0
+    ready_at: Moment | None = None
+    delay_ms: Delay = 0
     max_attempts: Attempts | None = None
     retry: Retry | None = None
     required_capabilities: Capabilities = []
@@ -173,8 +181,8 @@ class Task(Enqueue, frozen=True, forbid_unknown_fields=True):
     max_attempts: int | None = None
 
 
-def shelf(namespace: str, queue: str) -> str:
-    """A queue as work items know it: those of other namespaces than `main` have their namespace before them."""
+def queue_in(namespace: str, queue: str) -> str:
+    """A queue of a namespace as work items know it: those of others than `main` have their namespace before them."""
     return queue if namespace == MAIN else f"{namespace}|{queue}"
 
 
@@ -182,6 +190,11 @@ def apart(queue: str) -> tuple[str, str]:
     """The namespace of a queue as work items know it, and its own name."""
     namespace, mark, name = queue.partition("|")
     return (namespace, name) if mark else (MAIN, queue)
+
+
+def shown_status(status: str) -> str:
+    """`delayed` is ours: to the caller an item is ready, at `ready_at`."""
+    return "ready" if status == "delayed" else status
 
 
 class Enqueued(msgspec.Struct, frozen=True):
@@ -275,7 +288,7 @@ class ReleaseWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hand an item back unworked; the attempt does not count."""
 
     epoch: Epoch
-    delay_ms: Annotated[int, msgspec.Meta(ge=0, le=31_536_000_000)] = 0
+    delay_ms: Delay = 0
     id: str = PATH
 
 
@@ -288,7 +301,8 @@ class DeadLetterWork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """How an item stands after it was settled. `outcome`: completed, retry_scheduled, dead_lettered, released."""
+    """How an item stands after it was settled. `outcome`: completed, retry_scheduled, dead_lettered, released or
+    cancelled; of a dead letter requeued or discarded. `ready_at` is there if it is to be claimed again."""
 
     id: str
     outcome: str
@@ -304,7 +318,7 @@ class RequeueDead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Give a dead letter another life: attempts start again, the payload may be replaced."""
 
     payload: msgspec.Raw = ABSENT
-    delay_ms: Annotated[int, msgspec.Meta(ge=0, le=31_536_000_000)] = 0
+    delay_ms: Delay = 0
     id: str = PATH
 
 

@@ -11,7 +11,7 @@ from service.work.model import DiscardDead, Redrive, RedriveDead, Redriving, Req
 from service.work.reach import reached
 from service.work.redrive import count
 from service.work.routes_items import FILTER, OF_EXECUTION, OF_QUEUE, ShownItem, get, show
-from service.work.rules import not_yours
+from service.work.rules_queues import not_yours
 from service.work.vocabulary import VOCABULARY
 
 LIMITS = ("limit/ready-work-items", "limit/payload-bytes")
@@ -79,7 +79,6 @@ DEAD_LETTERS = [
         item=ShownItem,
         writes=False,
         query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, OF_TYPE),
-        errors=("request/filter", "request/cursor"),
     ),
     Endpoint(
         "GET",
@@ -101,6 +100,7 @@ DEAD_LETTERS = [
         command(RequeueDead, id="id"),
         reply=Settled,
         body=RequeueDead,
+        bare=True,
         errors=("not-found", "dead-letter/settled", "execution/terminal", "work/conflict", *LIMITS),
     ),
     Endpoint(

@@ -27,9 +27,9 @@ from service.work.model import (
     Settled,
     ShownErrors,
     ShownLease,
+    shown_status,
 )
 from service.work.reach import reached
-from service.work.rules import shown_status
 from service.work.vocabulary import VOCABULARY
 from service.work.waiting import claimed
 
@@ -127,9 +127,9 @@ SETTLE_ERRORS = ("not-found", "lease/stale", "lease/not-held", "lease/settled", 
 FILTER = Query("filter", str, None, "A filter: `queue = 'emails' AND attempt > 1`.")
 OF_QUEUE = Query("queue", str, None, "Only this queue.")
 OF_EXECUTION = Query("execution_id", str, None, "Only items of this execution.")
-Shelves = Literal["ready", "delayed", "leased", "completed", "dead", "cancelled", "discarded"]
+ItemStatus = Literal["ready", "delayed", "leased", "completed", "dead", "cancelled", "discarded"]
 OF_STATUS = Query(
-    "status", Shelves, None, "Only this status; `delayed` is what is put off, shown as `ready` with its `ready_at`."
+    "status", ItemStatus, None, "Only this status; `delayed` is what is put off, shown as `ready` with its `ready_at`."
 )
 
 ITEMS = [
@@ -189,7 +189,6 @@ ITEMS = [
         item=ShownItem,
         writes=False,
         query=(LIMIT, CURSOR, FILTER, OF_QUEUE, OF_EXECUTION, OF_STATUS),
-        errors=("request/filter", "request/cursor"),
     ),
     Endpoint(
         "GET",
@@ -277,5 +276,6 @@ ITEMS = [
         command(ReclaimLeases),
         reply=Reclaimed,
         body=ReclaimLeases,
+        bare=True,
     ),
 ]

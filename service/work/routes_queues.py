@@ -10,7 +10,7 @@ from service.errors import StateError, invalid
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, decode, fill
 from service.http.lists import ALL, Page, listed
 from service.kernel.ids import NAME_PATTERN, Name
-from service.work.model import BUCKET_MS, MAIN, RATES_MS, SETTLED_MS, PauseQueue, Queue, shelf
+from service.work.model import BUCKET_MS, MAIN, RATES_MS, SETTLED_MS, PauseQueue, Queue, queue_in
 from service.work.reach import reached
 
 COUNTED_MAX, COUNTED_OF_A_PAGE = 5_000, 20_000
@@ -29,7 +29,7 @@ def pausing(paused: bool) -> Any:
         if made.paused not in (None, paused):
             raise invalid([("/paused", "the path says otherwise; leave it out of the body")])
         msgspec.structs.force_setattr(made, "paused", paused)
-        msgspec.structs.force_setattr(made, "name", shelf(call.query["namespace"], made.name))
+        msgspec.structs.force_setattr(made, "name", queue_in(call.query["namespace"], made.name))
         return await call.run(made)  # type: ignore[no-any-return]
 
     return handle

@@ -11,8 +11,8 @@ from service.http.endpoint import Call
 from service.kernel.command import Replayed
 from service.kernel.principal import Principal
 from service.work.claims import asked, fits, is_glob
-from service.work.model import Claims, ClaimWork, shelf
-from service.work.rules import not_yours
+from service.work.model import Claims, ClaimWork, queue_in
+from service.work.rules_queues import not_yours
 
 PATTERNS_MAX = 16
 """Queues of a claim that may be patterns: each is held against every queue of the tenant, and against whatever is
@@ -24,7 +24,7 @@ async def claimed(call: Call, made: ClaimWork) -> Claims:
     patterns."""
     if (patterns := sum(map(is_glob, made.queues))) > PATTERNS_MAX:
         raise invalid([("/queues", f"{PATTERNS_MAX} of them may be patterns, and {patterns} are; name the queues")])
-    for queue in (shelf(made.namespace, name) for name in made.queues):
+    for queue in (queue_in(made.namespace, name) for name in made.queues):
         if not call.who.may_use(queue):
             raise not_yours(call.who, queue)
     if not made.wait_ms:

@@ -155,7 +155,6 @@ ENDPOINTS = [
             Query("build_id", str, None, "Only this build."),
             Query("status", Statuses, None, "Only those that are heard of, or only those that are not."),
         ),
-        errors=("request/cursor",),
     ),
     Endpoint(
         "GET",

@@ -13,8 +13,8 @@ from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded
 from service.kernel.tables import Wanted
 from service.kernel.view import View
-from service.work.model import shelf
-from service.work.rules import refuse_queue
+from service.work.model import queue_in
+from service.work.rules_queues import refuse_queue
 from service.workers.claims import LOST
 from service.workers.model import (
     LOST_MS,
@@ -42,7 +42,7 @@ def register(view: View, command: RegisterWorker) -> Heard:
     that is there, lost ones too, takes a place among the tenant's until it is forgotten."""
     before = view.get(Worker, view.tenant_id, command.id)
     wanted = served(command.namespace, command.queues)
-    for queue in sorted(wanted | (set() if before is None else shelves_of(before))):
+    for queue in sorted(wanted | (set() if before is None else queues_of(before))):
         refuse_queue(view.who, queue)
     enter(view, command.namespace)
     alive = before is not None and before.expires_at > view.now
@@ -77,10 +77,10 @@ def as_json(names: Iterable[str]) -> str:
 
 def served(namespace: str, queues: Iterable[str]) -> set[str]:
     """The queues of a namespace, as work items know them."""
-    return {shelf(namespace, queue) for queue in queues}
+    return {queue_in(namespace, queue) for queue in queues}
 
 
-def shelves_of(worker: Worker) -> set[str]:
+def queues_of(worker: Worker) -> set[str]:
     """The queues of a worker, as work items know them."""
     return served(worker.namespace, msgspec.json.decode(worker.queues, type=list[str]))
 
@@ -103,7 +103,7 @@ def beat_keys(command: BeatWorker, who: Principal, _standing: Standing) -> Itera
 def beat(view: View, command: BeatWorker) -> Heard:
     """Heard of; 404 for a worker that is not there, was lost, or works on queues that the token may not use."""
     worker = view.get(Worker, view.tenant_id, command.id)
-    usable = worker is not None and all(map(view.who.may_use, shelves_of(worker)))
+    usable = worker is not None and all(map(view.who.may_use, queues_of(worker)))
     if worker is None or not usable or worker.expires_at <= view.now:
         error = not_found("worker", command.id)
         error.detail += " Register it (again) with PUT /v1/workers/{id}."

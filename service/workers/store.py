@@ -1,13 +1,13 @@
 """The tables of workers."""
 
-from service.kernel.tables import Group, Table
+from service.kernel.tables import ONLY_BY_GROUP, Group, Table
 from service.workers.model import QUEUES_OF, Worker, WorkerQueue
 
 TABLES = [
     Table(
         Worker,
         ("tenant_id", "id"),
-        50,
+        52,
         "load_workers",
         "insert_workers",
         "update_workers",
@@ -22,8 +22,8 @@ TABLES = [
     Table(
         WorkerQueue,
         ("tenant_id", "queue", "worker_id"),
-        51,
-        "load_worker_queues",
+        53,
+        ONLY_BY_GROUP,
         "insert_worker_queues",
         delete="delete_worker_queues",
         groups=(Group(QUEUES_OF, "queues_of_workers", lambda row: (row.tenant_id, row.worker_id)),),

@@ -77,6 +77,18 @@ async def test_a_repeated_complete_answers_the_same_and_another_one_is_refused(a
     assert await kinds(api, run) == ["activity.scheduled", "activity.completed"]
 
 
+async def test_many_activities_are_completed_at_once_and_each_is_told_apart(api: Api) -> None:
+    runs = [await waiting(api, activity()) for _ in range(2)]
+    one, two = sorted(await claimed(api, max_items=2), key=lambda item: runs.index(item["execution_id"]))
+    asked = [{"id": one["id"], "epoch": 1, "result": 1}, {"id": two["id"], "epoch": 2}]
+    for _ in "ab":  # a repeat is answered the same
+        told = (await api.ok("POST", "/v1/activities:complete", json=asked))["results"]
+        assert (told[0]["ok"]["outcome"], told[1]["error"]["code"]) == ("completed", "lease/stale")
+    [nameless] = (await api.ok("POST", "/v1/activities:complete", json=[{"epoch": 1}]))["results"]
+    assert nameless["error"]["errors"][0]["pointer"] == "/id"
+    assert [(await kinds(api, run))[-1] for run in runs] == ["activity.completed", "activity.scheduled"]
+
+
 async def test_a_failed_attempt_is_tried_again_after_its_backoff_and_is_no_event(api: Api, clock: Clock) -> None:
     run = await waiting(api, activity(initial_interval_ms=100, backoff_coefficient=3, max_interval_ms=250))
     for attempt, pause in ((1, 100), (2, 250)):

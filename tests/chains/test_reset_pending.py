@@ -151,6 +151,16 @@ async def test_a_child_that_was_started_after_the_point_is_started_by_the_replay
     assert await kinds(api, new) == ["child.started"]
 
 
+@pytest.mark.parametrize("end", ["completed", "limit_exceeded"])
+async def test_a_child_that_ended_in_the_prefix_is_not_started_again(api: Api, end: str) -> None:
+    run = await begun(api, CHILD)
+    await api.ok("POST", "/v1/executions/kid/status", json={"status": end})
+    new = await reset(api, run, 3)
+    assert await kinds(api, new) == ["child.started", f"child.{end}"]
+    (child,) = (await api.ok("GET", f"/v1/executions/{new}/children"))["items"]
+    assert (child["execution_id"], child["status"]) == ("kid", end)
+
+
 async def test_a_workflow_that_is_tried_again_starts_its_children_again(api: Api, clock: Clock) -> None:
     run = await started(api, workflow_max_attempts=3)
     for _ in range(2):

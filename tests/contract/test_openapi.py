@@ -20,6 +20,7 @@ from service.http.answer import problem
 from service.http.batch import Batch
 from service.http.endpoint import PUBLIC, Endpoint
 from service.http.examples import examples
+from service.http.glossary import MEANINGS
 from service.http.lists import Page
 from service.http.refusals import codes
 from service.kernel.principal import PERMITS
@@ -33,7 +34,11 @@ REGISTRY: Any = Registry().with_resource("urn:openapi", DRAFT202012.create_resou
 CALLED = {"retry-after", "www-authenticate"}
 """Headers of refusals that a program acts on."""
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
-BARE = ("pauseQueue", "resumeQueue", "pauseSchedule", "resumeSchedule", "triggerSchedule", "sendSignal")
+BARE = {
+    "pauseQueue", "resumeQueue", "pauseSchedule", "resumeSchedule", "triggerSchedule", "sendSignal", "rotateToken",
+    "cancelExecution", "terminateExecution", "completeExecution", "continueExecution", "requeueDeadLetter",
+    "reclaimLeases",
+}  # fmt: skip
 """Operations whose body may be left out."""
 CHOSEN = {
     "body", "detail", "details", "error", "input", "memo", "patch", "payload", "policy", "progress", "result", "state",
@@ -74,6 +79,26 @@ def fits(value: Any, schema: Any) -> None:
 def test_the_committed_document_is_what_the_code_generates() -> None:
     said = "run: python -m service.http.contract > openapi/openapi.json"
     assert FILE.read_text("utf-8") == contract.text(), said
+
+
+def fields_said() -> Iterator[tuple[str, str, str]]:
+    """(component, field, what is said of it) of every field of the contract."""
+    for name, schema in SCHEMAS.items():
+        for field, said in schema.get("properties", {}).items():
+            yield name, field, said.get("description", "")
+
+
+def test_every_field_says_what_it_means() -> None:
+    silent = [f"{name}.{field}" for name, field, said in fields_said() if not re.match("[A-Z`]", said)]
+    assert not silent, "say it in service/http/glossary.py"
+
+
+def test_every_meaning_of_the_glossary_is_of_a_field() -> None:
+    there = set()
+    for component, field, _ in fields_said():
+        struct = component.removesuffix("Entry").removesuffix("Reply")
+        there |= {field, f"{component}.{field}", f"{struct}.{field}"}
+    assert not MEANINGS.keys() - there
 
 
 def test_generating_twice_gives_the_same_bytes() -> None:
@@ -185,7 +210,7 @@ def test_a_body_never_asks_for_what_the_path_says_or_the_service_computes(endpoi
 
 def test_an_entry_of_a_batch_says_which_one_it_means() -> None:
     for endpoint in WITH_BODY:
-        if endpoint.operation in ("completeWorkItems", "renewLeases"):
+        if endpoint.operation in ("completeWorkItems", "renewLeases", "submitWorkflowTasks", "completeActivities"):
             [entry] = get_args(endpoint.body)
             assert "id" in DOCUMENT["components"]["schemas"][f"{entry.__name__}Entry"]["required"]
 
@@ -224,7 +249,7 @@ def test_a_refusal_is_a_problem_to_a_generated_client_whatever_its_status(endpoi
 def test_a_body_comes_under_one_media_type_and_is_left_out_where_the_service_takes_none() -> None:
     bodies = {one.operation: operation(one)["requestBody"] for one in WITH_BODY}
     assert all(list(body["content"]) == ["application/json"] for body in bodies.values())
-    assert {name for name, body in bodies.items() if not body["required"]} == set(BARE)
+    assert {name for name, body in bodies.items() if not body["required"]} == BARE
 
 
 def test_two_components_of_one_struct_are_not_the_same() -> None:

@@ -1,5 +1,7 @@
 """Runs over HTTP: one workflow task at a time, woken by what happens, settled by commands, ended by whoever may."""
 
+import pytest
+
 from tests.conftest import Api, Clock
 from tests.runs.engine import commands, reclaim, ring, started, submit, tasks
 
@@ -69,6 +71,67 @@ async def test_a_submission_that_is_repeated_answers_the_same_and_another_one_is
     stale = commands(task, effect) | {"epoch": task["epoch"] + 1}
     await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "lease/stale", json=stale)
     assert [event["kind"] for event in await api.events(run)] == ["execution.started", "side_effect.recorded"]
+
+
+async def test_many_tasks_are_submitted_at_once_and_each_is_told_apart(api: Api) -> None:
+    runs = [await started(api) for _ in range(4)]
+    found = {task["execution_id"]: task for task in await tasks(api)}
+    done, worse = {"type": "CompleteWorkflow", "result": 1}, {"type": "Nonsense"}
+    asked = [{"id": found[run]["task_id"]} | commands(found[run], done) for run in runs]
+    asked[1]["epoch"] += 1
+    asked[2]["commands"] = [done, worse]
+    told = (await api.ok("POST", "/v1/workflow-tasks:submit", json=asked))["results"]
+    assert [one["ok"]["status"] if "ok" in one else one["error"]["code"] for one in told] == [
+        "completed", "lease/stale", "request/invalid", "completed",
+    ]  # fmt: skip
+    assert told[2]["error"]["errors"][0]["pointer"] == "/commands/1/type"
+    assert [(await api.ok("GET", f"/v1/executions/{run}"))["status"] for run in runs] == [
+        "completed", "running", "running", "completed",
+    ]  # fmt: skip
+    assert (await api.ok("POST", "/v1/workflow-tasks:submit", json=asked))["results"] == told
+    [nameless] = (await api.ok("POST", "/v1/workflow-tasks:submit", json=[commands(found[runs[1]], done)]))["results"]
+    assert nameless["error"]["errors"][0]["pointer"] == "/id"
+
+
+async def test_a_parent_that_submits_beside_the_end_of_its_child_is_given_a_task_for_it(api: Api) -> None:
+    parent = await started(api)
+    (task,) = await tasks(api)
+    await submit(api, task, {"type": "StartChildWorkflow", "seq": 1, "workflow_type": "part", "task_queue": "flows"})
+    (of_child,) = await tasks(api, "part")
+    await api.ok("POST", f"/v1/executions/{parent}/signals/go", json={})
+    (of_parent,) = await tasks(api)
+    effect = {"type": "RecordSideEffect", "seq": 2, "name": "n", "value": 1}
+    asked = [
+        {"id": of_child["task_id"]} | commands(of_child, {"type": "CompleteWorkflow"}),
+        {"id": of_parent["task_id"]} | commands(of_parent, effect),
+    ]
+    told = (await api.ok("POST", "/v1/workflow-tasks:submit", json=asked))["results"]
+    assert [one["ok"]["status"] for one in told] == ["completed", "running"]
+    (again,) = await tasks(api)
+    assert again["task_id"] == told[1]["ok"]["task_id"] != of_parent["task_id"]
+    assert [event["kind"] for event in again["history"]][-2:] == ["child.completed", "side_effect.recorded"]
+
+
+async def test_a_request_holds_no_more_commands_than_a_submission(api: Api) -> None:
+    for _ in range(2):
+        await started(api)
+    found = await tasks(api)
+    effects = [{"type": "RecordSideEffect", "seq": n, "name": "n", "value": n} for n in range(5_001)]
+    asked = [{"id": task["task_id"]} | commands(task, *effects) for task in found]
+    problem = await api.refused("POST", "/v1/workflow-tasks:submit", "request/invalid", json=asked)
+    assert "10002 commands" in problem["errors"][0]["detail"]
+    assert [len(await api.events(task["execution_id"])) for task in found] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("act", "becomes"),
+    [("cancel", "running"), ("terminate", "terminated"), ("complete", "completed"), ("continue-as-new", "completed")],
+)
+async def test_who_has_nothing_to_say_sends_no_body(act: str, becomes: str, api: Api) -> None:
+    run = await started(api)
+    await tasks(api)
+    await api.ok("POST", f"/v1/executions/{run}/{act}")
+    assert (await api.ok("GET", f"/v1/executions/{run}"))["status"] == becomes
 
 
 async def test_commands_are_all_done_or_none(api: Api) -> None:
@@ -286,3 +349,24 @@ async def test_a_submission_has_a_bounded_number_of_commands(api: Api) -> None:
     problem = await api.refused("POST", path, "request/invalid", json={**said, "commands": many})
     assert problem["errors"][0]["pointer"] == "/commands"
     await api.ok("POST", path, json={**said, "commands": many[:10_000]})
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": 0}, {"history_sequence": -1}])
+async def test_a_submission_says_what_can_be_an_epoch_and_a_sequence(api: Api, wrong: dict[str, int]) -> None:
+    await started(api)
+    (task,) = await tasks(api)
+    path, said = f"/v1/workflow-tasks/{task['task_id']}/commands", commands(task) | wrong
+    problem = await api.refused("POST", path, "request/invalid", json=said)
+    assert [error["pointer"] for error in problem["errors"]] == [f"/{name}" for name in wrong]
+
+
+async def test_what_is_wrong_with_a_command_is_said_with_its_place(api: Api) -> None:
+    await started(api, attributes={"one": 1})
+    (task,) = await tasks(api)
+    made = [
+        {"type": "WaitForSignal", "name": "s"},
+        {"type": "UpsertSearchAttributes", "patch": {f"a{n}": n for n in range(64)}},
+    ]
+    path = f"/v1/workflow-tasks/{task['task_id']}/commands"
+    problem = await api.refused("POST", path, "request/invalid", json=commands(task, *made))
+    assert [error["pointer"] for error in problem["errors"]] == ["/commands/1/patch"]

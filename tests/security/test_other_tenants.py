@@ -263,6 +263,8 @@ async def test_a_lease_named_in_a_body_is_not_there(two: Two, service: Any) -> N
             await one_result(b, "/v1/transitions:batch", under | {"execution_id": ids["execution"]}),
             await one_result(b, "/v1/work-items:complete", {"id": name, "epoch": 1}),
             await one_result(b, "/v1/leases:renew", {"id": name, "epoch": 1}),
+            await one_result(b, "/v1/activities:complete", {"id": name, "epoch": 1}),
+            await one_result(b, "/v1/workflow-tasks:submit", {"id": name, "epoch": 1, "history_sequence": 1}),
         ]
         told.append([one["detail"].replace(name, "?") for one in problems])
     assert told[0] == told[1]

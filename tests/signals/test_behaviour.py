@@ -65,6 +65,9 @@ async def test_a_signal_with_start_says_whom_and_where(api: Api) -> None:
     body["start"] |= {"execution_id": "one", "queue": "others"}
     problem = await api.refused("POST", "/v1/executions:signal-with-start", "request/invalid", json=body)
     assert problem["errors"][0]["pointer"] == "/start/queue"
+    body["start"] |= {"queue": "flows", "start": {"required_capabilities": ["workflow:order"]}}
+    problem = await api.refused("POST", "/v1/executions:signal-with-start", "request/invalid", json=body)
+    assert problem["errors"][0]["pointer"] == "/start/start/required_capabilities"
 
 
 async def test_a_workflow_signals_another_in_one_commit(api: Api) -> None:

@@ -26,7 +26,9 @@ from service.runs import rules as runs
 from service.runs.model import Step
 from service.schedules import rules as schedules
 from service.timers import rules as timers
-from service.work import rules as work
+from service.work import rules_leases as leases
+from service.work import rules_placing as placing
+from service.work import rules_settling as settling
 from service.work.model import Reclaimed, ReclaimLeases, WorkError, WorkItem
 from tests.simulator.asks import OPS
 from tests.simulator.backend import ALL_OF_THEM, SimulatedBackend
@@ -206,7 +208,7 @@ def stale_reclaim(view: View, _command: ReclaimLeases) -> Reclaimed:
     for item in view.pick(WorkItem):
         if item.status == "leased" and (item.expires_at or 0) <= view.now:
             error = WorkError("lease_expired", f"worker {item.worker_id!r} did not renew its lease")
-            work.failed(view, item, error, True, fingerprint("expired", item.epoch), "work.lease_expired")
+            settling.failed(view, item, error, True, fingerprint("expired", item.epoch), "work.lease_expired")
     return Reclaimed([], [])
 
 
@@ -216,7 +218,7 @@ def early_reclaim(view: View, _command: ReclaimLeases) -> Reclaimed:
         item = view.get(WorkItem, chosen.tenant_id, chosen.id) or chosen
         if item.status == "leased":
             error = WorkError("lease_expired", f"worker {item.worker_id!r} did not renew its lease")
-            work.failed(view, item, error, True, fingerprint("expired", item.epoch), "work.lease_expired")
+            settling.failed(view, item, error, True, fingerprint("expired", item.epoch), "work.lease_expired")
     return Reclaimed([], [])
 
 
@@ -368,13 +370,13 @@ BROKEN: dict[str, Mutant] = {
     "a commit is torn": Mutant(nothing, Database, "settle", some_commits_torn),
     "what is not committed is seen": Mutant(nothing, Record, "seen", dirty, CUT),
     "an unknown commit is made again": Mutant(nothing, SimulatedBackend, "write", again_after_unknown, CUT),
-    "the fence is not looked at": Mutant(nothing, work, "held", no_fence),
-    "the epoch stays": Mutant(nothing, work, "lease", same_epoch),
+    "the fence is not looked at": Mutant(nothing, settling, "held", no_fence),
+    "the epoch stays": Mutant(nothing, leases, "lease", same_epoch),
     "answers are not kept": Mutant(nothing, idempotency, "remember", dropped),
     "a revoked token is still believed": Mutant(nothing, run, "standings_in", remembered_standings),
     "a refusal leaves something": Mutant(nothing, Kernel, "_decide", kept_refusals),
-    "an end leaves items open": Mutant(nothing, work, "cancel_item", dropped),
-    "ready items are not counted": Mutant(nothing, work, "use", uncounted),
+    "an end leaves items open": Mutant(nothing, settling, "cancel_item", dropped),
+    "ready items are not counted": Mutant(nothing, placing, "use", uncounted),
     "the sweep forgets what it has just done": Mutant(nothing, capabilities, "rules", reclaiming(stale_reclaim), LATE),
     "the sweep does not look again": Mutant(nothing, capabilities, "rules", reclaiming(early_reclaim), LATE),
     "a wake is lost": Mutant(nothing, runs, "wake", first_wake_only, FLOWS),

@@ -35,7 +35,7 @@ def of_tables() -> Iterator[str]:
     """The statements by which the kernel reads and writes rows, and those that choose them."""
     for table in capabilities.schema().order:
         own = (table.load, table.insert, table.update, table.delete, *table.narrow)
-        yield from (name for name in own if name is not None)
+        yield from (name for name in own if name)
         yield from (group.load for group in table.groups)
     yield from CHOOSING
 

@@ -12,8 +12,7 @@ from service.errors import CODES
 from service.executions.model import STATUS
 from service.http.remedies import REMEDIES
 from service.settings import as_markdown
-from service.work.model import OPEN
-from service.work.rules import shown_status
+from service.work.model import OPEN, shown_status
 from tests.tidy.events import events
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -12,7 +12,7 @@ from service.executions.rules import AppendBody, AttributesBody, StartedBody, St
 from service.runs.rules import CancelBody, SideEffectBody
 from service.signals.rules import SentBody, SignalBody
 from service.timers.rules import TimerBody
-from service.work.rules import SettledBody
+from service.work.rules_settling import SettledBody
 
 KEPT = ("work.claimed", "work.renewed", "activity.started")
 """Reserved, and written by nobody."""

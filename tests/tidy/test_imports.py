@@ -22,7 +22,7 @@ SHARED = ("service.executions.prepare", "service.work.waiting")
 """Of one capability's files, what the routes of another may use besides models."""
 MAY = {
     "model": (*PURE, "service.errors", "service.*.model"),
-    "rules": (*PURE, "service.errors", "service.*.model", "service.*.rules"),
+    "rules": (*PURE, "service.errors", "service.*.model", "service.*.rules", "service.*.rules_*"),
     "store": (*PURE, "{own}.model", *SEAM),
     "claims": ("service.kernel.*", "service.errors", "service.*.model", *SEAM),
     "routes": ("service.kernel.*", "service.http.*", "service.errors", "service.*.model", "{own}.*", *SEAM, *SHARED),
@@ -45,7 +45,6 @@ EXCEPTIONS = {
     ("service.chains.rules", "service.history.fold"): "the fold is as pure as a rule: the state of a reset run",
     ("service.chains.rules", "service.runs.commands"): "a reset asks anew for what a step said, whoever's it is",
     ("service.schedules.rules", "service.schedules.times"): "the arithmetic of times is as pure as a rule",
-    ("service.definitions.routes", "service.executions.rules"): "one default, SNAPSHOT_EVENTS, that both must agree on",
     ("service.operations.routes", "service"): "the version",
     ("service.portability.tables", "backends.portable"): "which tables travel follows from the migrations",
     ("service.portability.tables", "backends.migrate"): "the schema of an export is the last migration",
@@ -54,7 +53,6 @@ EXCEPTIONS = {
 UPWARDS = {
     ("service.definitions.model", "service.work.model"): "a start node carries a work item's Retry",
     ("service.definitions.routes", "service.work.model"): "a start node carries a work item's Retry",
-    ("service.definitions.routes", "service.executions.rules"): "one default, SNAPSHOT_EVENTS, that both must agree on",
 }
 """(importer, imported) → why a lower tier imports a higher one."""
 HTTP_KNOWS = {
@@ -115,8 +113,8 @@ def capability_of(name: str) -> str | None:
 
 
 def part_of(name: str) -> str:
-    """The part of a capability: `rules` for `service.work.rules`, `routes` also for `service.work.routes_queues`; `""`
-    for a file that only this capability has."""
+    """The part of a capability: `rules` for `service.work.rules` and `service.work.rules_queues`; `""` for
+    a file that only this capability has."""
     part = name.removeprefix(f"service.{capability_of(name)}.").partition("_")[0]
     return part if part in MAY else ""
 

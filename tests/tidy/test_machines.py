@@ -10,7 +10,7 @@ from service.executions.model import ENDED, OPEN, STATUS, Status
 from service.history.model import OURS
 from service.http.remedies import REMEDIES
 from service.work.model import OPEN as OPEN_ITEMS
-from service.work.rules import shown_status
+from service.work.model import shown_status
 from tests.tidy import house
 from tests.tidy.documents import DOCS, PLACE, PLACES, WHOLE, WORK, filled
 from tests.tidy.events import KEPT, told

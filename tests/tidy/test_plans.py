@@ -23,6 +23,7 @@ from backends.postgres_connections import Connections
 from backends.sqlite_file import opened
 from backends.statements import Statement, load
 from service.executions.facets import alone, has
+from service.executions.routes import by_the_rarer
 from tests.conftest import new_database
 from tests.tidy import house
 from tests.tidy.house import tables
@@ -141,7 +142,7 @@ HOT = [
         1,
         KEYS,
     ),
-    Hot("read_tokens_by_id", {"ids": ["t1"]}, ("tokens_by_id(id)", "tenants_pkey(tenant_id)"), 1),
+    Hot("read_tokens_by_id", {"ids": ["t1"]}, ("tokens_by_id(id)",), 1),
     Hot(
         "read_execution",
         {**A, "id": "e1"},
@@ -164,6 +165,14 @@ HOT = [
         PAGE,
         ("executions_by_workflow(tenant_id, workflow_id, created_at, id)",),
         where="e.workflow_id = 'wf1'",
+    ),
+    Hot(
+        "list_executions",
+        PAGE | {"s": "failed"},
+        ("executions_by_status(tenant_id, status, created_at, id)",),
+        where=by_the_rarer(("e.workflow_id = 'wf1' AND (e.status = :s AND e.status <> 'completed')", {"s": "failed"}))[
+            0
+        ],
     ),
     Hot(
         "list_executions",

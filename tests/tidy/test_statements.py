@@ -34,7 +34,7 @@ def tables() -> list[Any]:
 
 def loads() -> list[tuple[str, type]]:
     """Each statement that loads whole rows, and their type."""
-    own = [(table.load, table.row) for table in tables()]
+    own = [(table.load, table.row) for table in tables() if table.load]
     return [*own, *((group.load, table.row) for table in tables() for group in table.groups), *WHOLE_ROWS.items()]
 
 

@@ -44,9 +44,10 @@ async def test_a_token_ends_after_90_days_unless_it_is_said_otherwise(api: Api, 
 
 
 async def test_never_must_be_said_and_said_alone(api: Api) -> None:
-    await api.refused("POST", "/v1/tokens", "request/malformed", json={
+    refused = await api.refused("POST", "/v1/tokens", "request/invalid", json={
         "name": "a", "role": "viewer", "never_expires": True, "expires_in_days": 1,
     })  # fmt: skip
+    assert [one["pointer"] for one in refused["errors"]] == ["/expires_in_days"]
     assert len((await api.ok("GET", "/v1/tokens"))["items"]) == 1
 
 
@@ -85,6 +86,14 @@ def test_no_role_that_mints_mints_what_it_could_not_do_itself() -> None:
     assert [role for role in TENANT_ROLES if "token.manage" in held[role]] == ["owner"]
     assert not [role for role in TENANT_ROLES if held[role] - held["owner"]]
     assert held["scheduler"] <= held["admin"] and "token.manage" not in held["scheduler"]
+
+
+async def test_no_token_has_a_role_of_the_other_kind_whoever_mints_it(api: Api) -> None:
+    for tenant, role in ((api.tenant, "admin"), (api.tenant, "scheduler"), ("", "owner")):
+        with pytest.raises(StateError) as refused:
+            await bootstrap(api.service.services, tenant_id=tenant, role=role)
+        assert refused.value.code == "auth/forbidden"
+    assert [token["role"] for token in (await api.ok("GET", "/v1/tokens"))["items"]] == ["owner"]
 
 
 async def test_an_administrator_mints_for_any_tenant_and_for_the_system(api: Api) -> None:
@@ -513,7 +522,7 @@ async def test_items_of_other_queues_are_not_there_for_a_worker(api: Api) -> Non
     for answer in answers:
         assert answer.status_code == 404
         assert answer.content.replace(item["id"].encode(), b"0" * len(item["id"])) == missing.content
-    for batch in ("/v1/leases:renew", "/v1/work-items:complete"):
+    for batch in ("/v1/leases:renew", "/v1/work-items:complete", "/v1/activities:complete"):
         (result,) = (await worker.post(batch, json=[epoch | {"id": item["id"]}])).json()["results"]
         assert result["error"]["code"] == "not-found"
     under = {"lease": {"work_item_id": item["id"], "epoch": item["epoch"]}, "changes": [{"type": "snapshot"}]}

@@ -69,6 +69,9 @@ async def test_a_workflow_asks_for_work_on_the_queues_of_its_workers_token(api: 
     path = f"/v1/workflow-tasks/{task['task_id']}/commands"
     for command in (activity(), CHILD | {"task_queue": "pay"}, {"type": "ContinueAsNew", "task_queue": "pay"}):
         await refused(worker, "POST", path, json=commands(task, command))
+    many = [{"id": task["task_id"]} | commands(task, activity())]
+    (result,) = (await ok(worker, "POST", "/v1/workflow-tasks:submit", json=many))["results"]
+    assert result["error"]["code"] == "auth/queue"
     assert len(await api.events(run)) == 1, "nothing of a refused submission stays"
     assert await claimed(api) == []
     kept = commands(task, activity(task_queue="flows"), CHILD)

@@ -69,18 +69,24 @@ async def test_a_token_without_networks_works_from_everywhere(api: Api) -> None:
         assert await worth(api.service, token, source) == GOOD
 
 
-@pytest.mark.parametrize("operation", PRIVATE)
-async def test_no_operation_serves_a_token_from_elsewhere(operation: str, api: Api) -> None:
-    """Neither a tenant's nor the system's, nor one that looks at a tenant to help it."""
+@pytest.fixture(scope="session")
+async def bound(service: Any) -> list[tuple[str, dict[str, str]]]:
+    """Tokens of one network, and headers to send beside them: a tenant's, the system's, and one that looks at a tenant
+    to help it."""
+    api = await service.tenant()
     asked = {"name": "x", "networks": ["10.0.0.0/8"]}
     made = (await api.admin.post("/v1/tokens", json=asked | {"role": "admin"})).json()
     helping = {"holdfast-tenant": api.tenant, "holdfast-reason": "to help"}
-    method = OPERATIONS[operation].method
-    for token, headers in (
-        (await limited(api, "10.0.0.0/8", role="owner"), {}), (made["secret"], {}), (made["secret"], helping),
-    ):  # fmt: skip
-        async with at(api.service, token, OUTSIDE) as client:
-            answer = await client.request(method, path_of(operation), headers=headers)
+    return [(await limited(api, "10.0.0.0/8", role="owner"), {}), (made["secret"], {}), (made["secret"], helping)]
+
+
+@pytest.mark.parametrize("operation", PRIVATE)
+async def test_no_operation_serves_a_token_from_elsewhere(
+    operation: str, bound: list[tuple[str, dict[str, str]]], service: Any
+) -> None:
+    for token, headers in bound:
+        async with at(service, token, OUTSIDE) as client:
+            answer = await client.request(OPERATIONS[operation].method, path_of(operation), headers=headers)
             assert (answer.status_code, answer.json()["code"]) == ELSEWHERE, answer.text
 
 

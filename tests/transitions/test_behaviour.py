@@ -407,6 +407,22 @@ async def test_a_settle_needs_a_lease(api: Api) -> None:
     await refused(api, made, "request/invalid", APPEND, COMPLETE)
 
 
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"type": "append", "kind": "work.completed"}, "/kind"),
+        ({"type": "append_state", "path": "no pointer", "value": 1}, "/path"),
+        ({"type": "set_status", "status": "paused", "result": 1}, "/result"),
+        ({"type": "set_attributes", "attributes": {f"a{n}": n for n in range(64)}}, "/attributes"),
+        ({"type": "settle", "outcome": "completed"}, ""),
+    ],
+)
+async def test_what_is_wrong_with_a_change_is_said_with_its_place(api: Api, change: Any, place: str) -> None:
+    made = await api.start(attributes={"one": 1})
+    problem = await refused(api, made, "request/invalid", APPEND, change)
+    assert [error["pointer"] for error in problem["errors"]] == [f"/changes/1{place}"]
+
+
 async def test_an_item_is_settled_once(api: Api) -> None:
     made, _, lease = await leased(api)
     await refused(api, made, "lease/settled", COMPLETE, COMPLETE, **lease)

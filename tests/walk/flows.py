@@ -106,6 +106,10 @@ class Flows(World):
                 self.meet(item["execution_id"], item["id"])
         elif ask.op == "submit":
             self.tasks.pop(parts[3], None)
+        elif ask.op in ("submit_many", "complete_many"):
+            for one in ask.body:
+                self.tasks.pop(one["id"], None)
+                self.attempts.pop(one["id"], None)
         elif ask.op in ("complete_activity", "fail_activity", "finish_work") and self.chance(0.8):
             self.attempts.pop(parts[3], None)
         elif "execution_id" in body and ask.op in ("signal_with_start", "trigger"):
@@ -168,6 +172,26 @@ def submit(w: Flows) -> Ask:
     body = {"epoch": task["epoch"], "history_sequence": max(0, seen), "commands": made}
     parts = tuple(str(one["type"]) for one in made)
     return Ask("", "POST", f"/v1/workflow-tasks/{task['task_id']}/commands", body, parts=parts)
+
+
+def submit_many(w: Flows) -> Ask:
+    """Several tasks at once: some runs end, some note something, some have other fences."""
+    if not w.tasks:
+        return msgspec.structs.replace(claim_tasks(w), op="claim_tasks")
+    said = {}
+    for task in (w.task() for _ in range(w.random.randint(1, 3))):
+        made = [ending(w, task["execution_id"])] if w.chance(0.5) else [command(w, "SetMemo", task["execution_id"])]
+        body = {"epoch": task["epoch"], "history_sequence": task["history_sequence"], "commands": made}
+        said[task["task_id"]] = {"id": task["task_id"]} | body
+    return post("/v1/workflow-tasks:submit", list(said.values()))
+
+
+def complete_many(w: Flows) -> Ask:
+    """Several attempts at once."""
+    if not w.attempts:
+        return msgspec.structs.replace(claim_activities(w), op="claim_activities")
+    held = dict(w.attempt() for _ in range(w.random.randint(1, 3)))
+    return post("/v1/activities:complete", [{"id": item, "epoch": epoch} for item, epoch in held.items()])
 
 
 def command(w: Flows, name: str, run: str) -> dict[str, Any]:
@@ -394,6 +418,8 @@ OPS: Any = {
     "heartbeat": (of_attempt("heartbeat"), 7),
     "complete_activity": (of_attempt("complete"), 7),
     "fail_activity": (of_attempt("fail"), 8),
+    "submit_many": (submit_many, 2),
+    "complete_many": (complete_many, 4),
     "finish_work": (finish_work, 5),
     "bury": (bury, 3),
     "schedule": (schedule, 3),

@@ -7,7 +7,7 @@ import pytest
 
 from service.kernel.command import Request
 from service.kernel.principal import SYSTEM, Principal, internal
-from service.work import rules, sweeps
+from service.work import rules_leases, sweeps
 from service.work.model import (
     ClaimWork,
     CompleteWork,
@@ -815,7 +815,7 @@ async def test_what_was_enqueued_can_be_settled_and_cancelled_at_the_limit_of_ev
 
 
 async def test_a_claim_hands_out_large_payloads_a_few_at_a_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "CLAIM_BYTES", 150)
+    monkeypatch.setattr(rules_leases, "CLAIM_BYTES", 150)
     for _ in range(5):
         await enqueue(api, payload="x" * 100)
     assert [len(await api.claim("q", max_items=10)) for _ in range(4)] == [2, 2, 1, 0]
@@ -826,12 +826,20 @@ async def test_what_tasks_require_is_not_for_callers_to_require(api: Api, name: 
     said = {"queue": "q", "required_capabilities": ["gpu", name]}
     problem = await api.refused("POST", "/v1/work-items", "request/invalid", json=said)
     assert [error["pointer"] for error in problem["errors"]] == ["/required_capabilities"]
-    await api.refused("POST", "/v1/executions", "request/invalid", json={"workflow_id": "wf", "start": said})
+    first = {"workflow_id": "wf", "start": said}
+    problem = await api.refused("POST", "/v1/executions", "request/invalid", json=first)
+    assert [error["pointer"] for error in problem["errors"]] == ["/start/required_capabilities"]
     made = await api.start()
-    changes = {"changes": [{"type": "enqueue"} | said]}
+    changes = {"changes": [{"type": "enqueue"}, {"type": "enqueue"} | said]}
     path = f"/v1/executions/{made['execution_id']}/transitions"
-    await api.refused("POST", path, "request/invalid", json=changes)
+    problem = await api.refused("POST", path, "request/invalid", json=changes)
+    assert [error["pointer"] for error in problem["errors"]] == ["/changes/1/required_capabilities"]
     assert await api.claim("q", capabilities=["gpu", name]) == []
+
+
+async def test_an_item_that_drives_an_execution_names_it(api: Api) -> None:
+    problem = await api.refused("POST", "/v1/work-items", "request/invalid", json={"drives": "execution"})
+    assert [error["pointer"] for error in problem["errors"]] == ["/execution_id"]
 
 
 @pytest.mark.parametrize("queue", ["side|q", "side|*", "*|*"])

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from service.work.model import ERRORS_BYTES, ERRORS_KEPT, Retry
-from service.work.rules import backoff, latest
+from service.work.rules_settling import backoff, latest
 
 
 def plain(**policy: object) -> Retry:
