@@ -29,7 +29,8 @@ The differences page: everything in which the two engines differ, and where.
 * The event feed's position. SQLite's one writer commits in order, so the row id is the position; on Postgres the
   position is (transaction, row) and readers stay below the oldest running transaction (`0001_core.sql`). The
   statements that know have a text of their own on Postgres: `insert_events`, `feed_horizon`, `read_feed`,
-  `list_executions_updated`, `list_executions_updated_among`, and the export of events (`portable.py`).
+  `list_executions_updated`, `list_executions_updated_among`, and the export of events (`portable.py`). A store that
+  is restored into another cluster has its feed go on behind what it has (`postgres_feed.py`).
 """
 
 from collections.abc import Callable

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 
 import asyncpg
 
-from backends import migrate, postgres_arrays, postgres_fit, postgres_hosts
+from backends import migrate, postgres_arrays, postgres_feed, postgres_fit, postgres_hosts
 from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable, Unfenced
 from backends.postgres_clock import DatabaseClock
 from backends.postgres_connections import LOST, Connection, Connections
@@ -163,8 +163,12 @@ class PostgresBackend:
 
     async def start(self) -> None:
         """Read the database's clock until a reading can be taken, and keep reading it each second."""
-        while not await self._read_clock():
-            pass
+        try:
+            while not await self._read_clock():
+                pass
+        except BaseException:
+            self._connections.terminate()
+            raise
         self._tasks.append(asyncio.create_task(self._keep_time()))
 
     def now(self) -> int:
@@ -266,6 +270,7 @@ class PostgresBackend:
             count = await migrate.on_postgres(db, sessions=self._sessions)
             if self._whole:
                 await self._whole.raise_up(db)
+            await postgres_feed.follow(db, self._to_see_all())
         self._fence = self._whole
         return count
 
@@ -274,7 +279,12 @@ class PostgresBackend:
             migrate.compare(await migrate.applied_on_postgres(db))
             if self._whole:
                 await self._whole.refuse_holes(db)
+            await postgres_feed.refuse_behind(db, self._to_see_all())
         self._fence = self._whole
+
+    def _to_see_all(self) -> str:
+        """What begins a transaction that acts for every tenant, also before the fence is known to be whole."""
+        return f"BEGIN{self._to_write}; {self._whole.scope(EVERY)}" if self._whole else f"BEGIN{self._to_write}"
 
     @contextlib.asynccontextmanager
     async def _alone(self) -> AsyncIterator[Any]:
@@ -357,12 +367,13 @@ async def connect(
             connection_class=Connection, init=postgres_fit.stay if plain else None,
         )  # fmt: skip
         schema = await fit(pool)
+        pooled = "" if plain else POOLED.format(schema)
+        backend = PostgresBackend(url, pool, lanes, clock, fence, pooled, lock_ms)
+        await backend.start()
     except (*LOST, asyncpg.PostgresError, ValueError) as error:
         if isinstance(error, ValueError) and not isinstance(error, OSError):  # its text may hold parts of the URL
             raise Unavailable("the URL of Postgres cannot be read; check its host, port and options") from None
         raise Unavailable(postgres_fit.explained(error)) from error
-    backend = PostgresBackend(url, pool, lanes, clock, fence, "" if plain else POOLED.format(schema), lock_ms)
-    await backend.start()
     return backend
 
 

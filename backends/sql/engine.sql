@@ -8,7 +8,7 @@ SELECT 1;
 
 -- name: feed_horizon @postgres
 -- The oldest transaction that may still commit: events of it and of younger ones are not yet shown.
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+SELECT holdfast_feed_base() + pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
 
 -- name: engine_version
 -- The version of the engine, as it counts itself.

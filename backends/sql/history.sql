@@ -13,7 +13,8 @@ WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT, kind TEXT, body BY
 INSERT INTO events (tenant_id, execution_id, sequence, kind, body, at, actor, node_id, work_item_id, causation_id,
                     commit_id)
 SELECT tenant_id, execution_id, sequence, kind, body, at, actor, node_id, work_item_id, causation_id,
-       (SELECT GREATEST(pg_current_xact_id()::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1))
+       (SELECT holdfast_feed_base() + GREATEST(pg_current_xact_id()::text::bigint,
+                                               pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1))
   FROM rows;
 
 -- name: load_events

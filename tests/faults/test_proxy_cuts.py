@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from backends import connect, postgres_listen
+from backends.errors import Unavailable
 from service.kernel import wake
 from service.main import running
 from tests.conftest import Api, Clock, Service, new_database, serving, settings_for
@@ -49,6 +50,15 @@ async def test_a_commit_that_was_cut_is_unknown_and_the_repeat_finds_out(proxy: 
         assert found is {"before": True, "half": True, "after": False}.get(moment, found)
         assert [event["kind"] for event in await api.events("run")] == ["execution.started"]
         assert [item["id"] for item in await api.claim("q", max_items=10)] == ["it"]
+
+
+async def test_a_start_that_is_cut_says_that_postgres_cannot_be_reached(proxy: Proxy) -> None:
+    for marker in (b"current_schema", b"clock_timestamp"):
+        proxy.cut("before", marker)
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            await connect(proxy.url)
+        assert proxy.cuts["before"] == 1
+        proxy.cuts.clear()
 
 
 async def test_a_claim_that_was_cut_is_found_out_by_its_key(proxy: Proxy) -> None:
