@@ -69,7 +69,8 @@ def walked(cron: str, place: ZoneInfo, start: datetime, minutes: int) -> list[da
         due = matches(cron, wall) if wild else wall not in seen and any(matches(cron, one) for one in (*gap, wall))
         if due:
             found.append(start + timedelta(minutes=n))
-        seen.update((wall, *gap))
+        if not wild:
+            seen.update((wall, *gap))
     return found
 
 

@@ -1,6 +1,8 @@
 """The shape of the house: what is described, how long it is, what must not stand anywhere, what belongs together."""
 
 import ast
+import functools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +84,7 @@ def test_no_function_is_longer_than_a_page() -> None:
 
 
 def test_no_file_is_longer_than_can_be_read() -> None:
-    long = [(path.name, count) for path in texts() if (count := path.read_text("utf-8").count("\n")) > LINES_OF_A_FILE]
+    long = [(path.name, count) for path, text in texts().items() if (count := text.count("\n")) > LINES_OF_A_FILE]
     assert not [one for one in long if one[0] not in ("openapi.json",)]
 
 
@@ -99,23 +101,28 @@ PLANTED = "a planted one"
 """A line that shows such a text on purpose says so."""
 
 
-def texts() -> Iterator[Path]:
+MADE = ("__pycache__", "dist", "build", "node_modules", "results")
+
+
+@functools.cache
+def texts() -> dict[Path, str]:
     """Every text file of the tree that is ours; nothing that a tool left behind."""
-    for path in sorted(house.ROOT.rglob("*")):
-        parts = path.relative_to(house.ROOT).parts
-        hidden = any(part.startswith(".") and part != ".ci" for part in parts[:-1])
-        made = any(part in ("__pycache__", "dist", "build", "node_modules", "results") for part in parts)
-        if path.is_file() and path.suffix in TEXT and not hidden and not made and not parts[-1].startswith("."):
-            yield path
+    found = {}
+    for folder, folders, names in os.walk(house.ROOT):
+        folders[:] = sorted(one for one in folders if one == ".ci" or not (one.startswith(".") or one in MADE))
+        for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".") and name not in MADE):
+            if path.suffix in TEXT and path.is_file():
+                found[path] = path.read_text("utf-8")
+    return found
 
 
 @pytest.mark.parametrize(("what", "pattern"), FOREIGN.items(), ids=[name.replace(" ", "-") for name in FOREIGN])
 def test_the_tree_holds_nothing_foreign(what: str, pattern: str) -> None:
     found = []
-    for path in texts():
-        if path == Path(__file__):
+    for path, text in texts().items():
+        if path == Path(__file__) or not re.search(pattern, text):
             continue
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        for number, line in enumerate(text.splitlines(), 1):
             if re.search(pattern, line) and PLANTED not in line:
                 found.append(f"{path.relative_to(house.ROOT)}:{number} {line.strip()[:80]}")
     assert not found, f"{what}: {found}"
@@ -126,10 +133,10 @@ def test_the_tree_holds_no_token_that_could_be_real() -> None:
     from service.tokens.secret import parse
 
     found = []
-    for path in texts():
-        for text in re.findall(r"\bhold[ts]_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}\b", path.read_text("utf-8")):
-            if parse(text) is not None:
-                found.append(f"{path.relative_to(house.ROOT)}: {text[:22]}…")
+    for path, text in texts().items():
+        for token in re.findall(r"\bhold[ts]_[0-9A-Za-z]{16}_[0-9A-Za-z]{49}\b", text):
+            if parse(token) is not None:
+                found.append(f"{path.relative_to(house.ROOT)}: {token[:22]}…")
     assert not found
 
 
