@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -18,6 +19,23 @@ from tests.races.server import Server, http, new_tenant, prepared, serving_proce
 WAYS = ("postgres-services", "postgres-processes", "sqlite-process")
 PATIENCE = 30.0
 Pass = Callable[[int], Awaitable[None]]
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+@contextlib.asynccontextmanager
+async def held_up(url: str, row: str, asked: Awaitable[Any]) -> AsyncIterator["asyncio.Future[Any]"]:
+    """A request that waits for a row (`executions WHERE id = 'e'`) as long as the `with` lasts: its answer to come."""
+    db = await asyncpg.connect(url)
+    try:
+        async with db.transaction():
+            await db.execute(f"SELECT 1 FROM {row} FOR UPDATE")
+            waits = asyncio.ensure_future(asked)
+            while not await db.fetchval(WAITING):
+                await asyncio.sleep(0)
+                assert not waits.done(), "it waits for nobody"
+            yield waits
+    finally:
+        await db.close()
 
 
 class Ways:

@@ -4,12 +4,10 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-import asyncpg
 import pytest
 
 from tests.conftest import new_store
-from tests.races.conftest import Pair, Ways, in_one_process
-from tests.races.test_schedules import WAITING
+from tests.races.conftest import Pair, Ways, held_up, in_one_process
 
 
 async def start(pair: Pair, **body: Any) -> str:
@@ -168,17 +166,9 @@ async def test_the_feed_has_each_log_in_its_order_whoever_waited_for_whom(postgr
         for run in "abc":
             await start(pair, execution_id=run)
         late = [{"execution_id": run, "changes": [{"type": "append", "kind": "late"}]} for run in "abc"]
-        db = await asyncpg.connect(url)
-        try:
-            async with db.transaction():
-                await db.execute("SELECT 1 FROM executions WHERE id = 'b' FOR UPDATE")
-                waits = asyncio.ensure_future(pair.first.post("/v1/transitions:batch", json=late))
-                while not await db.fetchval(WAITING):
-                    await asyncio.sleep(0)
-                    assert not waits.done(), "it waits for nobody"
-                early = await pair.last.post("/v1/executions/c/events", json={"events": [{"kind": "early"}]})
-        finally:
-            await db.close()
+        asked = pair.first.post("/v1/transitions:batch", json=late)
+        async with held_up(url, "executions WHERE id = 'b'", asked) as waits:
+            early = await pair.last.post("/v1/executions/c/events", json={"events": [{"kind": "early"}]})
         assert [early.status_code, (await waits).status_code] == [201, 200]
         told = [one["event"] for one in (await pair.ok("GET", "/v1/events"))["items"] if one["execution_id"] == "c"]
         assert [(one["sequence"], one["kind"]) for one in told] == [

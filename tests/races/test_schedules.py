@@ -8,13 +8,12 @@ import asyncpg
 import pytest
 
 from tests.conftest import new_store
-from tests.races.conftest import in_one_process
+from tests.races.conftest import WAITING, in_one_process
 
 SCHEDULE = {
     "schedule_id": "nightly", "spec": {"every_ms": 86_400_000}, "action": {"workflow_type": "order", "task_queue": "q"},
 }  # fmt: skip
 TRIGGER = "/v1/schedules/nightly/trigger"
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 async def both_behind(url: str, execution: str, *asked: Any) -> list[Any]:

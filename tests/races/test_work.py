@@ -4,12 +4,10 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-import asyncpg
 import httpx
 
 from tests.conftest import new_store
-from tests.races.conftest import PATIENCE, Pair, Ways, in_one_process
-from tests.races.test_schedules import WAITING
+from tests.races.conftest import PATIENCE, Pair, Ways, held_up, in_one_process
 
 
 async def enqueue(pair: Pair, count: int, **body: Any) -> list[str]:
@@ -193,18 +191,10 @@ async def test_a_renewal_that_waited_takes_nothing_back_of_a_later_one(postgres_
         pair = await ways.tenant()
         await enqueue(pair, 2)
         both = [{"id": item["id"], "epoch": 1, "lease_ms": 10_000} for item in await claim(pair.first, "w", 2)]
-        db = await asyncpg.connect(url)
-        try:
-            async with db.transaction():
-                await db.execute("SELECT 1 FROM work_items WHERE id = 'i0000' FOR UPDATE")
-                waits = asyncio.ensure_future(pair.first.post("/v1/leases:renew", json=both))
-                while not await db.fetchval(WAITING):
-                    await asyncio.sleep(0)
-                    assert not waits.done(), "it waits for nobody"
-                await ways.wait(2_000)
-                told = await pair.last.post("/v1/leases:renew", json=both[1:])
-        finally:
-            await db.close()
+        asked = pair.first.post("/v1/leases:renew", json=both)
+        async with held_up(url, "work_items WHERE id = 'i0000'", asked) as waits:
+            await ways.wait(2_000)
+            told = await pair.last.post("/v1/leases:renew", json=both[1:])
         [late, again], [last] = [answer.json()["results"] for answer in (await waits, told)]
         assert again["ok"]["expires_at"] == last["ok"]["expires_at"] == late["ok"]["expires_at"] + 2_000
         assert (await pair.ok("GET", "/v1/work-items/i0001"))["lease"]["expires_at"] == last["ok"]["expires_at"]
