@@ -40,6 +40,8 @@ PATIENCE = 0.01
 LONG = 0.02
 """Seconds of deciding after which a batch is committed as far as it is: who is left goes with the next one, and others
 have their turn in between."""
+PACE = 4
+"""A batch may be a quarter larger than the one before it, up to the most, once one was too large to decide in time."""
 Outcome = Any
 """A reply, the `StateError` that refused, or `PutOff`."""
 Group = tuple[Chooser, Any]
@@ -70,7 +72,7 @@ class Kernel:
     ) -> None:
         self.backend, self.schema, self.rules = backend, schema, rules
         self._guesses = Guesses()
-        self._batch_max, self._waiting_max = batch_max, waiting_max
+        self._batch_max, self._waiting_max, self._fits = batch_max, waiting_max, batch_max
         self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
         self._count = self._company = self._flying = self._begun = 0
         self.meter: Meter = unmetered
@@ -133,7 +135,7 @@ class Kernel:
                     outcomes = [error] * len(batch)
                 finally:
                     self._flying -= len(batch)
-                self._put_back(batch, outcomes)
+                self._pace(len(batch), self._put_back(batch, outcomes))
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done() or isinstance(outcome, PutOff):  # the caller went away, or waits on
                         continue
@@ -148,7 +150,7 @@ class Kernel:
         self._begin()
 
     def _next_batch(self) -> list[tuple[Request, asyncio.Future[Outcome]]]:
-        """Up to `batch_max` requests, one from each waiting tenant in turn, so that a flood of one cannot fill it.
+        """As many requests as fit, one from each waiting tenant in turn, so that a flood of one cannot fill the batch.
 
         Where others ask too, or did a few batches ago, the busiest has little more than they: who asks for little does
         not wait for a batch that a flood has made long. The system's own act for every tenant: when they are first in
@@ -158,15 +160,15 @@ class Kernel:
         first, system = next(iter(self._waiting)), self._waiting.pop(SYSTEM, None)
         line = {SYSTEM: system} if system is not None and first == SYSTEM else self._waiting
         self._company = COMPANY if len(line) > 1 else max(0, self._company - 1)
-        most = max(1, self._batch_max // SHARE) if self._company else self._batch_max
+        most = max(1, self._fits // SHARE) if self._company else self._fits
         taken: Counter[str] = Counter()
         served: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
-        while line and len(batch) < self._batch_max:
+        while line and len(batch) < self._fits:
             tenant = next(iter(line))
             queue = line.pop(tenant)
             if not line and self._company:
                 most = min(most, max(FEW, *(taken[other] for other in taken if other != tenant), 0))
-            share = 1 if line else max(0, min(self._batch_max - len(batch), most - taken[tenant]))
+            share = 1 if line else max(0, min(self._fits - len(batch), most - taken[tenant]))
             taken[tenant] += share
             while queue and share:
                 batch.append(queue.popleft())
@@ -181,12 +183,22 @@ class Kernel:
         self._count -= len(batch)
         return batch
 
-    def _put_back(self, batch: Sequence[tuple[Request, asyncio.Future[Outcome]]], outcomes: Sequence[Outcome]) -> None:
-        """Let those that were put off wait again, before those of their tenants that came after them."""
-        for (_, future), outcome in reversed(list(zip(batch, outcomes, strict=True))):
-            if isinstance(outcome, PutOff):
-                self._waiting.setdefault(outcome.request.who.tenant_id, deque()).appendleft((outcome.request, future))
-                self._count += 1
+    def _put_back(
+        self, batch: Sequence[tuple[Request, asyncio.Future[Outcome]]], outcomes: Sequence[Outcome]
+    ) -> int:
+        """Let those that were put off wait again, before those of their tenants that came after them; how many of them
+        there was no time for."""
+        waiting = [(one.request, batch[at][1]) for at, one in enumerate(outcomes) if isinstance(one, PutOff)]
+        for request, future in reversed(waiting):
+            self._waiting.setdefault(request.who.tenant_id, deque()).appendleft((request, future))
+        self._count += len(waiting)
+        return sum(not request.again for request, _ in waiting)
+
+    def _pace(self, tried: int, late: int) -> None:
+        """Take no more next time than could be decided now, for what is put off was loaded in vain, but no less than
+        half, for it may have been a hiccup; then more again, step by step."""
+        more = min(self._batch_max, self._fits + self._fits // PACE + 1)
+        self._fits = max(tried - late, tried // 2, 1) if late else more
 
     async def execute(self, batch: Sequence[Request], *, whole: bool = True) -> list[Outcome]:
         """Run a batch: the `whole` of it, or what is decided in one transaction."""

@@ -206,7 +206,19 @@ async def test_commands_that_take_long_to_decide_do_not_go_together(api: Api, mo
     found = await api.ok("POST", "/v1/transitions:batch", json=sent)
     assert [one["ok"]["sequence"] for one in found["results"]] == [*range(2, 12)], "in the order of the request"
     assert [sum(decided) for decided in kept] == [1] * 11
+    assert [len(decided) for decided in kept[:5]] == [1, 10, 5, 2, 1], "the next batch takes no more than could be done"
     assert made["sequence"] == 1
+
+
+async def test_batches_grow_again_once_they_are_decided_in_time() -> None:
+    kernel = idle_kernel(batch_max=64)
+    submit(kernel, "busy", 1_000)
+    kernel._pace(64, 60)
+    sizes = []
+    while not sizes or sizes[-1] < 64:
+        sizes.append(len(batch(kernel)))
+        kernel._pace(sizes[-1], 0)
+    assert sizes == [32, 41, 52, 64], "a hiccup costs no more than half"
 
 
 async def test_who_stands_beside_a_refusal_that_is_decided_again_has_the_answer_by_then(
