@@ -75,7 +75,7 @@ def write_due_snapshots(view: View, _fact: Logged) -> None:
     The log itself does not grow by it: a snapshot that nobody asked for must not move a sequence that somebody expects.
     """
     grown = {(event.tenant_id, event.execution_id) for event in view.events}
-    due = [one for one in (view.get(Execution, *key) for key in grown) if one is not None and is_due(one)]
+    due = [one for key in grown if (one := view.get(Execution, *key)) is not None and is_due(one)]
     if due:
         view.expect(*((group, (one.tenant_id, one.id)) for one in due for group in (LATEST, TAIL)))
     for execution in due:

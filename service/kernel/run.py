@@ -183,9 +183,7 @@ class Kernel:
         self._count -= len(batch)
         return batch
 
-    def _put_back(
-        self, batch: Sequence[tuple[Request, asyncio.Future[Outcome]]], outcomes: Sequence[Outcome]
-    ) -> int:
+    def _put_back(self, batch: Sequence[tuple[Request, asyncio.Future[Outcome]]], outcomes: Sequence[Outcome]) -> int:
         """Let those that were put off wait again, before those of their tenants that came after them; how many of them
         there was no time for."""
         waiting = [(one.request, batch[at][1]) for at, one in enumerate(outcomes) if isinstance(one, PutOff)]

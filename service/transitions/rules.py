@@ -22,6 +22,7 @@ from service.transitions.model import (
     AppendTo,
     CancelItems,
     EnqueueNext,
+    Lease,
     Made,
     Merge,
     MoveStatus,
@@ -61,14 +62,15 @@ IDLE: dict[str, dict[str, object]] = {
 
 
 class Target(msgspec.Struct):
-    """What a transition changes: the execution, and the item (with its node) whose lease it is made under. `looks` and
-    `rewritten` say how much its changes have cost."""
+    """What a transition changes: the execution, and the item (with its node) whose lease it is made under. `settled`
+    says that a change has settled the item, `looks` and `rewritten` how much the changes have cost."""
 
     execution_id: str
     item_id: str | None
     epoch: int
     said: str
     node_id: str | None = None
+    settled: bool = False
     looks: int = 0
     rewritten: int = 0
 
@@ -92,10 +94,13 @@ def keys(command: Transition, who: Principal, standing: Standing) -> Iterable[Wa
 
 def transition(view: View, command: Transition) -> Transitioned:
     """All changes or none. The same transition under the same lease, made again, answers as the first time."""
-    said = fingerprint("transition", encoded(command.changes)) if command.lease else ""
-    if (before := told_before(view, command, said)) is not None:
-        return before
-    target = aim(view, command, said)
+    if command.lease is None:
+        target = unleased(view, command)
+    else:
+        item, said = leased(view, command.lease), fingerprint("transition", encoded(command.changes))
+        if (before := told_before(item, command.lease, command.execution_id, said)) is not None:
+            return before
+        target = aim(item, command.lease, command.execution_id, said)
     execution = executions.need_open(view, target.execution_id, command.expected_sequence)
     made = []
     for index, change in enumerate(command.changes):
@@ -116,33 +121,37 @@ def numbered(made: Made, before: int, last: int) -> Made:
     return msgspec.structs.replace(made, first_sequence=before + 1, last_sequence=last)
 
 
-def aim(view: View, command: Transition, said: str) -> Target:
-    """What the transition changes. With a lease the fence is checked and the execution is the item's."""
-    if command.lease is None:
-        if not view.who.may("execution.write"):
-            raise StateError("auth/forbidden", "Without a lease a transition needs a role that may write executions.")
-        if not command.execution_id:
-            raise invalid([("/execution_id", "name the execution, or give a lease")])
-        return Target(command.execution_id, None, 0, said)
+def unleased(view: View, command: Transition) -> Target:
+    """What a transition without a lease changes."""
+    if not view.who.may("execution.write"):
+        raise StateError("auth/forbidden", "Without a lease a transition needs a role that may write executions.")
+    if not command.execution_id:
+        raise invalid([("/execution_id", "name the execution, or give a lease")])
+    return Target(command.execution_id, None, 0, "")
+
+
+def leased(view: View, lease: Lease) -> WorkItem:
+    """The item that a transition is made under."""
     if not view.who.may("work.claim"):
         raise StateError("auth/forbidden", "A transition under a lease needs a role that may claim work.")
-    item = leases.held(leases.need(view, command.lease.work_item_id), command.lease.epoch)
-    if item.execution_id is None or command.execution_id not in ("", item.execution_id):
-        raise not_found("execution", command.execution_id or item.id)
+    return leases.need(view, lease.work_item_id)
+
+
+def aim(item: WorkItem, lease: Lease, execution_id: str, said: str) -> Target:
+    """What a transition under a lease changes: the fence is checked, and the execution is the item's."""
+    item = leases.held(item, lease.epoch)
+    if item.execution_id is None or execution_id not in ("", item.execution_id):
+        raise not_found("execution", execution_id or item.id)
     return Target(item.execution_id, item.id, item.epoch, said, leases.node_of(item))
 
 
-def told_before(view: View, command: Transition, said: str) -> Transitioned | None:
+def told_before(item: WorkItem, lease: Lease, execution_id: str, said: str) -> Transitioned | None:
     """The first answer to a transition that settled its item, or ended it with the execution, and is repeated."""
-    lease = command.lease
-    if lease is None or not view.who.may("work.claim"):
-        return None
-    item = leases.need(view, lease.work_item_id)
     mine = item.epoch == lease.epoch + (item.status == "cancelled")  # to cancel took the fence away
     if not mine or item.status == "leased" or item.settle_digest != said:
         return None
-    if command.execution_id not in ("", item.execution_id):
-        raise not_found("execution", command.execution_id)
+    if execution_id not in ("", item.execution_id):
+        raise not_found("execution", execution_id)
     return msgspec.json.decode(item.settle_reply or b"", type=Transitioned)
 
 
@@ -151,7 +160,7 @@ def remember(view: View, target: Target, reply: Transitioned) -> None:
     if target.item_id is None:
         return
     item = view.get(WorkItem, view.tenant_id, target.item_id)
-    if item is not None and (item.settle_digest == target.said or item.status == "cancelled"):
+    if item is not None and (target.settled or item.status == "cancelled"):
         view.put(msgspec.structs.replace(item, settle_digest=target.said, settle_reply=encoded(reply)))
 
 
@@ -222,21 +231,22 @@ def _settle(view: View, target: Target, change: Settle) -> Made:
         raise invalid([("", "a settle needs a lease; give {work_item_id, epoch}")])
     current(view, target)
     item = leases.held(leases.need(view, target.item_id), target.epoch)
-    end = settled(view, item, change, target.said)
+    refuse_idle(change)
+    refuse_past(view, "payload_bytes", len(change.result))
+    target.settled = True
+    if change.outcome == "completed":  # the answer to keep is the transition's
+        settling.end(view, item, "completed", result=stored(change.result))
+        return Made("settle", work_item_id=item.id, outcome="completed")
+    end = put_back(view, item, change, target.said)
     return Made("settle", work_item_id=item.id, outcome=end.outcome, ready_at=end.ready_at)
 
 
-def settled(view: View, item: WorkItem, change: Settle, said: str) -> Settled:
-    """The one rule of settling, reached from a transition."""
-    refuse_idle(change)
-    refuse_past(view, "payload_bytes", len(change.result))
-    if change.outcome == "completed":
-        return settling.finish(view, item, "completed", said, result=stored(change.result))
+def put_back(view: View, item: WorkItem, change: Settle, said: str) -> Settled:
+    """An attempt that did not complete the item: released or failed."""
     if change.outcome == "released":
         item = msgspec.structs.replace(item, attempt=item.attempt - 1)
         return settling.again(view, item, view.now, "released", "work.released", said, None)
-    error = change.error or WorkError("failed")
-    return settling.failed(view, item, error, change.retry, said)
+    return settling.failed(view, item, change.error or WorkError("failed"), change.retry, said)
 
 
 def refuse_idle(change: Settle) -> None:
