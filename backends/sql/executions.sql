@@ -62,12 +62,12 @@ UPDATE executions SET labels = rows.labels, attributes = rows.attributes
  WHERE executions.tenant_id = rows.tenant_id AND executions.id = rows.id;
 
 -- name: load_states
--- State documents; the execution's row is locked before.
+-- State documents, locked: the execution's lock may be waited for in the same statement, and each is as it is then.
 WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
 SELECT s.tenant_id, s.execution_id, s.state, s.sequence
   FROM rows r
   JOIN states s ON s.tenant_id = r.tenant_id AND s.execution_id = r.execution_id
- ORDER BY s.tenant_id, s.execution_id;
+ ORDER BY s.tenant_id, s.execution_id FOR UPDATE OF s;
 
 -- name: insert_states
 -- A state written for the first time.

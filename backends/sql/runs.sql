@@ -31,13 +31,13 @@ UPDATE runs
  WHERE runs.tenant_id = rows.tenant_id AND runs.id = rows.id AND runs.submits = rows.was_submits;
 
 -- name: load_steps
--- Steps by their counter, under the locks of their executions.
+-- Steps by their counter, locked like the states of executions.
 WITH rows(tenant_id TEXT, execution_id TEXT, kind TEXT, seq BIGINT) AS (:rows)
 SELECT s.tenant_id, s.execution_id, s.kind, s.seq, s.name, s.digest, s.said, s.status, s.ref, s.detail, s.created_at,
        s.ended_at
   FROM rows r
   JOIN steps s ON s.tenant_id = r.tenant_id AND s.execution_id = r.execution_id AND s.kind = r.kind AND s.seq = r.seq
- ORDER BY s.tenant_id, s.execution_id, s.kind, s.seq;
+ ORDER BY s.tenant_id, s.execution_id, s.kind, s.seq FOR UPDATE OF s;
 
 -- name: open_steps_of_executions
 -- What a workflow has asked for and not yet got, under the lock of its execution.

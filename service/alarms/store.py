@@ -14,5 +14,6 @@ TABLES = [
         "delete_alarms",
         groups=(Group(OF_OWNER, "alarms_of_owners", lambda alarm: (alarm.tenant_id, alarm.owner_id)),),
         guarded=True,
+        current=True,
     )
 ]

@@ -18,7 +18,16 @@ TABLES = [
         tallied=True,
     ),
     Table(Attributed, ("tenant_id", "id"), 21, "load_attributed", update="update_attributed", guarded=True),
-    Table(State, ("tenant_id", "execution_id"), 22, "load_states", "insert_states", "update_states", guarded=True),
+    Table(
+        State,
+        ("tenant_id", "execution_id"),
+        22,
+        "load_states",
+        "insert_states",
+        "update_states",
+        guarded=True,
+        current=True,
+    ),
     Table(
         Facet,
         ("tenant_id", "execution_id", "family", "name"),

@@ -58,6 +58,10 @@ class Table(msgspec.Struct, frozen=True):
     guarded: bool = False
     """Whether its rows come and go only under locks that tables before it take (an execution's), and `load` locks the
     ones that change without: it may be loaded in one statement with its neighbours that say so, too."""
+    current: bool = False
+    """Whether `load` shows a guarded row as it is by the time that its turn comes, though it waited for locks: it locks
+    what it shows, or that never changes. It may be loaded in one statement with the locks that guard it: what came
+    meanwhile is not shown, and the store refuses to insert it again."""
     wide: int = 0
     """Columns that `load` takes beyond the key: a key is padded with as many NULLs."""
     tallied: bool = False

@@ -157,21 +157,25 @@ class WorkingSet:
     def _stages(
         self, points: Mapping[type, Iterable[Key]], groups: Mapping[str, Iterable[Key]]
     ) -> Iterator[list[Asked]]:
-        """What to ask of the store, stage by stage: each may count on the locks of those before."""
+        """What to ask of the store, stage by stage: each may count on the locks of those before. A table that is
+        `current` goes with what guards it, unless there are groups: to these rows may come while a lock is waited for,
+        and some of them are locked."""
+        lead: list[Asked] = []
         guarded: list[Asked] = []
         for row in self.schema.in_order({*points, *(self.groups[name][0].row for name in groups)}):
             table = self.schema.tables[row]
             asked: list[Asked] = [(table, None, [*points[row]])] if row in points else []
             asked += [(table, group, [*groups[group.name]]) for group in table.groups if group.name in groups]
-            if table.guarded:
-                guarded += asked
-                continue
-            if guarded:
-                yield guarded
+            if not table.guarded:
+                yield from filter(None, (lead, guarded))
+                *alone, lead = ([one] for one in asked)
+                yield from alone
                 guarded = []
-            yield from ([one] for one in asked)
-        if guarded:
-            yield guarded
+            elif lead and table.current and not groups:
+                lead += asked
+            else:
+                guarded += asked
+        yield from filter(None, (lead, guarded))
 
     def _sorted_out(self, wanted: Iterable[Wanted]) -> tuple[dict[type, dict[Key, None]], dict[str, dict[Key, None]]]:
         points: dict[type, dict[Key, None]] = {}

@@ -19,6 +19,7 @@ TABLES = [
         "update_runs",
         paths={OF_TASK: lambda key: (key[0], None, key[1])},
         guarded=True,
+        current=True,
         wide=1,
     ),
     Table(
@@ -30,5 +31,6 @@ TABLES = [
         "update_steps",
         groups=(Group(OPEN_STEPS, "open_steps_of_executions", of_run),),
         guarded=True,
+        current=True,
     ),
 ]

@@ -3,4 +3,14 @@
 from service.kernel.tables import Table
 from service.signals.model import Signal
 
-TABLES = [Table(Signal, ("tenant_id", "execution_id", "signal_id"), 27, "load_signals", "insert_signals", guarded=True)]
+TABLES = [
+    Table(
+        Signal,
+        ("tenant_id", "execution_id", "signal_id"),
+        27,
+        "load_signals",
+        "insert_signals",
+        guarded=True,
+        current=True,
+    )
+]

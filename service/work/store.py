@@ -56,6 +56,7 @@ TABLES = [
         ),
         metered=happened,
         guarded=True,
+        current=True,
     ),
     Table(Shelf, ("tenant_id", "queue", "requires"), 40, "load_shelves", "insert_shelves", lasting_ms=60_000),
     Table(Queue, ("tenant_id", "name"), 41, "load_queues", "insert_queues", "update_queues"),

@@ -52,9 +52,13 @@ async def test_nothing_to_load_is_nothing(store: StateBackend, tenant: str) -> N
     assert [list(rows) for rows in await store.write(work)] == [[], []]
 
 
+@pytest.mark.parametrize("held_too", [False, True], ids=["one", "both"])
 @pytest.mark.parametrize("place", [0, 1], ids=["first", "second"])
-async def test_a_locked_row_is_read_as_whoever_held_it_has_left_it(postgres_server: str, place: int) -> None:
-    """Postgres: both reads are of one moment, but one that locks waits for the other's commit and sees what it did."""
+async def test_a_locked_row_is_read_as_whoever_held_it_has_left_it(
+    postgres_server: str, place: int, held_too: bool
+) -> None:
+    """Postgres: both reads are of one moment, but one that locks waits for the other's commit and sees what it did; and
+    so does the one after it, though nobody holds its row any more by then."""
     url = await new_database(postgres_server)
     store, watcher = await connect(url, connections=4), await asyncpg.connect(url)
     await store.migrate()
@@ -62,7 +66,7 @@ async def test_a_locked_row_is_read_as_whoever_held_it_has_left_it(postgres_serv
     held, let_go = asyncio.Event(), asyncio.Event()
 
     async def holding(tx: Tx) -> None:
-        await tx.many("update_jobs", [step(job("default", "a"), 5, was=0)])
+        await tx.many("update_jobs", [step(job("default", name), 5, was=0) for name in ("ab" if held_too else "a")])
         held.set()
         await let_go.wait()
 
@@ -77,6 +81,7 @@ async def test_a_locked_row_is_read_as_whoever_held_it_has_left_it(postgres_serv
         await asyncio.sleep(0)
     let_go.set()
     await first
-    assert (await second)[place][0][6] == 5
+    found = [rows[0][6] for rows in await second]
+    assert found == ([5, 5] if held_too else [5, 0] if place == 0 else [0, 5])
     await watcher.close()
     await store.close()

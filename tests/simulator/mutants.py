@@ -395,6 +395,7 @@ HELD: dict[str, Mutant] = {
     "items without guards are held by their locks": Mutant(unguarded_items),
     "runs without locks are held by their guards": Mutant(unlocked("load_executions")),
     "runs without guards are held by their locks": Mutant(unguarded_runs),
+    "steps and states without locks are held by guards": Mutant(unlocked("load_steps", "load_states"), shape=FLOWS),
     "schedules without locks are held by their guards": Mutant(unlocked("load_schedules"), shape=PLANS),
     "schedules without guards are held by their locks": Mutant(unguarded_schedules, shape=PLANS),
     "sweeps of all processes at once are held by the rows": Mutant(nothing, Lease, "keep", always_held, PLANS),

@@ -75,6 +75,15 @@ def named() -> Iterator[tuple[str, str]]:
                 yield f"{module.name}:{node.lineno}", node.args[at].value  # type: ignore[attr-defined]
 
 
+def test_what_is_loaded_beside_the_locks_that_guard_it_is_locked_itself_or_never_changes() -> None:
+    current = [table for table in tables() if table.current]
+    assert current
+    assert all(table.guarded and table.insert for table in current)
+    assert not [t.load for t in current if t.update and "FOR UPDATE" not in load("postgres")[t.load].text]
+    twice = [t.insert for t in current if "ON CONFLICT" in load("postgres")[t.insert].text]
+    assert not twice, "a row that came meanwhile is not shown: the store must refuse another"
+
+
 def test_code_names_no_statement_that_does_not_exist() -> None:
     assert not [(where, name) for where, name in named() if name not in texts()]
     assert not [name for name, _ in loads() if name not in texts()]
