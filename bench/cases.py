@@ -11,7 +11,7 @@ from bench.job import Follow, Target
 from bench.server import ANSWERED, FLOOR
 
 MANY = 50
-BATCH_CONNECTIONS = 8
+BATCH_CONNECTIONS = 32
 WIDE_CONNECTIONS = 256
 WARM = 4_000
 Make = Callable[[Target, int], list[bytes]]
@@ -258,5 +258,5 @@ CASES = [
     Case("complete-wide", complete, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=SETTLED),
     Case("transition-wide", transition, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=SETTLED),
 ]
-"""`-alone` has one connection, `-wide` 256; batches and the drain have eight, which is 400 commands under way; a
+"""`-alone` has one connection, `-wide` 256; batches and the drain have 32, which is 1,600 commands under way; a
 workflow is counted once for its seven requests."""
