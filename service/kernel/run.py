@@ -299,7 +299,9 @@ class Kernel:
                     again.append(index)
             if not again:
                 break
+            asked = perf_counter()
             await base.load(tx, missing)
+            until += perf_counter() - asked  # a round of reads costs the batch the same, however many decide after it
             todo = again
         else:
             raise RuntimeError("a decision kept asking for more rows")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.children import rules
 from service.errors import StateError
 from service.kernel import run
 from service.kernel.command import Request
@@ -13,8 +14,11 @@ from service.kernel.principal import internal
 from service.kernel.run import Kernel
 from service.kernel.turns import Turns
 from service.kernel.wake import Wakes
+from service.kernel.working_set import WorkingSet
 from service.work.model import EnqueueWork
+from tests.children.test_behaviour import child, family
 from tests.conftest import Api, Service
+from tests.runs.engine import ring
 
 
 def idle_kernel(**bounds: int) -> Kernel:
@@ -219,6 +223,33 @@ async def test_batches_grow_again_once_they_are_decided_in_time() -> None:
         sizes.append(len(batch(kernel)))
         kernel._pace(sizes[-1], 0)
     assert sizes == [32, 41, 52, 64], "a hiccup costs no more than half"
+
+
+async def test_commands_that_wait_for_rows_go_together_however_long_those_take(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "AT_ONCE", 0)  # each child ends by an alarm, which asks for more rows
+    parent = await family(api, *(child(seq) for seq in range(8)))
+    await api.ok("POST", f"/v1/executions/{parent}/terminate", json={})
+    now, load, put_off = [0.0], WorkingSet.load, list[run.PutOff]()
+    decide = Kernel._transaction
+
+    async def slow(self: WorkingSet, *asked: Any) -> Any:
+        now[0] += 2 * run.LONG
+        return await load(self, *asked)
+
+    async def noted(self: Kernel, tx: Any, batch: Any) -> Any:
+        outcomes, done = await decide(self, tx, batch)
+        put_off.extend(one for one in outcomes if isinstance(one, run.PutOff))
+        return outcomes, done
+
+    monkeypatch.setattr(run, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(WorkingSet, "load", slow)
+    monkeypatch.setattr(Kernel, "_transaction", noted)
+    assert await ring(api) >= 8
+    assert [one for one in put_off if one.request.who.tenant_id == api.tenant] == []
+    ended = (await api.ok("GET", f"/v1/executions/{parent}/children"))["items"]
+    assert [one["execution_status"] for one in ended] == ["terminated"] * 8
 
 
 async def test_who_stands_beside_a_refusal_that_is_decided_again_has_the_answer_by_then(
