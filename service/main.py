@@ -44,6 +44,7 @@ log = structlog.get_logger()
 Ready = Callable[[Services, int], Any]
 """Told of the services and the port once requests are accepted; when it is a coroutine, it is awaited."""
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OWN_FILES = REFUSED_MAX + 256
 """Files beside connections that are served: connections that are refused, and what a store and requests open."""
 DAY_SECONDS = 86_400.0
@@ -154,11 +155,56 @@ def application(services: Services) -> ASGIApp:
     return build(services, capabilities.endpoints())
 
 
+class Ending:
+    """Being told to end, by SIGINT, SIGTERM or SIGHUP: what was begun is put away in order, and that is no failure.
+
+    Until there is a way of its own to end (`by`, given the signal) the work is cancelled, wherever it waits; once.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._told = loop, False
+        self._work: asyncio.Task[Any] | None = None
+        self.by: Callable[[int], object] | None = None
+
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator["Ending"]:
+        """Signals are heeded meanwhile; but SIGHUP is not where it is ignored (nohup)."""
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        heeded = [one for one in ENDS if not (ignored and one == signal.SIGHUP)]
+        before = {one: signal.signal(one, self._hear) for one in heeded}
+        try:
+            yield self
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    async def of(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` to its end, or until it is told to end."""
+        if self._told:
+            return work.close()
+        self._work = asyncio.current_task()
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not self._told:
+                raise
+
+    def _hear(self, number: int, _frame: Any) -> None:
+        self._loop.call_soon_threadsafe(self._obey, number)
+
+    def _obey(self, number: int) -> None:
+        again, self._told = self._told, True
+        if self.by is not None:
+            self.by(number)
+        elif self._work is not None and not again:
+            self._work.cancel()
+
+
 class Server(uvicorn.Server):
     """uvicorn, which watches its connections, and on its way out sends long polls home: a drain takes no longer than
     the work in hand. For `drain_delay_seconds` before that, balancers are told, and all else goes on.
 
-    A signal that it obeyed is not raised again afterwards: the store is closed in peace and the exit code is 0.
+    It is told by `told`: signals are heeded from before it begins until after the store is closed.
     """
 
     server_state: State
@@ -170,9 +216,12 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        with super().capture_signals():
-            yield
-            self._captured_signals.clear()
+        """They are heeded already."""
+        yield
+
+    def told(self, number: int) -> None:
+        """Drain; told by a second Ctrl-C, wait for nobody."""
+        self.handle_exit(number, None)
 
     async def startup(self, sockets: Any = None) -> None:
         with quiet("uvicorn.error"), patient(self.server_state.limits):  # it would log the failure as well, and exit
@@ -264,8 +313,8 @@ def quiet(name: str) -> Iterator[None]:
         logger.disabled = False
 
 
-async def serve(settings: Settings, ready: Ready | None = None) -> None:
-    """Serve until told to stop. Raises `CannotListen`, `BadCertificate`."""
+async def serve(settings: Settings, ending: Ending, ready: Ready | None = None) -> None:
+    """Serve until told to end. Raises `CannotListen`, `BadCertificate`."""
     context = certificate(settings)
     async with running(settings) as services:
         config = uvicorn.Config(
@@ -277,15 +326,16 @@ async def serve(settings: Settings, ready: Ready | None = None) -> None:
         config.load()
         config.ssl = context
         gc.freeze()  # what was built so far lives as long as the process: no collection need look at it again
-        await Server(config, services, ready).serve()
+        server = Server(config, services, ready)
+        ending.by = server.told
+        await server.serve()
 
 
-async def schedule(settings: Settings, ready: Callable[[Services], None] | None = None) -> None:
-    """Sweep until told to stop, whatever `sweep` says of servers, and serve nobody."""
-    told, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
+async def schedule(settings: Settings, ending: Ending, ready: Callable[[Services], None] | None = None) -> None:
+    """Sweep until told to end, whatever `sweep` says of servers, and serve nobody."""
+    told = asyncio.Event()
     async with running(msgspec.structs.replace(settings, sweep=True)) as services:
+        ending.by = lambda _: told.set()
         gc.freeze()
         if ready is not None:
             ready(services)
@@ -293,21 +343,21 @@ async def schedule(settings: Settings, ready: Callable[[Services], None] | None 
 
 
 def run(settings: Settings, ready: Ready | None = None) -> None:
-    """`serve` on uvloop, in this thread, until SIGINT or SIGTERM."""
+    """`serve` on uvloop, in this thread, until SIGINT, SIGTERM or SIGHUP."""
     set_up(settings.log_level, settings.log_format)
-    run_to_end(serve(with_files(settings), ready))
+    run_to_end(lambda ending: serve(with_files(settings), ending, ready))
 
 
 def run_scheduler(settings: Settings, ready: Callable[[Services], None] | None = None) -> None:
-    """`schedule` on uvloop, in this thread, until SIGINT or SIGTERM."""
+    """`schedule` on uvloop, in this thread, until SIGINT, SIGTERM or SIGHUP."""
     set_up(settings.log_level, settings.log_format)
-    run_to_end(schedule(settings, ready))
+    run_to_end(lambda ending: schedule(settings, ending, ready))
 
 
-def run_to_end(work: Coroutine[Any, Any, None]) -> None:
+def run_to_end(work: Callable[[Ending], Coroutine[Any, Any, None]]) -> None:
     """Run what a process is there for."""
     import uvloop
 
     gc.set_threshold(20_000, 20, 50)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, Ending(runner.get_loop()).heeded() as ending:
+        runner.run(ending.of(work(ending)))

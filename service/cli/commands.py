@@ -9,12 +9,14 @@ app = App(
 )
 SERVE = """Migrate and serve; a new store prints its first token.
 
-Serves until SIGTERM or Ctrl-C, which drain: requests under way finish, waiting ones are answered, the exit code is 0.
+Serves until SIGTERM, SIGHUP or Ctrl-C, which drain: requests under way finish, waiting ones are answered, the exit code
+is 0.
 """
 SCHEDULER = """Sweep a Postgres store, and serve nobody.
 
-Takes back leases that ran out, rings timers and schedules, carries jobs on, until SIGTERM or Ctrl-C. Start as many as
-you like: one at a time sweeps, another follows when it is gone. Start the servers beside it with `--sweep false`.
+Takes back leases that ran out, rings timers and schedules, carries jobs on, until SIGTERM, SIGHUP or Ctrl-C. Start as
+many as you like: one at a time sweeps, another follows when it is gone. Start the servers beside it with
+`--sweep false`.
 """
 BACKUP = """Copy a SQLite store, served or not, to a new file.
 

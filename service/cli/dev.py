@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from service.cli.ended import through_the_door
+from service.cli.ended import in_peace
 from service.cli.options import Flags, settings
 from service.cli.refused import Refused
 from service.settings import Loaded, Settings
@@ -23,7 +23,7 @@ def dev(*, flags: Flags = None) -> None:
     from service import main
     from service.logging import set_up
 
-    with through_the_door(), tempfile.TemporaryDirectory(prefix="holdfast-dev-") as folder:
+    with in_peace(), tempfile.TemporaryDirectory(prefix="holdfast-dev-") as folder:
         found = throw_away(settings(flags), Path(folder))
         set_up(found.log_level, found.log_format)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from service import __version__
+from service.cli.ended import in_peace
 from service.cli.options import Flags, settings
 from service.cli.output import announce
 from service.cli.refused import Refused
@@ -10,11 +11,18 @@ from service.settings import masked
 
 
 def scheduler(*, flags: Flags = None) -> None:
-    """Sweep a Postgres store, and serve nobody, until SIGTERM or Ctrl-C: leases that ran out, timers, schedules, jobs.
+    """Sweep a Postgres store, and serve nobody: leases that ran out, timers, schedules, jobs; until SIGTERM, SIGHUP or
+    Ctrl-C.
 
     Start as many as you like: one at a time sweeps, another follows within 5 s when it is gone, at once when it is
     stopped. Servers beside it sweep as well unless they are started with `--sweep false`.
     """
+    with in_peace():
+        start(flags)
+
+
+def start(flags: Flags) -> None:
+    """Do so; importing what sweeps takes a while as well."""
     from service import main
     from service.logging import set_up
 

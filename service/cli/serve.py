@@ -3,17 +3,24 @@
 from typing import Any
 
 from service import __version__
+from service.cli.ended import in_peace
 from service.cli.options import Flags, settings
 from service.cli.output import announce
 from service.settings import Settings, masked
 
 
 def serve(*, flags: Flags = None) -> None:
-    """Bring the schema up to date and serve until SIGTERM or Ctrl-C.
+    """Bring the schema up to date and serve until SIGTERM, SIGHUP or Ctrl-C.
 
-    On a store that never had one, a system admin token is printed, once. SIGTERM drains: requests under way finish,
-    waiting ones are answered, the exit code is 0.
+    On a store that never had one, a system admin token is printed, once. Each of the three drains: requests under way
+    finish, waiting ones are answered, the exit code is 0, as it is where there was nothing to drain yet.
     """
+    with in_peace():
+        start(flags)
+
+
+def start(flags: Flags) -> None:
+    """Do so; importing what is served takes a while as well."""
     from service import main
     from service.cli.first_token import introduce
     from service.logging import set_up
