@@ -62,7 +62,7 @@ class Feed(msgspec.Struct, frozen=True):
 
 class Events(msgspec.Struct, frozen=True):
     """A page of a log; `last_sequence` is where the log ends, `next_after` the way on, null at the end. A page of large
-    events may be shorter than asked for."""
+    events may be shorter than asked for. Where `last_sequence` is below `after`, what was seen is of another log."""
 
     items: list[ShownEvent]
     last_sequence: int
@@ -136,10 +136,11 @@ async def latest(call: Call) -> Latest:
 
 async def tail(call: Call) -> Any:
     """The log as server-sent events: what is there, then what comes; ends with the execution. If it must end before,
-    its last event is a `goodbye`, whose data is a problem document."""
-    await head(call)
+    its last event is a `goodbye`, whose data is a problem document. 409 for who has seen more than the log holds."""
+    last, _ = await head(call)
     said = call.headers.get(b"last-event-id")
     after = last_event_id(said) if said else call.query["after"]
+    refuse_ahead(after, last)
     topic = f"tail/{call.who.tenant_id}"
     channel = f"{topic}/{call.path['id']}"
     return Tail(call, after, call.services.wakes.park(topic, lambda told: told == channel, channel))
@@ -151,6 +152,18 @@ def last_event_id(said: bytes) -> int:
         return msgspec.convert(said.decode("latin-1"), After, strict=False)
     except msgspec.ValidationError:
         raise StateError("request/malformed", "The Last-Event-ID is a sequence: a whole number.") from None
+
+
+def refuse_ahead(after: int, last: int) -> None:
+    """409 for a log that ends before what its reader has seen: it would be waited for until other events have those
+    sequences, and never told."""
+    if after > last:
+        raise StateError(
+            "sequence/mismatch",
+            f"The log ends at {last}, before {after}: what was seen is of another log, from before the store was put "
+            "back or the execution was removed. Read this one from its beginning.",
+            current_sequence=last,
+        )
 
 
 class Tail:
@@ -178,7 +191,8 @@ class Tail:
         call = self.call
         with self.place as place:
             while not gone.done():
-                _, status = await head(call)
+                last, status = await head(call)
+                refuse_ahead(self.after, last)
                 rows = await page_of(call, self.after, TAIL_EVENTS, TAIL_PART)
                 if rows and rows[0][0] > self.after + 1:
                     await head(call)  # not there: between the two its removal began
@@ -419,7 +433,7 @@ ENDPOINTS = [
         writes=False,
         query=(AFTER,),
         media="text/event-stream",
-        errors=("not-found",),
+        errors=("not-found", "sequence/mismatch"),
     ),
     Endpoint(
         "GET",

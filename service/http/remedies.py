@@ -86,7 +86,8 @@ REMEDIES: dict[str, str] = {
     ),
     "sequence/mismatch": (
         "Somebody wrote to the log meanwhile. Read from `current_sequence`, decide again, and send the new "
-        "`expected_sequence`."
+        "`expected_sequence`. A tail from behind the end is of another log, from before the store was put back: forget "
+        "what was seen, and begin at 0."
     ),
     "namespace/unknown": (
         "Make it with POST /v1/namespaces, or leave the namespace out: `main` is always there. A misspelt one would "

@@ -13,7 +13,7 @@ import pytest
 from backends.errors import Unavailable
 from backends.protocol import Tx
 from service.executions.model import Execution
-from service.history.routes import TAIL_PART, page_of
+from service.history.routes import TAIL_PART, head, page_of
 from service.http.lists import PAGE_BYTES
 from tests.conftest import Api
 
@@ -366,6 +366,42 @@ async def test_a_last_event_id_that_is_no_sequence_is_refused(api: Api, said: st
     made = await api.start()
     problem = await api.refused("GET", at(made, "/events:tail"), "request/malformed", headers={"last-event-id": said})
     assert problem["status"] == 400
+
+
+@pytest.mark.parametrize("how", ["query", "header"])
+async def test_a_tail_from_behind_the_end_is_refused_and_at_the_end_waits(api: Api, how: str) -> None:
+    made = await api.start()
+    await append(api, made, "a")
+
+    def from_(sequence: int) -> dict[str, Any]:
+        said = str(sequence)
+        return {"params": {"after": said}} if how == "query" else {"headers": {"last-event-id": said}}
+
+    problem = await api.refused("GET", at(made, "/events:tail"), "sequence/mismatch", **from_(3))
+    assert (problem["status"], problem["current_sequence"]) == (409, 2)
+    async with tailing(api, made, "after=2") as stream:
+        await append(api, made, "b")
+        assert await stream.take(1) == [3]
+
+
+async def test_a_tail_of_a_log_that_begins_anew_meanwhile_says_so_and_ends(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, told = await api.start(), head
+    await append(api, made, "a", "b")
+    async with tailing(api, made) as stream:
+        assert await stream.take(3) == [1, 2, 3]
+
+        async def shorter(call: Any) -> tuple[int, str]:
+            return 1, (await told(call))[1]
+
+        monkeypatch.setattr("service.history.routes.head", shorter)
+        await append(api, made, "c")
+        goodbye = await stream.next()
+        assert goodbye is not None and goodbye["event"] == "goodbye"
+        data = msgspec.json.decode(goodbye["data"])
+        assert (data["code"], data["current_sequence"]) == ("sequence/mismatch", 1)
+        assert await stream.next() is None
 
 
 async def test_a_revoked_token_hears_no_more(api: Api) -> None:

@@ -73,6 +73,8 @@ remember `next_cursor` of the feed, with what you made of the page in one transa
 empty page is the end for now, so wait a moment and ask again with its cursor. Cursors outlive restarts. `kinds`
 may change between two pages; what was passed over is not told again. A stream that breaks off is taken up with
 `Last-Event-ID`; if the server ends it before the execution does, its last event is a `goodbye` with the reason.
+A log that ends before what you have seen of it is another one: the store was put back, or the id used again. A stream
+is refused there (409 `sequence/mismatch`), a page has its `last_sequence` below your `after`: begin again at 0.
 
 This page is drawn from the code.
 
