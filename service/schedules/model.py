@@ -146,14 +146,15 @@ class ChangeSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PauseSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Let nothing start until it is resumed; the note says why."""
+    """Let nothing start until it is resumed; the note says why. One that is paused already takes another note, and is
+    otherwise left as it is."""
 
     note: Note = None
     id: str = PATH
 
 
 class ResumeSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Go on with the first occurrence from now."""
+    """Go on with the first occurrence from now. One that is not paused is left as it is, and the note is not taken."""
 
     note: Note = None
     id: str = PATH

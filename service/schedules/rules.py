@@ -210,8 +210,11 @@ def change(view: View, command: ChangeSchedule) -> ScheduleChanged:
 
 
 def pause(view: View, command: PauseSchedule) -> ScheduleChanged:
-    """Nothing starts from now on; what was due before has started first. What waits goes on waiting its turn."""
+    """Nothing starts from now on; what was due before has started first. What waits goes on waiting its turn. Of one
+    that is paused, only another note is taken."""
     schedule = need(view, command.id)
+    if schedule.paused and command.note in (None, schedule.note):
+        return changed(schedule)
     if not schedule.paused:
         schedule = fire_all_due(view, schedule)
     schedule = put(view, schedule, paused=1, next_at=None, note=command.note, refusal=None)
@@ -221,7 +224,8 @@ def pause(view: View, command: PauseSchedule) -> ScheduleChanged:
 
 
 def resume(view: View, command: ResumeSchedule) -> ScheduleChanged:
-    """The next occurrence is the first from now; those in between are not made up for: a backfill can."""
+    """The next occurrence is the first from now; those in between are not made up for: a backfill can. One that is not
+    paused is left as it is, its note too."""
     schedule = need_mine(view, command.id)
     if not schedule.paused:
         return changed(schedule)

@@ -153,6 +153,25 @@ async def test_a_pause_lets_nothing_start_and_a_resumption_counts_from_then(api:
     assert await statuses(api) == ["running"]
 
 
+async def test_a_pause_again_changes_nothing_but_takes_another_note(api: Api) -> None:
+    await planned(api, overlap="allow_all")
+    said = await api.ok("POST", "/v1/schedules/plan/pause", json={"note": "moving house"})
+    before, lines = await shown(api), await audited(api)
+    for body in ({"note": "moving house"}, {}):
+        assert await api.ok("POST", "/v1/schedules/plan/pause", json=body) == said
+        assert (await shown(api), await audited(api)) == (before, lines)
+    told = await api.ok("POST", "/v1/schedules/plan/pause", json={"note": "still moving"})
+    now = await shown(api)
+    assert (told["paused"], now["note"], now["revision"]) == (True, "still moving", before["revision"] + 1)
+    assert await audited(api) == [*lines, {"note": "still moving"}]
+
+
+async def audited(api: Api) -> list[Any]:
+    """What the audit log tells of pauses, oldest first."""
+    lines = (await api.ok("GET", "/v1/audit"))["items"]
+    return [line["detail"] for line in lines if line["action"] == "schedule.paused"]
+
+
 LEAVING = [
     ("POST", "/v1/schedules/plan/pause", {}),
     ("PATCH", "/v1/schedules/plan", {"spec": {"every_ms": 10 * MINUTE}}),
