@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.definitions.ir import kind_of, policy_of, problems
+from service.definitions.ir import TAKEN, kind_of, policy_of, problems
 from service.definitions.model import (
     SNAPSHOT_BYTES,
     SNAPSHOT_EVENTS,
@@ -124,11 +124,13 @@ async def store(call: Call) -> Stored:
 
 
 def refuse_names(workflow_id: str, version: str) -> None:
-    """The path's names must be those that a start can name."""
-    if re.fullmatch(NAME_PATTERN, workflow_id) is None or len(version) > VERSION_MAX or version == "latest":
+    """The path's names must be those that a start and a path can name."""
+    unnamed = len(version) > VERSION_MAX or version in TAKEN or "/" in version
+    if unnamed or re.fullmatch(NAME_PATTERN, workflow_id) is None:
         raise StateError(
             "request/malformed",
-            "A workflow id is 1–128 of A–Z a–z 0–9 _ . : -, a version any 1–64 characters; `latest` is taken.",
+            "A workflow id is 1–128 of A–Z a–z 0–9 _ . : -, a version any 1–64 characters without `/`; `latest`, `.` "
+            "and `..` are taken: paths with them mean something else.",
         )
 
 

@@ -140,6 +140,15 @@ async def test_nothing_can_be_called_latest(api: Api) -> None:
     await api.refused("PUT", path(version="latest"), "request/malformed", json=ir(version="latest"))
 
 
+@pytest.mark.parametrize("version", ["%2E", "%2e%2E", "latest", "a%2Fb"])
+@pytest.mark.parametrize("validate", ["true", "false"])
+async def test_a_version_that_no_path_can_name_is_not_stored(api: Api, version: str, validate: str) -> None:
+    code = "request/route" if "%2F" in version else "request/malformed"
+    said = await api.refused("PUT", path(version=version), code, json=ir(), params={"validate": validate})
+    assert "%2F" in version or "`latest`, `.` and `..` are taken" in said["detail"]
+    assert await versions(api) == []
+
+
 @pytest.mark.parametrize("where", [path(), "/v1/definitions/wf", path(version="latest")])
 async def test_what_is_not_there_or_anothers_is_the_same_404(api: Api, other: Api, where: str) -> None:
     missing = await api.refused("GET", where, "not-found")
