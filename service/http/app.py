@@ -25,6 +25,7 @@ from service.http.body import read_body
 from service.http.endpoint import PUBLIC, Call, Endpoint, Query, Services, answered, idempotency_key
 from service.http.misfits import choices, one_of
 from service.http.stream import NDJSON, Stream, nothing
+from service.http.texts import of_text
 from service.http.words import in_words
 from service.kernel import request_id
 from service.kernel.page import LIMIT_MAX
@@ -260,7 +261,7 @@ def converted(query: Query, value: str) -> Any:
     """A query parameter in its type."""
     kind = LIMIT_TYPE if query.type == "limit" else query.type
     try:
-        return msgspec.convert(value, kind, strict=False)
+        return of_text(value, kind)
     except msgspec.ValidationError as error:
         said = f"The parameter {query.name!r}: {in_words(str(error))}{one_of(choices(kind))}."
         raise StateError("request/malformed", said, parameter=query.name) from None
