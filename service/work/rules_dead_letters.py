@@ -84,6 +84,10 @@ def refuse_reviving(view: View, item: WorkItem) -> None:
             current_status=item.status,
         )
     if item.dedup_key is not None and (open_items := view.group(WorkItem, BY_DEDUP, item.tenant_id, item.dedup_key)):
+        if not view.who.may_use(open_items[0].queue):
+            raise StateError(
+                "work/conflict", f"The dedup key {item.dedup_key!r} is taken; requeue this one when it is free."
+            )
         raise StateError(
             "work/conflict",
             f"The open work item {open_items[0].id!r} has the same dedup key; requeue this one when it has ended.",

@@ -118,7 +118,8 @@ def place(view: View, asked: Task, execution: Execution) -> WorkItem:
 
 
 def equal_item(view: View, asked: Enqueue, execution: Execution | None) -> WorkItem | None:
-    """The item that stands for this one: the same id with the same contents, or an open one with the dedup key."""
+    """The item that stands for this one: the same id with the same contents, or an open one with the dedup key. Of one
+    on a queue that the token may not use it is told nothing but that the key is taken."""
     if asked.id is not None and (found := view.get(WorkItem, view.tenant_id, asked.id)) is not None:
         if found.digest not in digests_of(asked, execution):
             raise StateError(
@@ -128,7 +129,10 @@ def equal_item(view: View, asked: Enqueue, execution: Execution | None) -> WorkI
             )
         return found
     if asked.dedup_key is not None:
-        return next(iter(view.group(WorkItem, BY_DEDUP, view.tenant_id, asked.dedup_key)), None)
+        same = next(iter(view.group(WorkItem, BY_DEDUP, view.tenant_id, asked.dedup_key)), None)
+        if same is not None and not view.who.may_use(same.queue):
+            raise StateError("work/conflict", f"The dedup key {asked.dedup_key!r} is taken; choose another one.")
+        return same
     return None
 
 

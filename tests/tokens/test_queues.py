@@ -285,3 +285,35 @@ async def test_a_limited_token_does_not_get_at_a_wider_one_by_rotating_it(api: A
 )
 def test_which_globs_lie_within_others(own: Any, asked: Any, within: bool) -> None:
     assert Principal("t", "owner", "id", "t", own).may_grant(asked) is within
+
+
+# ── dedup keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_dedup_key_that_is_taken_elsewhere_tells_nothing_of_its_item(api: Api) -> None:
+    client = await limited(api, "operator")
+    dead = (await api.ok("POST", "/v1/work-items", json={"queue": "emails", "dedup_key": "k"}))["id"]
+    await api.ok("POST", f"/v1/work-items/{dead}/dead-letter", json={"error": ERROR})
+    await api.start(execution_id="run")
+    hidden = await api.ok("POST", "/v1/work-items", json={"queue": "payments", "dedup_key": "k"})
+    again = {"queue": "emails", "dedup_key": "k"}
+    asked = [
+        ("/v1/work-items", again),
+        ("/v1/executions/run/transitions", {"changes": [{"type": "enqueue", **again}]}),
+        ("/v1/executions", {"workflow_id": "w", "start": again}),
+        (f"/v1/dead-letters/{dead}/requeue", {}),
+    ]
+    for path, body in asked:
+        answer = await client.post(path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "work/conflict"), answer.text
+        assert "is taken" in answer.json()["detail"] and hidden["id"] not in answer.text
+        assert "payments" not in answer.text and "current_status" not in answer.json()
+    [told] = (await client.post("/v1/work-items:batch", json=[again])).json()["results"]
+    assert told["error"]["code"] == "work/conflict" and hidden["id"] not in str(told)
+
+
+async def test_a_dedup_key_that_is_taken_on_the_tokens_queues_stands_for_the_item(api: Api) -> None:
+    client = await limited(api, "operator")
+    first = await api.ok("POST", "/v1/work-items", json={"queue": "sms-1", "dedup_key": "k"})
+    made = await client.post("/v1/work-items", json={"queue": "emails", "dedup_key": "k"})
+    assert (made.json()["id"], made.json()["created"]) == (first["id"], False)
