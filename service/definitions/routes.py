@@ -51,7 +51,7 @@ SNAPSHOTS = (
         "snapshot_keep",
         Annotated[int, msgspec.Meta(ge=1, le=100)],
         SNAPSHOT_KEEP,
-        "Keep so many snapshots of an execution; the oldest go first.",
+        "Keep the newest so many snapshots of an execution; one asked for below them stays until the next is written.",
     ),
 )
 """The policy that an execution is pinned to when it starts; a version that is stored already keeps its own."""

@@ -125,7 +125,8 @@ def folded(view: View, execution: Execution, at: int) -> Execution:
 
 
 def keep_fold(view: View, execution: Execution, at: int) -> int | None:
-    """Store the fold up to `at` and drop the oldest of the others; its size, or None when it was kept already."""
+    """Store the fold up to `at`; its size, or None when it was kept already. The newest stay, as many as the policy
+    says; one that is written below them takes nobody's place, and stays until the next is written."""
     kept = view.group(Snapshot, LATEST, execution.tenant_id, execution.id)
     if any(one.sequence == at for one in kept):
         return None
@@ -133,7 +134,8 @@ def keep_fold(view: View, execution: Execution, at: int) -> int | None:
     start = msgspec.json.decode(below[-1].body, type=Fold) if below else Fold()
     body = encoded(folded_on(start, log_between(view, execution, start.sequence, at)))
     view.add(Snapshot(execution.tenant_id, execution.id, at, body, view.now))
-    for old in kept[: max(0, len(kept) + 1 - execution.snapshot_keep)]:
+    newest = sum(one.sequence > at for one in kept) < execution.snapshot_keep
+    for old in kept[: max(0, len(kept) + newest - execution.snapshot_keep)]:
         view.remove(old)
     return len(body)
 

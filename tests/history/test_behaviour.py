@@ -623,6 +623,17 @@ async def test_the_last_three_snapshots_are_kept(api: Api) -> None:
     assert (await api.ok("GET", at(made, "/snapshots:latest")))["sequence"] == 6
 
 
+async def test_a_snapshot_written_below_those_kept_takes_the_place_of_none(api: Api) -> None:
+    made = await api.start()
+    await append(api, made, *"abcdefghi")
+    for sequence in (4, 6, 8):
+        await api.ok("PUT", at(made, f"/snapshots/{sequence}"))
+    for sequence, left in ((2, [2, 4, 6, 8]), (3, [3, 4, 6, 8]), (5, [5, 6, 8]), (7, [6, 7, 8]), (9, [7, 8, 9])):
+        await api.ok("PUT", at(made, f"/snapshots/{sequence}"))
+        assert await kept(api, made) == left
+        await verified(api, made)
+
+
 async def test_snapshots_are_read_in_pages(api: Api) -> None:
     made = await api.start()
     await append(api, made, "a", "b")
@@ -837,9 +848,9 @@ async def test_as_many_snapshots_are_kept_as_the_definition_says(api: Api, keep:
 async def test_asked_for_snapshots_count_among_those_kept(api: Api) -> None:
     made = await pinned(api, 0, keep=1)
     await append(api, made, "a", "b")
-    for sequence in (2, 3, 1):
+    for sequence, left in ((2, [2]), (3, [3]), (1, [1, 3]), (4, [4])):
         await api.ok("PUT", at(made, f"/snapshots/{sequence}"))
-        assert await kept(api, made) == [sequence]
+        assert await kept(api, made) == left
         await verified(api, made)
     await unfolded(api, made)
 
