@@ -212,6 +212,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, services: Services, ready: Ready | None) -> None:
         super().__init__(config)
         self._services, self._ready = services, ready
+        services.introduced = asyncio.Event()
         self.server_state = State(limits(services.settings))
 
     @contextlib.contextmanager
@@ -234,6 +235,9 @@ class Server(uvicorn.Server):
             told = self._ready(self._services, self.servers[0].sockets[0].getsockname()[1])
             if inspect.isawaitable(told):
                 await told
+        introduced = self._services.introduced
+        assert introduced is not None
+        introduced.set()
 
     async def shutdown(self, sockets: Any = None) -> None:
         self._services.draining = True

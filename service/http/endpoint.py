@@ -3,6 +3,7 @@
 The server, the OpenAPI document and the tests that try every operation with every role all read the same declaration.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -44,7 +45,8 @@ CURSOR = Query("cursor", str, None, "`next_cursor` of the page before.")
 
 
 class Services(msgspec.Struct):
-    """What endpoints work with; made once by `main`."""
+    """What endpoints work with; made once by `main`. `introduced` is there where somebody is told of the start, and set
+    once that is done."""
 
     kernel: Kernel
     backend: StateBackend
@@ -57,6 +59,7 @@ class Services(msgspec.Struct):
     lease: Any = None
     lines: dict[str, Any] = {}
     draining: bool = False
+    introduced: asyncio.Event | None = None
     extra: dict[str, Any] = {}
 
 

@@ -31,7 +31,10 @@ async def healthz(_call: Call) -> Health:
 
 
 async def readyz(call: Call) -> Health:
-    """The store answers and the server is not draining."""
+    """The store answers and the server is not draining. Asked while the first token is being printed, it waits for
+    that: whoever goes by it finds the token."""
+    if call.services.introduced is not None:
+        await call.services.introduced.wait()
     if call.services.draining:
         raise StateError("server/draining", "The server is shutting down.", retry_after=1)
     await call.services.backend.ping()
