@@ -13,7 +13,7 @@ from service.definitions.model import VERSION_MAX
 from service.definitions.nodes import decides, nodes_problems, object_or_empty, timeout_problems
 from service.definitions.report import Problem, capped, pointer, shown
 from service.definitions.retries import BUILT_IN_POLICIES, RetryPolicy, policy_problems, read_policy
-from service.kernel.ids import NAME_PATTERN
+from service.kernel.ids import NAME_PATTERN, NAMES
 
 __all__ = ["BUILT_IN_POLICIES", "RetryPolicy", "kind_of", "policy_of", "problems"]
 
@@ -71,8 +71,7 @@ def _name_problems(document: dict[str, Any], field: str, wanted: str | None) -> 
     elif not name:
         yield f"/{field}", f"{field} must not be empty."
     elif field == "workflow_id" and re.fullmatch(NAME_PATTERN, name) is None:
-        rule = "workflow_id must be 1–128 of A–Z a–z 0–9 _ . : -, the first one of A–Z a–z 0–9 _"
-        yield "/workflow_id", f"{rule}; this is {shown(name)}."
+        yield "/workflow_id", f"workflow_id must be {NAMES}; this is {shown(name)}."
     elif field == "version" and len(name) > VERSION_MAX:
         yield "/version", f"version must have at most {VERSION_MAX} characters; this has {len(name)}."
     elif field == "version" and (name in TAKEN or "/" in name):

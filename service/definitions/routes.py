@@ -22,7 +22,7 @@ from service.errors import StateError, not_found
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query
 from service.http.lists import Page, listed, where
 from service.kernel.filters import Field, Vocabulary
-from service.kernel.ids import NAME_PATTERN
+from service.kernel.ids import NAME_PATTERN, NAMES
 from service.kernel.json import check, digest
 from service.work.model import BACKOFF_MS_MAX, Retry
 
@@ -129,8 +129,8 @@ def refuse_names(workflow_id: str, version: str) -> None:
     if unnamed or re.fullmatch(NAME_PATTERN, workflow_id) is None:
         raise StateError(
             "request/malformed",
-            "A workflow id is 1–128 of A–Z a–z 0–9 _ . : -, a version any 1–64 characters without `/`; `latest`, `.` "
-            "and `..` are taken: paths with them mean something else.",
+            f"A workflow id is {NAMES}; a version any 1–64 characters without `/`, but `latest`, `.` and `..` are "
+            "taken: paths with them mean something else.",
         )
 
 

@@ -13,7 +13,9 @@ Id = Annotated[
     str, msgspec.Meta(pattern=ID_PATTERN, description="1–128 of A–Z a–z 0–9 . _ ~ -, no leading punctuation")
 ]
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$(?!\n)"
-Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, description="1–128 of A–Z a–z 0–9 _ . : -")]
+NAMES = "1–128 of A–Z a–z 0–9 _ . : -, the first one of A–Z a–z 0–9 _"
+"""The same in words."""
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN, description=NAMES)]
 QueueGlob = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_*?][A-Za-z0-9_.:*?-]{0,127}$(?!\n)")]
 """Queues of one namespace; those that a token may use are a `Glob`, which can name the namespace: `billing|*`."""
 Glob = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_*?][A-Za-z0-9_.:*?|-]{0,127}$(?!\n)")]

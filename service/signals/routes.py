@@ -8,7 +8,7 @@ import msgspec
 from service.errors import StateError
 from service.executions.prepare import prepared
 from service.http.endpoint import Call, Endpoint, decode, fill
-from service.kernel.ids import NAME_PATTERN
+from service.kernel.ids import NAME_PATTERN, NAMES
 from service.signals.model import SendSignal, Signalled, SignalWithStart
 
 SEND = msgspec.json.Decoder(SendSignal)
@@ -18,7 +18,7 @@ START = msgspec.json.Decoder(SignalWithStart)
 async def send(call: Call) -> Any:
     """Send a signal; a body is not needed."""
     if re.fullmatch(NAME_PATTERN, call.path["name"]) is None:
-        raise StateError("request/malformed", "A signal's name is 1–128 of A–Z a–z 0–9 _ . : -.")
+        raise StateError("request/malformed", f"A signal's name is {NAMES}.")
     made = decode(SEND, call.body) if call.body else SendSignal()
     fill(made, "execution_id", call.path["id"])
     fill(made, "name", call.path["name"])

@@ -9,7 +9,7 @@ from backends.protocol import Row, Tx
 from service.errors import StateError, invalid
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, decode, fill
 from service.http.lists import ALL, Page, listed
-from service.kernel.ids import NAME_PATTERN, Name
+from service.kernel.ids import NAME_PATTERN, NAMES, Name
 from service.work.model import BUCKET_MS, MAIN, RATES_MS, SETTLED_MS, PauseQueue, Queue, queue_in
 from service.work.reach import reached
 
@@ -23,7 +23,7 @@ def pausing(paused: bool) -> Any:
 
     async def handle(call: Call) -> Queue:
         if re.fullmatch(NAME_PATTERN, call.path["name"]) is None:
-            raise StateError("request/malformed", "A queue's name is 1–128 of A–Z a–z 0–9 _ . : -.")
+            raise StateError("request/malformed", f"A queue's name is {NAMES}.")
         made = decode(PAUSE, call.body) if call.body else PauseQueue()
         fill(made, "name", call.path["name"])
         if made.paused not in (None, paused):

@@ -68,3 +68,18 @@ async def test_an_id_that_cannot_be_is_told_what_it_may_hold(api: Api) -> None:
     assert wrong["pointer"] == "/queues/1" and "* ?" in wrong["detail"]
     body = {"workflow_id": "wf", "labels": {"a b": "c"}}
     assert await told("/v1/executions", body) == [{"pointer": "/labels", "detail": f"Of a key in it: {NAME}"}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/queues/{}/pause"), ("POST", "/v1/executions/run/signals/{}"), ("PUT", "/v1/definitions/{}/1"),
+        ("PUT", "/v1/workers/{}"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", [".a", "-a", "a%20b", "%C3%A9"])
+async def test_a_name_in_a_path_that_cannot_be_is_told_what_it_may_hold(
+    api: Api, method: str, path: str, name: str
+) -> None:
+    said = (await api.refused(method, path.format(name), "request/malformed", json={}))["detail"]
+    assert "1–128 of A–Z a–z 0–9 _" in said and "first" in said and not set("^$[{\\") & set(said)
