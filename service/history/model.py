@@ -30,7 +30,7 @@ OURS = frozenset(
     }.items()
     for name in names.split()
 )
-"""The kinds that the service itself writes: replay believes them, so no caller may append them."""
+"""The kinds that the service itself writes, or may once: replay believes them, so no caller may append them."""
 
 TAIL = "events_since_snapshot"
 """The events of an execution after its latest snapshot, asked for by (tenant, execution)."""

@@ -47,7 +47,7 @@ def append_events(view: View, command: AppendEvents) -> Appended:
 
 
 def refuse_ours(events: Iterable[AppendedEvent]) -> None:
-    """422 for kinds that the service itself writes: a caller who could forge them could make replay disagree."""
+    """422 for kinds that are the service's: a caller who could forge them could make replay disagree."""
     wrong = [(f"/events/{index}/kind", ours(event.kind)) for index, event in enumerate(events) if event.kind in OURS]
     if wrong:
         raise invalid(wrong)
@@ -55,7 +55,7 @@ def refuse_ours(events: Iterable[AppendedEvent]) -> None:
 
 def ours(kind: str) -> str:
     """What is said of such a kind."""
-    return f"{kind!r} is written by the service; choose another kind"
+    return f"{kind!r} is reserved for the service; choose another kind"
 
 
 def append_one(

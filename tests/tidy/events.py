@@ -15,7 +15,7 @@ from service.timers.rules import TimerBody
 from service.work.rules_settling import SettledBody
 
 KEPT = ("work.claimed", "work.renewed", "activity.started")
-"""Reserved, and written by nobody."""
+"""Reserved, and written by nobody: names of the interface for what a log could tell one day."""
 EVENTS: tuple[tuple[str, Any, str, str], ...] = (
     ("execution.started", StartedBody, "", "The first of all; no `status` is `running`, no `namespace` `main`"),
     ("execution.status_changed", StatusBody, "", "It was begun, paused or resumed, or is `limit_exceeded`"),
@@ -81,6 +81,10 @@ This page is drawn from the code.
 | Kind | Body | What happened |
 |---|---|---|
 """
+TAIL = """
+{} are reserved: nobody can append them, and nobody writes them yet.
+Each claim, renewal and attempt as an event would double the log; what is leased, and by whom, is told by the item.
+"""
 
 
 def told() -> Iterator[str]:
@@ -99,7 +103,11 @@ def body(kind: Any, names: str) -> str:
 
 def events() -> str:
     """The whole of `docs/events.md`."""
-    return HEAD + "".join(
-        f"| {' '.join(f'`{kind}`' for kind in kinds.split())} | {body(kind, names)} | {said} |\n"
-        for kinds, kind, names, said in EVENTS
+    return (
+        HEAD
+        + "".join(
+            f"| {' '.join(f'`{kind}`' for kind in kinds.split())} | {body(kind, names)} | {said} |\n"
+            for kinds, kind, names, said in EVENTS
+        )
+        + TAIL.format(", ".join(f"`{kind}`" for kind in KEPT))
     )

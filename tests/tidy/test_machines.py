@@ -13,7 +13,7 @@ from service.work.model import OPEN as OPEN_ITEMS
 from service.work.model import shown_status
 from tests.tidy import house
 from tests.tidy.documents import DOCS, PLACE, PLACES, WHOLE, WORK, filled
-from tests.tidy.events import KEPT, told
+from tests.tidy.events import KEPT, events, told
 
 
 def checked(table: str) -> set[str]:
@@ -64,6 +64,7 @@ def test_a_caller_never_sees_the_status_that_is_ours() -> None:
 def test_every_kind_of_event_that_the_service_writes_is_told_of_and_kept_from_callers() -> None:
     assert sorted([*told(), *KEPT]) == sorted(OURS)
     assert {f"child.{status}" for status in ENDED} <= OURS
+    assert [kind for kind in OURS if f"`{kind}`" not in events()] == []
 
 
 @pytest.mark.parametrize("name", WHOLE)
