@@ -371,9 +371,7 @@ async def connect(
         backend = PostgresBackend(url, pool, lanes, clock, fence, pooled, lock_ms)
         await backend.start()
     except (*LOST, asyncpg.PostgresError, ValueError) as error:
-        if isinstance(error, ValueError) and not isinstance(error, OSError):  # its text may hold parts of the URL
-            raise Unavailable("the URL of Postgres cannot be read; check its host, port and options") from None
-        raise Unavailable(postgres_fit.explained(error)) from error
+        raise Unavailable(postgres_fit.explained(error)) from (None if postgres_fit.malformed(error) else error)
     return backend
 
 

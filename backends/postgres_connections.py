@@ -14,6 +14,7 @@ import asyncpg
 
 from backends.errors import StoreError, Unavailable
 from backends.postgres_fence import LEAVE
+from backends.postgres_fit import explained
 
 ACQUIRE_SECONDS = 5
 PLANS_SECONDS = 1.0
@@ -77,8 +78,8 @@ class Connections:
         self._waiting += 1
         try:
             return await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-        except LOST as error:
-            raise Unavailable("Postgres cannot be reached") from error
+        except (*LOST, asyncpg.PostgresError) as error:
+            raise Unavailable(explained(error)) from error
         finally:
             self._waiting -= 1
 

@@ -4,6 +4,9 @@ The odd thing: `"$user"`, which stands first in everybody's `search_path`, is an
 transaction takes a role (`postgres_fence.py`). So the schema is looked up once, as who logged in, and then named.
 """
 
+import os
+import socket
+import ssl
 from typing import Any
 
 import asyncpg
@@ -51,7 +54,7 @@ async def schema_of(db: Any) -> str:
 
 def explained(error: Exception) -> str:
     """What to do about a connection that was not had; nothing of the driver's text, which may hold parts of the URL."""
-    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InsufficientPrivilegeError):
         return "Postgres does not let this user in; check the name and the password, and its pg_hba.conf"
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return "Postgres has no such database; check its name, or make it"
@@ -68,4 +71,25 @@ def explained(error: Exception) -> str:
         return "Postgres does not know an option of the URL; leave those that are other drivers' out"
     if isinstance(error, ConnectionError) and "SSL" in str(error):
         return "Postgres does not speak TLS, which the URL's sslmode asks for; turn it on there, or ask for less"
-    return "Postgres cannot be reached; check the address, the database and the password"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message.rstrip(".")
+        return f"the certificate of Postgres is not accepted ({why}); check the URL's host and its sslrootcert"
+    if isinstance(error, asyncpg.ClientConfigurationError) and "root certificate file" in str(error):
+        return "there is no root certificate to judge Postgres by; name its file in the URL's sslrootcert"
+    if malformed(error):
+        return "the URL of Postgres cannot be read; check its host, port and options"
+    return f"Postgres cannot be reached; check the address, the database and the password{by_the_system(error)}"
+
+
+def malformed(error: Exception) -> bool:
+    """Whether the URL itself is wrong; the error's text may hold parts of it."""
+    return isinstance(error, ValueError) and not isinstance(error, OSError)
+
+
+def by_the_system(error: Exception) -> str:
+    """What the system calls it, in parentheses; nothing where it has no word for it."""
+    if isinstance(error, TimeoutError):
+        return " (no answer in time)"
+    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError) or error.errno is None:
+        return ""
+    return f" ({error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno)})"

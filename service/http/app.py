@@ -188,7 +188,7 @@ async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: R
     except StateError as refusal:
         return problem(refusal)
     except StoreError as error:
-        log.warning("the store refused", operation=endpoint.operation, kind=type(error).__name__)
+        log.warning("the store refused", operation=endpoint.operation, kind=type(error).__name__, error=str(error))
         return problem(away(error))
     except asyncio.CancelledError:
         if not services.draining:

@@ -1,12 +1,16 @@
 """A Postgres as somebody has it: what was set there for others changes nothing, or is told at the start."""
 
+import errno
 import re
+import socket
+import ssl
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from backends import connect
 from backends.errors import StoreError, Unavailable
@@ -135,6 +139,13 @@ async def test_a_database_that_has_not_every_letter_is_refused(postgres_server: 
         await admin.close()
 
 
+def not_verified(why: str) -> ssl.SSLCertVerificationError:
+    """What TLS raises for a certificate that it does not take."""
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed: x")
+    error.verify_message = why
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -144,10 +155,41 @@ async def test_a_database_that_has_not_every_letter_is_refused(postgres_server: 
         (asyncpg.CannotConnectNowError("the database system is starting up"), "is starting or stopping; try again"),
         (asyncpg.UndefinedObjectError("unrecognized configuration parameter x"), "does not know an option of the URL;"),
         (ConnectionError("PostgreSQL server at x rejected SSL upgrade"), "does not speak TLS,"),
+        (asyncpg.InsufficientPrivilegeError("permission denied for database x"), "does not let this user in;"),
         (ConnectionRefusedError("x"), "cannot be reached; check the address"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ( x)"), "password (Connection refused)"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "password (Name or service not known)"),
+        (TimeoutError(), "password (no answer in time)"),
+        (not_verified("self-signed certificate"), "certificate of Postgres is not accepted (self-signed certificate);"),
+        (asyncpg.ClientConfigurationError('root certificate file " x" does not exist'), "in the URL's sslrootcert"),
+        (ValueError("port x is none"), "the URL of Postgres cannot be read;"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_a_connection_that_is_not_had_is_explained_without_the_drivers_text(error: Exception, said: str) -> None:
     assert said in explained(error)
     assert " x" not in explained(error)
+
+
+async def test_a_login_that_is_let_in_no_more_makes_the_store_unavailable_and_the_log_says_why(
+    database: tuple[str, Any],
+) -> None:
+    """A password that was changed, a role that was locked: callers are to repeat, for it can be put right."""
+    url, db = database
+    login = f"login_{uuid.uuid4().hex}"
+    await db.execute(f"CREATE ROLE {login} LOGIN SUPERUSER")
+    try:
+        async with serving(re.sub(r"//[^@/]*@", f"//{login}@", url), sweep=False) as service:
+            api = await service.tenant()
+            await db.execute(f"ALTER ROLE {login} NOLOGIN")
+            await db.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{login}'")
+            with capture_logs() as lines:
+                await api.refused("GET", "/v1/executions", "store/unavailable")
+                await api.refused("GET", "/readyz", "store/unavailable")
+                await api.refused("POST", "/v1/executions", "store/unavailable", json={"workflow_type": "w"})
+            assert all("does not let this user in" in line["error"] for line in lines if line["log_level"] == "warning")
+            assert {line["event"] for line in lines} >= {"the store refused"}
+            await db.execute(f"ALTER ROLE {login} LOGIN")
+            assert (await api.start())["status"]
+    finally:
+        await db.execute(f"DROP OWNED BY {login}; DROP ROLE {login}")
