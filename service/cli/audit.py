@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from service.cli.options import StoreFlags, settings
 from service.cli.refused import Refused
 from service.cli.remote import SERVER, Target
+from service.cli.store import refuse_missing
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ async def of_store(found: Settings, tenant: str | None) -> "list[tuple[str, Chai
     from service.kernel.chain import all_followed, followed, named
     from service.main import open_store
 
+    refuse_missing(found)
     backend = await open_store(found)
     try:
         await backend.check()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from service.cli.options import StoreFlags, settings
 from service.cli.refused import Refused
+from service.cli.store import missing
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ async def examined(found: Settings) -> list[Finding]:
     from service.main import open_store
 
     if (nothing := missing(found)) is not None:
-        return [nothing]
+        return [Finding("FAIL", "store", nothing)]
     try:
         backend = await open_store(found)
     except StoreError as error:
@@ -60,16 +61,6 @@ async def examined(found: Settings) -> list[Finding]:
         return [schema, *[finding for examine in examinations for finding in await tried(examine, backend)]]
     finally:
         await backend.close()
-
-
-def missing(found: Settings) -> Finding | None:
-    """That there is no SQLite file yet: opening it would make one."""
-    from backends import sqlite_path
-
-    if not found.database_url.startswith("sqlite:///"):
-        return None
-    path = sqlite_path(found.database_url)
-    return None if path.exists() else Finding("FAIL", "store", f"there is no file {path}; `holdfast init` makes one")
 
 
 async def tried(examine: "Examine", backend: "StateBackend") -> list[Finding]:

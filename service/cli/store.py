@@ -44,6 +44,22 @@ async def initialised(found: Settings) -> bool:
         return await introduce(services, found)
 
 
+def missing(found: Settings) -> str | None:
+    """That there is no SQLite file yet: opening it would make one."""
+    from backends import sqlite_path
+
+    if not found.database_url.startswith("sqlite:///"):
+        return None
+    path = sqlite_path(found.database_url)
+    return None if path.exists() else f"there is no file {path}; `holdfast init` makes one"
+
+
+def refuse_missing(found: Settings) -> None:
+    """See to it that a command that needs a store makes none."""
+    if (nothing := missing(found)) is not None:
+        raise Refused(nothing)
+
+
 def backup(file: Path, /, *, flags: StoreFlags = None) -> None:
     """Copy a SQLite store as of now into a new file, whether it is served or not, and check every page of the copy.
 

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from service.cli.options import StoreFlags, settings
 from service.cli.refused import Refused
 from service.cli.remote import SERVER, Server, Target, print_json
+from service.cli.store import refuse_missing
 from service.settings import Settings
 
 app = App("token", help="Mint, list, rotate, revoke tokens.")
@@ -161,6 +162,7 @@ async def another(found: Settings, name: str, days: int | None) -> str:
     from service.main import running
     from service.tokens import bootstrap as tokens
 
+    refuse_missing(found)
     async with running(msgspec.structs.replace(found, sweep=False), migrate=False) as services:
         return await tokens.bootstrap(services, name=name, days=days)
 

@@ -57,6 +57,15 @@ def test_a_schema_that_is_newer(holdfast: Command, tmp_path: Path) -> None:
         said_in_one_line(holdfast(*command), "migration 9999, newer than this program; run a newer holdfast")
 
 
+@pytest.mark.parametrize("command", [["token", "bootstrap"], ["audit", "verify"], ["doctor"], ["backup", "copy.db"]])
+def test_a_file_that_is_not_there_is_made_by_no_command_that_needs_a_store(
+    holdfast: Command, tmp_path: Path, command: list[str]
+) -> None:
+    done = holdfast(*command, "--database-url", "sqlite:///misspelt.db")
+    assert done.returncode == 1 and "there is no file misspelt.db" in done.stdout + done.stderr
+    assert [path for path in tmp_path.iterdir() if "misspelt" in path.name] == []
+
+
 @pytest.mark.parametrize("path", ["not-a-store.db", "no-such-folder/holdfast.db"])
 def test_a_path_that_is_no_store(holdfast: Command, tmp_path: Path, path: str) -> None:
     (tmp_path / "not-a-store.db").write_text("not a database, not at all, not even nearly one; only words and words")
