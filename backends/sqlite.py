@@ -32,6 +32,7 @@ from backends.statements import Statement, chunks, load
 T = TypeVar("T")
 AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 WRITING = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+READ_ONLY = "the store's file, or one beside it, is read-only; let this user write them"
 SAID = (apsw.Error, UnicodeDecodeError)
 """What SQLite raises; the second where damaged bytes have come into the very text of an error."""
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
@@ -241,6 +242,8 @@ class SqliteBackend:
             return self._migrate()
 
     def _migrate(self) -> int:
+        if self._db.readonly("main"):
+            raise Unavailable(READ_ONLY)
         with self._translated(self._db):
             return migrate.on_sqlite(self._db, self._clock())
 
@@ -318,7 +321,7 @@ def translate(error: Exception) -> StoreError:
     if name == "SQLITE_IOERR_FSYNC":  # the commit stands in the log, and may or may not have reached the disk
         return OutcomeUnknown(f"SQLite: {name}")
     if name == "SQLITE_READONLY":
-        return Unavailable("the store's file, or one beside it, is read-only; let this user write them")
+        return Unavailable(READ_ONLY)
     if name.startswith(AWAY):
         return Unavailable(f"SQLite: {name}")
     return StoreError(f"SQLite: {name}")

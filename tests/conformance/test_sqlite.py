@@ -12,6 +12,7 @@ from backends import connect
 from backends.errors import Full, StoreError, Unavailable
 from backends.protocol import Tx
 from backends.sqlite import SqliteBackend
+from backends.sqlite_file import open_to_read
 from tests.conformance.jobs import adding, exists, job
 from tests.conftest import serving
 
@@ -85,6 +86,22 @@ async def test_a_store_that_may_not_be_written_says_so_and_is_read(sqlite: Sqlit
     assert await exists(sqlite, "t", "before")
     sqlite._db.execute("PRAGMA query_only = OFF")
     await sqlite.write(adding(job("t", "after")))
+
+
+async def test_a_store_that_may_not_be_written_is_not_served_but_is_looked_at(
+    sqlite: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite opens such a file without a word; whoever runs these tests may be allowed to write to any."""
+    path = Path(sqlite._db.filename)
+    await sqlite.close()
+    monkeypatch.setattr("backends.sqlite.open_to_write", open_to_read)
+    looking = await connect(f"sqlite:///{path}")
+    try:
+        await looking.check()
+        with pytest.raises(Unavailable, match="is read-only; let this user write"):
+            await looking.migrate()
+    finally:
+        await looking.close()
 
 
 async def test_the_loop_goes_on_while_a_store_that_closes_waits_for_a_scan(sqlite: SqliteBackend) -> None:
