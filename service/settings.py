@@ -245,6 +245,7 @@ def load(toml_path: Path | None, environ: Mapping[str, str], flags: Mapping[str,
                 errors.append(problem)
             else:
                 values[name], origins[name] = value, source.origin(name)
+    errors += _one_underscore(environ)
     settings = Settings(**values)
     if settings.postgres_batches_in_flight >= settings.postgres_connections_max:
         errors.append(_too_few_connections(settings, origins))
@@ -323,6 +324,15 @@ def _environment(environ: Mapping[str, str]) -> _Source:
 
     given = {key.removeprefix(PREFIX).swapcase(): raw for key, raw in environ.items() if key.startswith(PREFIX)}
     return _Source(_parsed(given), spell, lambda name: f"environment:{spell(name)}")
+
+
+def _one_underscore(environ: Mapping[str, str]) -> list[str]:
+    """Settings that would go unheard for want of the second underscore; Kubernetes' own is nobody's mistake."""
+    return [
+        f"{name}: unknown setting (environment:{name}); did you mean '{PREFIX}{field.upper()}'?"
+        for field in FIELDS
+        if (name := f"{PREFIX[:-1]}{field.upper()}") in environ and not environ[name].startswith(("tcp:", "udp:"))
+    ]
 
 
 def _flags(flags: Mapping[str, Any]) -> _Source:

@@ -89,6 +89,14 @@ def test_nothing_is_suggested_where_nothing_is_near() -> None:
     assert errors_of("zzzz = 1") == ["zzzz: unknown setting (toml:given.toml)"]
 
 
+def test_a_variable_with_one_underscore_is_told_of() -> None:
+    """A server that did not hear of HOLDFAST_DATABASE_URL would serve an empty file instead."""
+    assert errors_of(environ={"HOLDFAST_DATABASE_URL": "postgresql://me:hunter2@host/db", "HOLDFAST_TOKEN": "x"}) == [
+        "HOLDFAST_DATABASE_URL: unknown setting (environment:HOLDFAST_DATABASE_URL);"
+        " did you mean 'HOLDFAST__DATABASE_URL'?"
+    ]
+
+
 def test_a_variable_in_the_wrong_case_is_unknown() -> None:
     [error] = errors_of(environ={"HOLDFAST__port": "1"})
     assert error.startswith("HOLDFAST__port: unknown") and error.endswith("did you mean 'HOLDFAST__PORT'?")
