@@ -5,9 +5,11 @@ import contextlib
 import gc
 import inspect
 import logging
+import os
 import resource
 import secrets
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -52,7 +54,14 @@ STRICT = ("strict-transport-security", "max-age=31536000")
 
 
 class CannotListen(Exception):
-    """The address of the settings is taken, or is none of this machine's."""
+    """The address of the settings cannot be listened on: it is taken, not allowed, none of this machine's; says why."""
+
+
+def said_by_the_system(error: BaseException | None) -> str:
+    """What the system calls an error of an address, without the library's text around it."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return "it cannot be used"
+    return str(error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno))
 
 
 class BadCertificate(Exception):
@@ -228,8 +237,9 @@ class Server(uvicorn.Server):
         with quiet("uvicorn.error"), patient(self.server_state.limits):  # it would log the failure as well, and exit
             try:
                 await super().startup(sockets)
-            except SystemExit:
-                raise CannotListen(f"{self.config.host} port {self.config.port}") from None
+            except SystemExit as ended:  # uvicorn's way to say what the system said
+                why = said_by_the_system(ended.__context__)
+                raise CannotListen(f"{self.config.host} port {self.config.port} ({why})") from None
         self._watching = asyncio.create_task(self.server_state.watch())
         if self._ready is not None and self.servers:
             told = self._ready(self._services, self.servers[0].sockets[0].getsockname()[1])

@@ -53,9 +53,7 @@ def of_store(error: Exception) -> Refused | None:
     if isinstance(error, StateError):
         return Refused(f"{error.detail} ({error.code})")
     if isinstance(error, CannotListen):
-        return Refused(
-            f"nothing can listen on {error}, it is taken or not of this machine; give another --port or --host"
-        )
+        return Refused(f"nothing can listen on {error}; give another --port or --host")
     if isinstance(error, BadCertificate):
         return Refused(f"{error}; give a certificate and its key, unencrypted, both in PEM files")
     if isinstance(error, SchemaMismatch):

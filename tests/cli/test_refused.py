@@ -26,7 +26,19 @@ def test_a_file_that_another_server_holds(holdfast: Command, tmp_path: Path) -> 
 
 def test_a_port_that_is_taken(holdfast: Command, served: Running) -> None:
     port = served.url.rpartition(":")[2]
-    said_in_one_line(holdfast("serve", "--port", port), f"127.0.0.1 port {port}", "give another --port")
+    said_in_one_line(
+        holdfast("serve", "--port", port), f"127.0.0.1 port {port} (Address already in use)", "give another --port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [("192.0.2.1", "Cannot assign requested address"), ("no.such.host.invalid", "")],  # what resolves says so variously
+)
+def test_an_address_that_is_not_of_this_machine(holdfast: Command, host: str, why: str) -> None:
+    done = holdfast("serve", "--port", "0", "--host", host)
+    said_in_one_line(done, f"nothing can listen on {host} port 0 ({why}", "); give another --port or --host")
+    assert "it cannot be used" not in done.stderr
 
 
 def test_a_postgres_that_is_away(holdfast: Command) -> None:
