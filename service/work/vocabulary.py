@@ -11,6 +11,7 @@ VOCABULARY = Vocabulary(
         Field("execution_id", "w.execution_id", "text"),
         Field("node_id", "w.node_id", "text"),
         Field("worker_id", "w.worker_id", "text"),
+        Field("concurrency_key", "w.concurrency_key", "text"),
         Field("priority", "w.priority", "int"),
         Field("attempt", "w.attempt", "int"),
         Field("created_at", "w.created_at", "time"),

@@ -34,6 +34,18 @@ async def test_one_claim_gets_the_first_item_of_each_key_and_all_without(api: Ap
     assert await got(api) == []
 
 
+async def test_who_holds_a_key_is_found_by_it_in_whichever_queue(api: Api) -> None:
+    await keyed(api, "a", "a1", queue="elsewhere")
+    await keyed(api, "a", "a2", "a3")
+    await keyed(api, "b", "b1")
+    assert await got(api, "elsewhere") == ["a1"] and await got(api) == ["b1"]
+    params = {"filter": "concurrency_key = 'a' AND status = 'leased'"}
+    [holding] = (await api.ok("GET", "/v1/work-items", params=params))["items"]
+    assert (holding["id"], holding["queue"], holding["lease"]["worker_id"]) == ("a1", "elsewhere", "w1")
+    waiting = await api.ok("GET", "/v1/work-items", params={"filter": "concurrency_key = 'a' AND status = 'ready'"})
+    assert sorted(item["id"] for item in waiting["items"]) == ["a2", "a3"]
+
+
 @pytest.mark.parametrize("delay_ms", [0, 1_000])
 async def test_a_busy_key_at_the_head_hides_nothing_behind_it(api: Api, clock: Clock, delay_ms: int) -> None:
     """Also where it was put off, and no sweep has seen that its time has come."""
