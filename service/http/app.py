@@ -167,9 +167,9 @@ def serve(services: Services, path: str, methods: Mapping[str, Endpoint]) -> HTT
 
 async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: Receive) -> ASGIApp:
     """One request from its first byte to its answer."""
+    who = ANYBODY
     try:
         headers = read_headers(scope)
-        who = ANYBODY
         if endpoint.permit != PUBLIC:
             who = await services.tokens.authenticate(scope, headers, endpoint)
         query = read_query(endpoint, scope.get("query_string", b""))
@@ -186,6 +186,8 @@ async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: R
         warning = None if who is ANYBODY else services.tokens.warning(who)
         return answer if warning is None else with_header(answer, warning)
     except StateError as refusal:
+        if refusal.code == "server/busy" and who is not ANYBODY:
+            services.crowded.refuse(who.tenant_id or "system", refusal.detail, services.backend.now())
         return problem(refusal)
     except StoreError as error:
         log.warning("the store refused", operation=endpoint.operation, kind=type(error).__name__, error=str(error))

@@ -13,6 +13,7 @@ from litestar.types import Receive
 from backends.protocol import StateBackend, Work
 from service.errors import StateError, invalid
 from service.http.answer import JSON, NO_STORE, Answer
+from service.http.crowded import Crowded
 from service.http.misfits import located as located
 from service.http.misfits import misfits
 from service.http.stream import hung_up
@@ -58,6 +59,7 @@ class Services(msgspec.Struct):
     throughput: Any = None
     lease: Any = None
     lines: dict[str, Any] = {}
+    crowded: Crowded = msgspec.field(default_factory=Crowded)
     draining: bool = False
     introduced: asyncio.Event | None = None
     extra: dict[str, Any] = {}

@@ -5,9 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.children import rules
 from service.errors import StateError
+from service.http.crowded import TENANTS_MAX, Crowded
 from service.kernel import run
 from service.kernel.command import Request
 from service.kernel.principal import internal
@@ -275,3 +277,30 @@ async def test_who_stands_beside_a_refusal_that_is_decided_again_has_the_answer_
             await refused
     assert beside.result().id == "it"
     assert sizes == [2, 1]
+
+
+async def test_whose_requests_find_no_room_is_a_line_of_the_log_once_a_minute(
+    api: Api, other: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.service.services.kernel, "_waiting_max", 0)
+    with capture_logs() as lines:
+        for _ in range(3):
+            await api.refused("POST", "/v1/executions", "server/busy", json={"workflow_type": "w"})
+        await other.refused("POST", "/v1/executions", "server/busy", json={"workflow_type": "w"})
+        api.clock.advance(60_000)
+        await api.refused("POST", "/v1/executions", "server/busy", json={"workflow_type": "w"})
+    found = [line for line in lines if line["event"] == "a tenant's requests found no room"]
+    assert [(line["tenant"], line["refused"]) for line in found] == [
+        (api.tenant, 1),
+        (other.tenant, 1),
+        (api.tenant, 3),
+    ]
+    assert all("commands wait already" in line["why"] and line["log_level"] == "warning" for line in found)
+
+
+def test_refusals_are_counted_for_so_many_tenants_at_most() -> None:
+    crowded = Crowded()
+    with capture_logs():
+        for n in range(3 * TENANTS_MAX):
+            crowded.refuse(f"t{n}", "full", n)
+    assert len(crowded._told) <= TENANTS_MAX and len(crowded._refused) <= TENANTS_MAX
