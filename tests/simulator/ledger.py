@@ -292,7 +292,8 @@ class Ledger:
         items = list(tables["work_items"].rows())
         open_ = Counter((one["tenant_id"], one["execution_id"]) for one in items if one["status"] in OPEN)
         states = {(one["tenant_id"], one["execution_id"]): one for one in tables["states"].rows()}
-        kept = Counter((one["tenant_id"], one["execution_id"]) for one in tables["snapshots"].rows())
+        snapshots = [(one["tenant_id"], one["execution_id"], one["sequence"]) for one in tables["snapshots"].rows()]
+        kept = Counter(one[:2] for one in snapshots)
         executions = {(one["tenant_id"], one["id"]): one for one in tables["executions"].rows()}
         must(set(logs) == set(executions), "logs without executions, or executions without logs")
         for key, row in executions.items():
@@ -300,7 +301,11 @@ class Ledger:
             must([one["sequence"] for one in log] == list(range(1, row["sequence"] + 1)), "not dense:", key)
             must(len(log) == self.ends[key], key, "had", self.ends[key], "events and has", len(log))
             must(row["open_items"] == open_[key], key, "counts", row["open_items"], "of", open_[key])
-            must(kept[key] <= row["snapshot_keep"], kept[key], "snapshots of", key, "are kept")
+            must(
+                kept[key] <= row["snapshot_keep"] + 1, kept[key], "snapshots of", key, "are kept"
+            )  # one asked for below
+            newest = row["snapshot_sequence"]
+            must(not newest or (*key, newest) in snapshots, "the newest snapshot is gone:", key, newest)
             if self.looked.get(key) != row["sequence"]:
                 self._replays(key, row, log, states.get(key))
                 self.looked[key] = row["sequence"]

@@ -60,10 +60,14 @@ class Invariants:
         self, executions: dict[str, dict[str, Any]], events: list[dict[str, Any]], snapshots: list[dict[str, Any]]
     ) -> None:
         kept = Counter(row["execution_id"] for row in snapshots)
+        there = {(row["execution_id"], row["sequence"]) for row in snapshots}
         newest = {name: row["snapshot_sequence"] for name, row in executions.items()}
         rest = {row["execution_id"] for row in events if row["body"] and row["sequence"] > newest[row["execution_id"]]}
         for name, row in executions.items():
-            assert kept[name] <= row["snapshot_keep"], f"{kept[name]} snapshots are kept: {row}"
+            assert kept[name] <= row["snapshot_keep"] + 1, (
+                f"{kept[name]} snapshots are kept: {row}"
+            )  # one asked for below
+            assert not newest[name] or (name, newest[name]) in there, f"the newest snapshot is gone: {row}"
             assert not 0 < row["snapshot_bytes"] <= row["unfolded_bytes"], f"a snapshot is due by bytes: {row}"
             assert not 0 < row["snapshot_events"] <= row["sequence"] - newest[name], f"one is due by events: {row}"
             assert (row["unfolded_bytes"] > 0) == (name in rest), f"the bytes since the newest snapshot: {row}"
