@@ -342,13 +342,14 @@ FULL = PLANS | {"limits": {tenant: {"running_executions": 4} for tenant in TENAN
 
 class Mutant(NamedTuple):
     """One fault: what a world is prepared with, and a function of a module or class put in another's place. `shape` is
-    the kind of world that it shows in."""
+    the kind of world that it shows in, `first` the seed of one in which it shows soon."""
 
     prepare: Prepare = nothing
     owner: Any = None
     name: str = ""
     put: Callable[[Any], Any] = dropped
     shape: Mapping[str, Any] = BUSY
+    first: int = 1
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
@@ -363,7 +364,7 @@ class Mutant(NamedTuple):
 
 BROKEN: dict[str, Mutant] = {
     "items are neither locked nor guarded": Mutant(neither),
-    "two leases of a concurrency key are let in": Mutant(without_unique("work_concurrency")),
+    "two leases of a concurrency key are let in": Mutant(without_unique("work_concurrency"), first=4),
     "two open items of a dedup key are let in": Mutant(without_unique("work_dedup"), shape=ENQUEUING),
     "a tenant's turn to count is not waited for": Mutant(unlocked("lock_tenants")),
     "a commit is lost": Mutant(nothing, Database, "settle", some_commits_lost),
@@ -377,11 +378,13 @@ BROKEN: dict[str, Mutant] = {
     "a refusal leaves something": Mutant(nothing, Kernel, "_decide", kept_refusals),
     "an end leaves items open": Mutant(nothing, settling, "cancel_item", dropped),
     "ready items are not counted": Mutant(nothing, placing, "use", uncounted),
-    "the sweep forgets what it has just done": Mutant(nothing, capabilities, "rules", reclaiming(stale_reclaim), LATE),
+    "the sweep forgets what it has just done": Mutant(
+        nothing, capabilities, "rules", reclaiming(stale_reclaim), LATE, first=9
+    ),
     "the sweep does not look again": Mutant(nothing, capabilities, "rules", reclaiming(early_reclaim), LATE),
     "a wake is lost": Mutant(nothing, runs, "wake", first_wake_only, FLOWS),
     "an end leaves alarms set": Mutant(nothing, runs, "disarm_all", dropped, FLOWS),
-    "a parent is not told of its child's end": Mutant(nothing, children, "step_of", nobody, FLOWS),
+    "a parent is not told of its child's end": Mutant(nothing, children, "step_of", nobody, FLOWS, first=3),
     "a step that ends is counted on": Mutant(nothing, timers, "end_step", uncounted_ends, FLOWS),
     "a timer fires twice": Mutant(nothing, timers, "append", told_twice, FLOWS),
     "an overlap policy is not asked": Mutant(nothing, schedules, "make_room", started_anyway, PLANS),

@@ -10,14 +10,14 @@ HELD_STEPS = 2_000
 
 
 def steps_to_find(name: str) -> int:
-    """How many steps it took until a fault broke a promise; worlds from the first seed on."""
+    """How many steps it took until a fault broke a promise; worlds from its first seed on."""
     mutant = BROKEN[name]
-    for seed in range(1, WORLDS + 1):
+    for seed in range(mutant.first, mutant.first + WORLDS):
         with mutant.inside():
             try:
                 simulate(seed, STEPS, shape=mutant.shape, prepare=mutant.prepare)
             except Failed as failure:
-                return (seed - 1) * STEPS + failure.step
+                return (seed - mutant.first) * STEPS + failure.step
     raise AssertionError(f"nobody noticed in {WORLDS * STEPS} steps: {name}")
 
 
