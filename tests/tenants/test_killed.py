@@ -14,15 +14,15 @@ from tests.conftest import Service, serving
 from tests.races.server import Server, http, new_tenant, prepared
 from tests.tenants.test_behaviour import fill, rows_of
 
-ITEMS, KILLS = 20_000, 3
+ITEMS, BESIDE, KILLS = 20_000, 1_000, 3
 
 
-async def furnished(url: str, tenant: str) -> None:
+async def furnished(url: str, tenant: str, items: int) -> None:
     """Something in every table of a tenant that no sweep will touch, and much in one."""
     async with serving(url) as service:
         api = await owned(service, tenant)
         await fill(api)
-        for _ in range(ITEMS // 1_000):
+        for _ in range(items // 1_000):
             await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "q", "payload": "p" * 100}] * 1_000)
         await fold(service.services.backend)
         await reap(service.services)
@@ -56,8 +56,8 @@ async def killed_within(server: Server, token: str, job_id: str, at_least: int) 
 
 async def test_a_deletion_survives_kills_and_leaves_not_one_row(fresh_url: str, tmp_path: Path) -> None:
     admin = await prepared(fresh_url)
-    for tenant in ("going", "staying"):
-        await furnished(fresh_url, tenant)
+    for tenant, items in (("going", ITEMS), ("staying", BESIDE)):
+        await furnished(fresh_url, tenant, items)
     async with serving(fresh_url) as service:
         before = {tenant: await rows_of(service, tenant) for tenant in ("going", "staying")}
     server = Server(fresh_url, tmp_path / "server.log", sweep=True, sweep_interval_ms=10)
