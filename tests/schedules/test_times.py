@@ -1,6 +1,7 @@
 """When occurrences are, held against a walk through every minute."""
 
 import functools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -26,26 +27,33 @@ def local(time: int, name: str) -> str:
     return f"{(EPOCH + timedelta(milliseconds=time)).astimezone(zone(name)):%Y-%m-%d %H:%M%z}"
 
 
-@functools.cache
-def fits(field: str, value: int, low: int, high: int) -> bool:
-    """Whether a value matches a field of a cron: stars, numbers, ranges, steps, lists."""
+BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
+
+
+def fitting(field: str, low: int, high: int) -> set[int]:
+    """The values that match a field of a cron: stars, numbers, ranges, steps, lists."""
+    found = set[int]()
     for part in field.split(","):
         span, _, step = part.partition("/")
         first, _, last = span.partition("-")
         start, end = (low, high) if span == "*" else (int(first), int(last or (high if step else first)))
-        if start <= value <= end and (value - start) % int(step or 1) == 0:
-            return True
-    return False
+        found.update(range(start, end + 1, int(step or 1)))
+    return found
 
 
-def matches(cron: str, wall: datetime) -> bool:
-    """Whether clocks that show `wall` are at a time of the cron."""
-    minute, hour, day, month, weekday = cron.split()
-    if not (fits(minute, wall.minute, 0, 59) and fits(hour, wall.hour, 0, 23) and fits(month, wall.month, 1, 12)):
-        return False
-    by_day = fits(day, wall.day, 1, 31)
-    by_weekday = fits(weekday, wall.isoweekday() % 7, 0, 6)
-    return by_day and by_weekday if "*" in (day[0], weekday[0]) else by_day or by_weekday
+def matcher(cron: str) -> Callable[[datetime], bool]:
+    """Whether clocks that show a time are at one of the cron."""
+    fields = cron.split()
+    minute, hour, day, month, weekday = (fitting(field, *bounds) for field, bounds in zip(fields, BOUNDS, strict=True))
+    both = "*" in (fields[2][0], fields[4][0])
+
+    def matches(wall: datetime) -> bool:
+        if not (wall.minute in minute and wall.hour in hour and wall.month in month):
+            return False
+        by_day, by_weekday = wall.day in day, wall.isoweekday() % 7 in weekday
+        return by_day and by_weekday if both else by_day or by_weekday
+
+    return matches
 
 
 @functools.cache
@@ -63,10 +71,10 @@ def shown(place: ZoneInfo, start: datetime, minutes: int) -> list[tuple[datetime
 
 def walked(cron: str, place: ZoneInfo, start: datetime, minutes: int) -> list[datetime]:
     """The occurrences from `start` on, minute by minute."""
-    wild = "*" in (cron.split()[0][0], cron.split()[1][0])
+    matches, wild = matcher(cron), "*" in (cron.split()[0][0], cron.split()[1][0])
     found, seen = [], set()
     for n, (wall, gap) in enumerate(shown(place, start, minutes)):
-        due = matches(cron, wall) if wild else wall not in seen and any(matches(cron, one) for one in (*gap, wall))
+        due = matches(wall) if wild else wall not in seen and any(matches(one) for one in (*gap, wall))
         if due:
             found.append(start + timedelta(minutes=n))
         if not wild:
