@@ -26,7 +26,7 @@ from engine.report import ended, told
 from engine.worker import Worker
 from workflow.client import Client
 
-LEASE_MS, AT_ONCE, QUEUES, PATIENCE = 1_000, 8, 60, 60.0
+LEASE_MS, AT_ONCE, QUEUES, PATIENCE, POLL_SECONDS = 1_000, 8, 60, 60.0, 0.1
 _, URL, TOKEN, WIDTH, KILLS = sys.argv
 
 
@@ -46,7 +46,7 @@ def live(id: str, life: Life) -> None:
         elif ended(client, id):
             return
         else:
-            time.sleep(0.02)
+            time.sleep(POLL_SECONDS)
 
 
 def doomed(case: Case, id: str, die_at: int) -> int:
