@@ -112,11 +112,28 @@ CHANGES = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
-@given(CRONS, st.sampled_from(CHANGES), st.integers(0, 1_440), st.integers(0, 59_999))
+DRAWN = (CRONS, st.sampled_from(CHANGES), st.integers(0, 1_440), st.integers(0, 59_999))
+
+
+@settings(max_examples=75, deadline=None)
+@given(*DRAWN)
 def test_a_cron_means_what_a_walk_through_every_minute_finds(
     cron: str, around: tuple[str, datetime], late: int, ms_late: int
 ) -> None:
+    compare(cron, around, late, ms_late)
+
+
+@pytest.mark.slow
+@settings(max_examples=2_000, deadline=None)
+@given(*DRAWN)
+def test_two_thousand_crons_mean_what_a_walk_through_every_minute_finds(
+    cron: str, around: tuple[str, datetime], late: int, ms_late: int
+) -> None:
+    compare(cron, around, late, ms_late)
+
+
+def compare(cron: str, around: tuple[str, datetime], late: int, ms_late: int) -> None:
+    """Hold the occurrences of a cron around a change of clocks to a walk through every minute."""
     name, day = around
     if problems(Spec(cron, name)):
         return
