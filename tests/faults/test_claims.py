@@ -63,7 +63,7 @@ async def test_an_item_has_one_holder_at_a_time(engine: str, fresh_url: str) -> 
     async with services(fresh_url, 2 if engine == "postgres" else 1, clock) as houses:
         owner = await new_tenant(houses[0].client(houses[0].admin), "acme")
         clients = [house.client(owner) for house in houses]
-        job = Job(await fill(clients[0], 2_000), rounds=2, clock=clock)
+        job = Job(await fill(clients[0], 1_000), rounds=2, clock=clock)
         passing = asyncio.create_task(time_passes(clock, houses[0].client(houses[0].admin)))
         try:
             await work(clients, job, WORKERS)
