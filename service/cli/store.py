@@ -51,7 +51,9 @@ def missing(found: Settings) -> str | None:
     if not found.database_url.startswith("sqlite:///"):
         return None
     path = sqlite_path(found.database_url)
-    return None if path.exists() else f"there is no file {path}; `holdfast init` makes one"
+    if path.exists() or path.with_name(path.name + "-wal").exists():  # what a WAL alone means is said by who opens it
+        return None
+    return f"there is no file {path}; `holdfast init` makes one"
 
 
 def refuse_missing(found: Settings) -> None:

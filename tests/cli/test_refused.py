@@ -1,6 +1,7 @@
 """When the store or the address is not to be had: one sentence that says what to do, never a traceback."""
 
 import contextlib
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -76,6 +77,19 @@ def test_a_file_that_is_not_there_is_made_by_no_command_that_needs_a_store(
     done = holdfast(*command, "--database-url", "sqlite:///misspelt.db")
     assert done.returncode == 1 and "there is no file misspelt.db" in done.stdout + done.stderr
     assert [path for path in tmp_path.iterdir() if "misspelt" in path.name] == []
+
+
+@pytest.mark.parametrize("command", [["token", "bootstrap"], ["audit", "verify"], ["doctor"]])
+def test_a_file_that_is_gone_beside_its_wal_is_no_store_that_is_still_to_be_made(
+    holdfast: Command, tmp_path: Path, command: list[str]
+) -> None:
+    with start(tmp_path, "serve"):
+        shutil.copy(tmp_path / "holdfast.db-wal", tmp_path / "gone.db-wal")
+    done = holdfast(*command, "--database-url", "sqlite:///gone.db")
+    assert (
+        done.returncode == 1 and "gone.db is gone or empty, and gone.db-wal holds commits" in done.stdout + done.stderr
+    )
+    assert not (tmp_path / "gone.db").exists()
 
 
 @pytest.mark.parametrize("path", ["not-a-store.db", "no-such-folder/holdfast.db"])
