@@ -83,8 +83,9 @@ def test_a_file_that_is_not_there_is_made_by_no_command_that_needs_a_store(
 def test_a_file_that_is_gone_beside_its_wal_is_no_store_that_is_still_to_be_made(
     holdfast: Command, tmp_path: Path, command: list[str]
 ) -> None:
-    with start(tmp_path, "serve"):
-        shutil.copy(tmp_path / "holdfast.db-wal", tmp_path / "gone.db-wal")
+    with contextlib.closing(apsw.Connection(str(tmp_path / "kept.db"))) as store:
+        store.execute("PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER)").fetchall()
+        shutil.copy(tmp_path / "kept.db-wal", tmp_path / "gone.db-wal")
     done = holdfast(*command, "--database-url", "sqlite:///gone.db")
     assert (
         done.returncode == 1 and "gone.db is gone or empty, and gone.db-wal holds commits" in done.stdout + done.stderr
