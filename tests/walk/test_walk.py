@@ -18,7 +18,7 @@ import pytest
 from msgspec import to_builtins
 
 from service.alarms.sweeps import ring_due
-from service.kernel import view
+from service.kernel import run, view
 from service.kernel.principal import SYSTEM, internal
 from service.work.model import PromoteDue
 from tests.conftest import new_store, serving
@@ -35,6 +35,12 @@ LOOKS = int(os.environ.get("WALK_LOOKS", "0"))
 LIMITS = {"running_executions": 25, "ready_work_items": 80, "definitions": 5, "state_bytes": 2_000}
 BY_TIME = ("promote", "ring")
 BEGIN = 1_800_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine cuts no batch short: both sides decide in the same order."""
+    monkeypatch.setattr(run, "LONG", float("inf"))
 
 
 @contextlib.asynccontextmanager
