@@ -271,6 +271,7 @@ MEANINGS: dict[str, str] = {
     "Fold.sequence": "The last event that was folded.",
     "Heard.expires_at": "When it is lost unless it is heard of before, in milliseconds since the epoch.",
     "ImportPart.rows": "The rows, each the array of its columns.",
+    "LimitChanges.workers": "Most workers that are registered.",
     "Limits.workers": "Most workers that are registered.",
     "ListedDefinition.revision": "The how-manieth version of its workflow this is.",
     "ListedRun.attempt": "Which attempt of the workflow it is, from 1.",

@@ -13,6 +13,7 @@ DEFAULT, IMPORT_JOB = "default", "tenant.import"
 UNOPENED = 0
 """The version of a tenant whose import is under way: it is `deleting`, and goes unless the import is finished."""
 Most = Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None
+Days = Annotated[int, msgspec.Meta(ge=0, le=36_500)] | None
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +31,29 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: Most = None
     namespaces: Most = None
     workers: Most = None
-    execution_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] | None = None
+    execution_days: Days = None
+
+
+class LimitChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The limits to change: null lifts one, what is not named stays."""
+
+    running_executions: Most | msgspec.UnsetType = msgspec.UNSET
+    definitions: Most | msgspec.UnsetType = msgspec.UNSET
+    ready_work_items: Most | msgspec.UnsetType = msgspec.UNSET
+    events_per_execution: Most | msgspec.UnsetType = msgspec.UNSET
+    payload_bytes: Most | msgspec.UnsetType = msgspec.UNSET
+    state_bytes: Most | msgspec.UnsetType = msgspec.UNSET
+    requests_per_second: Most | msgspec.UnsetType = msgspec.UNSET
+    burst: Most | msgspec.UnsetType = msgspec.UNSET
+    tokens: Most | msgspec.UnsetType = msgspec.UNSET
+    namespaces: Most | msgspec.UnsetType = msgspec.UNSET
+    workers: Most | msgspec.UnsetType = msgspec.UNSET
+    execution_days: Days | msgspec.UnsetType = msgspec.UNSET
+
+    def on(self, limits: Limits) -> Limits:
+        """The limits after the change."""
+        named = {name: most for name, most in msgspec.structs.asdict(self).items() if most is not msgspec.UNSET}
+        return msgspec.structs.replace(limits, **named)
 
 
 class Tenant(msgspec.Struct, frozen=True):
@@ -56,13 +79,13 @@ class CreateTenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpdateTenant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Change what is given; `limits` replaces all limits. `expected_version` (or `If-Match`) guards against lost
+    """Change what is given, of `limits` those that are named. `expected_version` (or `If-Match`) guards against lost
     updates."""
 
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
     status: TenantStatus | None = None
     policy: msgspec.Raw = ABSENT
-    limits: Limits | None = None
+    limits: LimitChanges | None = None
     expected_version: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None = None
     id: str = PATH
 

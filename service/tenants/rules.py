@@ -55,7 +55,9 @@ def create(view: View, command: CreateTenant) -> ShownTenant:
 def refuse_idle(limits: Limits) -> None:
     """422 for a burst without a rate: nothing would be held to it."""
     if limits.burst is not None and limits.requests_per_second is None:
-        raise invalid([("/limits/burst", "it is the burst of `requests_per_second`; give that too, or leave it out")])
+        raise invalid(
+            [("/limits/burst", "it is the burst of `requests_per_second`; give that too, or lift this with null")]
+        )
 
 
 def update(view: View, command: UpdateTenant) -> ShownTenant:
@@ -70,14 +72,17 @@ def update(view: View, command: UpdateTenant) -> ShownTenant:
         )
     if before.status == "deleting":
         raise StateError("tenant/archived", "The tenant is being deleted; it cannot be changed.")
+    limits = before.limits
     if command.limits is not None:
-        refuse_idle(command.limits)
+        after = command.limits.on(msgspec.json.decode(before.limits, type=Limits))
+        refuse_idle(after)
+        limits = encoded(after).decode()
     tenant = msgspec.structs.replace(
         before,
         name=command.name or before.name,
         status=command.status or before.status,
         policy=stored(command.policy) or before.policy,
-        limits=before.limits if command.limits is None else encoded(command.limits).decode(),
+        limits=limits,
         version=before.version + 1,
         updated_at=view.now,
     )

@@ -14,7 +14,7 @@ from service.kernel.gcra import Rate
 from service.kernel.jobs import due
 from service.kernel.slices import SharedRates
 from service.tenants import sweeps
-from service.tenants.model import IMPORT_JOB
+from service.tenants.model import IMPORT_JOB, LimitChanges, Limits
 from service.tenants.rules import DELETE_JOB
 from service.work import sweeps as work
 from tests.conftest import Api, Clock, Service
@@ -58,6 +58,22 @@ async def test_makers_of_one_tenant_at_once_make_one(api: Api) -> None:
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 4
 
 
+async def test_a_limit_that_is_not_named_stays_and_null_lifts_one(api: Api) -> None:
+    await change(api, limits={"execution_days": 0, "requests_per_second": 500, "burst": 900})
+    limits = (await change(api, limits={"requests_per_second": 50, "tokens": 9}))["limits"]
+    named = {name: most for name, most in limits.items() if most is not None}
+    assert named == {"execution_days": 0, "requests_per_second": 50, "burst": 900, "tokens": 9}
+    problem = await api.admin.patch(f"/v1/tenants/{api.tenant}", json={"limits": {"requests_per_second": None}})
+    assert (code(problem), problem.json()["errors"][0]["pointer"]) == ((422, "request/invalid"), "/limits/burst")
+    limits = (await change(api, limits={"requests_per_second": None, "burst": None, "execution_days": None}))["limits"]
+    assert {name for name, most in limits.items() if most is not None} == {"tokens"}
+
+
+def test_every_limit_can_be_changed_by_itself() -> None:
+    assert LimitChanges.__struct_fields__ == Limits.__struct_fields__
+    assert LimitChanges().on(Limits(tokens=3)) == Limits(tokens=3)
+
+
 async def test_a_change_replaces_what_is_given_and_nothing_else(api: Api, clock: Clock) -> None:
     await change(api, policy={"p": 1}, limits={"tokens": 9, "definitions": 0})
     clock.advance(5)
@@ -73,7 +89,7 @@ async def test_a_change_replaces_what_is_given_and_nothing_else(api: Api, clock:
         clock.now,
         5,
     )
-    assert (await change(api, limits={}))["limits"]["tokens"] is None
+    assert (await change(api, limits={}))["limits"]["tokens"] == 9
     assert (await change(api, policy=None))["policy"] is None
 
 
