@@ -874,7 +874,7 @@ async def test_every_write_announces_the_limit_of_events(api: Api) -> None:
         await api.refused(method, at(made, f"/{path}"), "limit/events-per-execution", json=body)
     await limit(api, events_per_execution=0)
     await api.refused("POST", "/v1/executions", "limit/events-per-execution", json={"workflow_id": "wf"})
-    await limit(api, ready_work_items=0)
+    await limit(api, events_per_execution=None, ready_work_items=0)
     await api.refused("POST", "/v1/executions", "limit/ready-work-items", json={"workflow_id": "wf", "start": {}})
 
 
