@@ -11,6 +11,9 @@ StoreError
 └─ Unfenced         the database would show a transaction the rows of tenants that it does not act for
 """
 
+import os
+import socket
+
 
 class StoreError(Exception):
     """Base of everything a backend raises on purpose."""
@@ -46,3 +49,10 @@ class SchemaMismatch(StoreError):
 
 class Unfenced(StoreError):
     """The connection could see past the row level security of the tables, or the tables have none."""
+
+
+def of_the_system(error: BaseException | None) -> str | None:
+    """What the system calls an error of an address, without the library's text around it; None where it has no word."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    return str(error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno))

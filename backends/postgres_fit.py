@@ -4,14 +4,12 @@ The odd thing: `"$user"`, which stands first in everybody's `search_path`, is an
 transaction takes a role (`postgres_fence.py`). So the schema is looked up once, as who logged in, and then named.
 """
 
-import os
-import socket
 import ssl
 from typing import Any
 
 import asyncpg
 
-from backends.errors import Unavailable
+from backends.errors import Unavailable, of_the_system
 
 HOME = """
 SELECT coalesce(
@@ -90,6 +88,5 @@ def by_the_system(error: Exception) -> str:
     """What the system calls it, in parentheses; nothing where it has no word for it."""
     if isinstance(error, TimeoutError):
         return " (no answer in time)"
-    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError) or error.errno is None:
-        return ""
-    return f" ({error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno)})"
+    why = None if isinstance(error, ssl.SSLError) else of_the_system(error)
+    return "" if why is None else f" ({why})"

@@ -5,10 +5,8 @@ import contextlib
 import gc
 import inspect
 import logging
-import os
 import resource
 import secrets
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from litestar.types import ASGIApp
 
 from backends import connect, sqlite_path
 from backends.backup import back_up
+from backends.errors import of_the_system
 from backends.protocol import Row, StateBackend, Tx
 from service import capabilities
 from service.ending import Ending
@@ -54,13 +53,6 @@ STRICT = ("strict-transport-security", "max-age=31536000")
 
 class CannotListen(Exception):
     """The address of the settings cannot be listened on: it is taken, not allowed, none of this machine's; says why."""
-
-
-def said_by_the_system(error: BaseException | None) -> str:
-    """What the system calls an error of an address, without the library's text around it."""
-    if not isinstance(error, OSError) or error.errno is None:
-        return "it cannot be used"
-    return str(error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno))
 
 
 class BadCertificate(Exception):
@@ -192,7 +184,7 @@ class Server(uvicorn.Server):
             try:
                 await super().startup(sockets)
             except SystemExit as ended:  # uvicorn's way to say what the system said
-                why = said_by_the_system(ended.__context__)
+                why = of_the_system(ended.__context__) or "it cannot be used"
                 raise CannotListen(f"{self.config.host} port {self.config.port} ({why})") from None
         self._watching = asyncio.create_task(self.server_state.watch())
         if self._ready is not None and self.servers:

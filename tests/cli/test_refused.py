@@ -32,14 +32,10 @@ def test_a_port_that_is_taken(holdfast: Command, served: Running) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("host", "why"),
-    [("192.0.2.1", "Cannot assign requested address"), ("no.such.host.invalid", "")],  # what resolves says so variously
-)
-def test_an_address_that_is_not_of_this_machine(holdfast: Command, host: str, why: str) -> None:
-    done = holdfast("serve", "--port", "0", "--host", host)
-    said_in_one_line(done, f"nothing can listen on {host} port 0 ({why}", "); give another --port or --host")
-    assert "it cannot be used" not in done.stderr
+def test_an_address_that_is_not_of_this_machine(holdfast: Command) -> None:
+    done = holdfast("serve", "--port", "0", "--host", "192.0.2.1")
+    why = "nothing can listen on 192.0.2.1 port 0 (Cannot assign requested address)"
+    said_in_one_line(done, why, "; give another --port or --host")
 
 
 def test_a_postgres_that_is_away(holdfast: Command) -> None:
