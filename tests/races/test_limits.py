@@ -50,6 +50,18 @@ def told(answers: list[Any]) -> Counter[int]:
     return Counter(answer.status_code for answer in answers)
 
 
+async def test_limits_that_are_changed_at_once_by_different_doors_are_all_there(pair: Pair) -> None:
+    token = pair.ways.admin.headers["authorization"].removeprefix("Bearer ")
+    doors = [pair.ways.client(door, token) for door in range(len(pair.clients))]
+    path, named = f"/v1/tenants/{pair.tenant}", dict.fromkeys((*ADDING, "namespaces", "execution_days"), 70)
+    changes = [
+        doors[n % len(doors)].patch(path, json={"limits": {name: most}}) for n, (name, most) in enumerate(named.items())
+    ]
+    assert told(list(await asyncio.gather(*changes))) == {200: len(named)}
+    limits = (await doors[0].get(path)).json()["limits"]
+    assert {name: most for name, most in limits.items() if most is not None} == named
+
+
 @pytest.mark.parametrize("name", ADDING)
 async def test_of_those_who_come_at_once_as_many_get_in_as_there_are_places(pair: Pair, name: str) -> None:
     for turn in range(ROUNDS):
