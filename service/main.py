@@ -197,7 +197,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: Any = None) -> None:
         self._services.draining = True
-        self.server_state.default_headers.append((b"connection", b"close"))
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         ticks = 10 * self._services.settings.drain_delay_seconds
         while ticks and not self.force_exit:
             await asyncio.sleep(0.1)

@@ -39,7 +39,7 @@ OURS = (service.main, capabilities.rules(), capabilities.endpoints(), load("sqli
 def draw_anew() -> None:
     """Two processes are not to make the same ids."""
     ids.generator.seed()
-    request_id._ours = secrets.token_hex(6)
+    request_id._ours = secrets.token_hex(6).encode()
 
 
 os.register_at_fork(after_in_child=draw_anew)

@@ -1,5 +1,6 @@
 """A start as it came, made ready to run: in one word, `latest` pinned, with the digest that tells it from another."""
 
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ OF_RUNS = (
     "memo", "execution_timeout_ms", "run_timeout_ms", "task_timeout_ms", "workflow_retry", "workflow_max_attempts",
 )  # fmt: skip
 """What a start may only say of a run: of an execution without workflow code it would mean nothing."""
+said_of_runs = attrgetter(*OF_RUNS)
+UNSAID = said_of_runs(StartExecution())
 
 
 async def prepared(call: Call, made: StartExecution, at: str = "") -> StartExecution:
@@ -33,6 +36,8 @@ def in_one_word(made: StartExecution, at: str = "") -> StartExecution:
         raise invalid([(f"{at}/workflow_id", "name the workflow once, as `workflow_id` or as `workflow_type`")])
     if wrong := [*without_meaning(made), *contradictions(made)]:
         raise invalid([(at + pointer, said) for pointer, said in wrong])
+    if made.workflow_type is None and not made.search_attributes:
+        return made
     attributes = made.attributes | made.search_attributes
     return msgspec.structs.replace(
         made, workflow_id=workflow, workflow_type=None, attributes=attributes, search_attributes={}
@@ -42,7 +47,7 @@ def in_one_word(made: StartExecution, at: str = "") -> StartExecution:
 def without_meaning(made: StartExecution) -> list[tuple[str, str]]:
     """What a start says that nothing would heed: the service's own digest, and what is for runs where there is none."""
     wrong = [("/digest", "it is the service's own; leave it out")] if made.digest else []
-    if made.task_queue is None:
+    if made.task_queue is None and said_of_runs(made) != UNSAID:
         said = [name for name in OF_RUNS if getattr(made, name) not in (None, ABSENT)]
         wrong += [(f"/{name}", "it is for workflow code; name its `task_queue`, or leave it out") for name in said]
     return wrong
@@ -50,16 +55,18 @@ def without_meaning(made: StartExecution) -> list[tuple[str, str]]:
 
 def contradictions(made: StartExecution) -> list[tuple[str, str]]:
     """What a start says in both words, but differently, or more of it than there may be."""
-    names = sorted(made.attributes.keys() & made.search_attributes.keys())
-    wrong = [
-        (f"/search_attributes/{name}", "`attributes` say otherwise; say it once")
-        for name in names
-        if encoded(made.attributes[name]) != encoded(made.search_attributes[name])
-    ]
+    wrong = []
+    if made.search_attributes:
+        names = sorted(made.attributes.keys() & made.search_attributes.keys())
+        wrong = [
+            (f"/search_attributes/{name}", "`attributes` say otherwise; say it once")
+            for name in names
+            if encoded(made.attributes[name]) != encoded(made.search_attributes[name])
+        ]
+        if len(made.attributes.keys() | made.search_attributes.keys()) > NAMES_MAX:
+            wrong.append(("/search_attributes", f"an execution may have {NAMES_MAX}, in both words together"))
     if made.task_queue is not None and made.queue not in (None, made.task_queue):
         wrong.append(("/queue", "`task_queue` says otherwise; say it once"))
-    if len(made.attributes.keys() | made.search_attributes.keys()) > NAMES_MAX:
-        wrong.append(("/search_attributes", f"an execution may have {NAMES_MAX}, in both words together"))
     return wrong
 
 

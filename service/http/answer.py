@@ -1,12 +1,13 @@
 """Answers: status, headers and bytes, ready to send; every refusal as RFC 9457 `application/problem+json`."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import StateError
+from service.http.exchange import EXCHANGE
 from service.kernel import request_id
 from service.tokens.secret import mask
 
@@ -16,8 +17,6 @@ NO_STORE = (b"cache-control", b"no-store")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 UNREAD = ("request/timeout", "request/too-large")
 """Refusals that leave a body unread, so that the connection cannot be used again."""
-LINE = "holdfast.line"
-"""Where a request's scope has the line that its answer goes out on."""
 Header = tuple[bytes, bytes]
 encode = msgspec.json.Encoder().encode
 
@@ -31,17 +30,10 @@ class Answer:
         self.status, self.body, self.headers = status, body, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        head: Any = {"type": "http.response.start", "status": self.status, "headers": self.all_headers()}
-        line: Any = scope.get(LINE)
-        if line is None or scope.get("method") == "HEAD":  # of which the body is never written
-            await send(head)
-            return await send({"type": "http.response.body", "body": self.body, "more_body": False})
-        line.keep_head()
-        try:
-            await send(head)
+        headers, exchange = self.all_headers(), cast(Any, scope.get(EXCHANGE))
+        if exchange is None or not exchange.answer(self.status, headers, self.body):
+            await send({"type": "http.response.start", "status": self.status, "headers": headers})
             await send({"type": "http.response.body", "body": self.body, "more_body": False})
-        finally:
-            line.let_go()
 
     def all_headers(self) -> list[Header]:
         """The headers, with those that every answer has."""
@@ -51,6 +43,8 @@ class Answer:
 
 def with_header(answer: ASGIApp, header: Header) -> ASGIApp:
     """An answer of any kind, a stream as well, with one more header."""
+    if isinstance(answer, Answer):
+        return Answer(answer.status, answer.body, [*answer.headers, header])
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Any) -> None:

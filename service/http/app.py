@@ -6,6 +6,7 @@ route, no such method) becomes a problem document like everything else.
 
 import asyncio
 import errno
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
@@ -23,7 +24,9 @@ from service.errors import StateError
 from service.http.answer import JSON, NO_STORE, Answer, Header, encode, from_http, problem, with_header
 from service.http.body import read_body
 from service.http.endpoint import PUBLIC, Call, Endpoint, Query, Services, answered, idempotency_key
+from service.http.exchange import EXCHANGE
 from service.http.misfits import choices, one_of
+from service.http.routes import Routes
 from service.http.stream import NDJSON, Stream, nothing
 from service.http.texts import of_text
 from service.http.words import in_words
@@ -43,6 +46,7 @@ ONCE = frozenset(
      b"if-match", b"last-event-id", b"holdfast-tenant", b"holdfast-reason"}
 )  # fmt: skip
 """Headers that may come once."""
+HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*").fullmatch
 LIMIT_TYPE = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)]
 
 
@@ -60,36 +64,37 @@ def build(services: Services, endpoints: Sequence[Endpoint]) -> ASGIApp:
         debug=False,
     )
 
-    acts = acts_on_objects(endpoints)
+    routes = Routes(endpoints)
 
     async def edge(scope: Any, receive: Receive, send: Send) -> None:
         """Every request; one that is cut short at the end of the drain is no accident."""
         begun = request_id.begin(scope["headers"])
         try:
-            await route(scope, receive, send)
+            await (await answered_straight(scope, receive) or app)(scope, receive, send)
         except asyncio.CancelledError:
             if not services.draining:
                 raise
         finally:
             request_id.end(begun)
 
-    async def route(scope: Any, receive: Receive, send: Send) -> None:
-        """Acts on objects go straight to their endpoint, the rest to the router, which remembers every path that it
-        has seen: one that is too long must not get there."""
-        path = scope.get("path", "")
+    async def answered_straight(scope: Any, receive: Receive) -> ASGIApp | None:
+        """The answer to what has one of the usual shapes; None for what is the router's, which remembers every path
+        that it has seen: one that is too long must not get there."""
+        path = scope["path"]
         if len(path) > PATH_MAX:
-            refusal = StateError("request/too-long", f"A path may have {PATH_MAX} characters.", limit=PATH_MAX)
-            return await problem(refusal)(scope, receive, send)
-        if spelt_otherwise(path, scope.get("raw_path", b"")):
-            return await problem(from_http(404))(scope, receive, send)
-        parts = path.split("/")
-        act = acts.get((parts[2], parts[4])) if len(parts) == 5 and scope.get("method") == "POST" else None
-        if act is None or parts[1] != "v1" or not parts[3]:
-            return await app(scope, receive, send)
-        endpoint, name = act
-        scope["path_params"] = {name: parts[3]}
-        answer = await respond(services, endpoint, scope, receive)
-        return await answer(scope, receive, send)
+            said = f"A path may have {PATH_MAX} characters."
+            return problem(StateError("request/too-long", said, limit=PATH_MAX))
+        if spelt_otherwise(path, scope.get("raw_path") or b""):
+            return problem(from_http(404))
+        found = routes.find(scope["method"], path)
+        if found is None:
+            return None
+        endpoint, scope["path_params"] = found
+        try:
+            return await respond(services, endpoint, scope, receive)
+        except Exception as error:
+            log.error("a request failed outside its handler", exc_info=error)
+            return problem(from_http(500))
 
     return edge
 
@@ -107,20 +112,6 @@ class Bare(Litestar):
     @staticmethod
     def _get_default_plugins(plugins: list[Any]) -> list[Any]:
         return plugins
-
-
-def acts_on_objects(endpoints: Sequence[Endpoint]) -> dict[tuple[str, str], tuple[Endpoint, str]]:
-    """`POST /v1/<things>/{id}/<act>` by (things, act), with the name of the part in braces.
-
-    The router's memory cannot help a path that is never seen twice, and walking its tree costs a tenth of a settle.
-    These are the hot ones: settles, renewals, transitions, appends.
-    """
-    found = {}
-    for endpoint in endpoints:
-        parts = endpoint.path.split("/")
-        if endpoint.method == "POST" and len(parts) == 5 and parts[1] == "v1" and parts[3].startswith("{"):
-            found[parts[2], parts[4]] = (endpoint, parts[3].strip("{}"))
-    return found
 
 
 def litestar_path(path: str) -> str:
@@ -175,7 +166,9 @@ async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: R
         query = read_query(endpoint, scope.get("query_string", b""))
         body = b""
         if endpoint.method not in ("GET", "DELETE", "HEAD"):
-            body = await read_body(headers, receive, services.settings, expects=endpoint.body is not None)
+            body = await read_body(
+                headers, receive, services.settings, expects=endpoint.body is not None, exchange=scope.get(EXCHANGE)
+            )
             if (key := headers.get(b"idempotency-key")) is not None:
                 idempotency_key(key)
         path = scope["path_params"]
@@ -219,8 +212,11 @@ def read_headers(scope: Any) -> dict[bytes, bytes]:
     headers = dict(pairs)
     if len(headers) != len(pairs):
         refuse_twice([name for name, _ in pairs])
-    if b"host" not in headers and scope["http_version"] == "1.1":
-        raise StateError("request/malformed", "A request of HTTP/1.1 must have a Host header.")
+    if (host := headers.get(b"host")) is None:
+        if scope["http_version"] == "1.1":
+            raise StateError("request/malformed", "A request of HTTP/1.1 must have a Host header.")
+    elif HOST(host) is None:
+        raise StateError("request/malformed", "The Host header names no host; it is a name or an address, and a port.")
     if sum(map(len, headers.values())) > HEADERS_MAX:
         raise StateError("request/headers", f"The headers may have {HEADERS_MAX} bytes together.", limit=HEADERS_MAX)
     return headers

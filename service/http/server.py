@@ -9,9 +9,10 @@ then the caller gets a little time to read it, and the connection ends.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 import msgspec
@@ -21,7 +22,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.errors import StateError
-from service.http.answer import LINE, problem
+from service.http.answer import problem
+from service.http.exchange import EXCHANGE, Exchange, Header
 from service.kernel import request_id
 
 log = structlog.get_logger()
@@ -55,9 +57,22 @@ class Limits(msgspec.Struct, frozen=True):
 class State(ServerState):
     """What the connections of a server share."""
 
+    default_lines: bytes
+    """What every answer says, as lines, with the break before each; `default_count` is how many."""
+
     def __init__(self, limits: Limits) -> None:
         super().__init__()
         self.limits = limits
+
+    @property
+    def default_headers(self) -> list[Header]:
+        """What every answer says. uvicorn puts another list here, each second; nobody may add to it in place."""
+        return self._default_headers
+
+    @default_headers.setter
+    def default_headers(self, headers: Sequence[Header]) -> None:
+        self._default_headers, self.default_count = list(headers), len(headers)
+        self.default_lines = b"".join(b"\r\n" + name + b": " + value for name, value in headers)
 
     async def watch(self) -> None:
         """Look at every connection, every second, until cancelled."""
@@ -88,34 +103,12 @@ class State(ServerState):
 
 
 class Line:
-    """The transport as an answer sees it: at its end the caller may still be sending, and must be able to read it. A
-    head may be kept back until its body comes, for each writing is a call of the system and wakes who reads."""
+    """The transport as an answer sees it: at its end the caller may still be sending, and must be able to read it."""
 
-    __slots__ = ("_head", "_write", "close", "is_closing")
+    __slots__ = ("close", "is_closing", "write")
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self._write, self.is_closing, self.close = transport.write, transport.is_closing, close
-        self._head: bytes | None = None
-
-    def keep_head(self) -> None:
-        """Keep what is written next until something follows; whoever asks for it lets go at the end."""
-        self._head = b""
-
-    def let_go(self) -> None:
-        """Send what is still kept, and keep nothing more."""
-        head, self._head = self._head, None
-        if head:
-            self._write(head)
-
-    def write(self, data: bytes) -> None:
-        """Send, after what was kept."""
-        if self._head is None:
-            self._write(data)
-        elif not self._head:
-            self._head = data
-        else:
-            head, self._head = self._head, None
-            self._write(head + data)
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
 
 
 class Unmeasured(int):
@@ -145,6 +138,7 @@ class Connection(HttpToolsProtocol):
 
     server_state: State
     line: Line
+    cycle: Exchange
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -215,13 +209,8 @@ class Connection(HttpToolsProtocol):
             self.refuse(StateError("request/headers", said, limit=HEAD_MAX))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, without the blanks behind it. HTTP/1.0 knows no 100; of transfer codings we know one."""
-        name, value = name.lower(), value.rstrip()
-        if name == b"expect":
-            self.expect_100_continue = value.lower() == b"100-continue" and self.parser.get_http_version() == "1.1"
-        elif name == b"transfer-encoding" and value.lower() != b"chunked":
-            raise StateError("request/malformed", "A body comes as it is or in chunks, in no other transfer coding.")
-        self.headers.append((name, value))
+        """A header, without the blanks behind it."""
+        self.headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         if len(self.headers) > HEADERS_COUNT_MAX:
@@ -229,10 +218,22 @@ class Connection(HttpToolsProtocol):
             raise StateError("request/headers", said, limit=HEADERS_COUNT_MAX)
         if len(self.pipeline) >= PIPELINED_MAX:
             raise StateError("server/busy", "Wait for answers before sending more requests on one connection.")
-        super().on_headers_complete()
-        self.headers = Trailers()
-        self.cycle.transport = self.line  # type: ignore[assignment]
-        self.scope[LINE] = self.line  # type: ignore[literal-required]
+        scope: Any = self.scope
+        version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
+        expects = expects_to_be_told(self.headers, version)
+        path = url.path.decode("ascii")
+        scope["method"], scope["http_version"] = self.parser.get_method().decode("ascii"), version
+        scope["path"], scope["raw_path"] = unquote(path) if "%" in path else path, url.path
+        scope["query_string"], scope["headers"] = url.query or b"", self.headers
+        self.headers, before = Trailers(), self.cycle
+        keep_alive = version != "1.0" and self.parser.should_keep_alive()
+        self.cycle = exchange = Exchange(self, scope, keep_alive=keep_alive, expects=expects)
+        scope[EXCHANGE] = exchange
+        if before is None or before.response_complete:
+            self._start_asgi_task(exchange, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((exchange, self.app))
 
     def on_body(self, body: bytes) -> None:
         self.carried, cycle = True, self.cycle
@@ -240,11 +241,11 @@ class Connection(HttpToolsProtocol):
             cycle.body += body
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
-            cycle.message_event.set()
+            cycle.tell()
 
     def on_message_complete(self) -> None:
         self.cycle.more_body = False
-        self.cycle.message_event.set()
+        self.cycle.tell()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -254,17 +255,18 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
 
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+    def _start_asgi_task(self, exchange: Any, app: Any) -> None:
         """Begin a request; once the answer to the one before is taken, for this one's may be as large."""
         if self.flow.write_paused:
             self.flow.pause_reading()
-            self.pipeline.append((cycle, app))
+            self.pipeline.append((exchange, app))
             return
-        if (version := cycle.scope["http_version"]) != "1.1":
-            cycle.keep_alive, cycle.chunked_encoding, cycle.expected_content_length = False, False, Unmeasured()
+        if (version := exchange.scope["http_version"]) != "1.1":
+            exchange.keep_alive, exchange.chunked_encoding = False, False
+            exchange.expected_content_length = Unmeasured()
             app = app if version == "1.0" else partial(refused, UNREADABLE)
-        self.running = cycle
-        super()._start_asgi_task(cycle, app)
+        self.running = exchange
+        exchange.begin(app)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -364,6 +366,17 @@ class Connection(HttpToolsProtocol):
                 self.transport.write_eof()
         else:
             self.transport.close()
+
+
+def expects_to_be_told(headers: Sequence[Header], version: str) -> bool:
+    """Whether the caller waits for a 100 before it sends the body, which HTTP/1.0 does not know; raises for a transfer
+    coding that we do not know."""
+    said = dict(headers)
+    if b"transfer-encoding" in said:
+        for name, value in headers:
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                raise StateError("request/malformed", "A body comes as it is or in chunks, in no other coding.")
+    return said.get(b"expect", b"").lower() == b"100-continue" and version == "1.1"
 
 
 async def refused(refusal: StateError, scope: Any, receive: Any, send: Any) -> None:

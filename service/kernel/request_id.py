@@ -13,7 +13,7 @@ from contextvars import ContextVar, Token
 HEADER = b"x-request-id"
 WELL_FORMED = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,64}").fullmatch
 """Shorter than a token, so that one that was sent in the wrong header is not sent back or logged."""
-_ours = secrets.token_hex(6)
+_ours = secrets.token_hex(6).encode()
 _numbers = itertools.count(1)
 _current: ContextVar[bytes] = ContextVar("request_id", default=b"")
 
@@ -33,7 +33,7 @@ def end(begun: Token[bytes]) -> None:
 
 def made() -> bytes:
     """An id that no other request of any process has."""
-    return b"%s-%x" % (_ours.encode(), next(_numbers))
+    return b"%s-%x" % (_ours, next(_numbers))
 
 
 def current() -> bytes:

@@ -1,13 +1,15 @@
 """In how many writings an answer goes out: each is a call of the system, and wakes who reads."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
 import uvicorn
 
 from service.http.answer import Answer
-from service.http.server import Connection, Line, State
+from service.http.server import Connection, State
 from service.http.stream import Stream
 from tests.edge.conftest import PATIENCE, Edge, request, wire
 from tests.edge.test_looks import LIMITS, Transport
@@ -140,12 +142,84 @@ async def test_a_stream_that_never_waits_lets_others_have_their_turn() -> None:
     assert "other" in turns[turns.index("stream") : turns.index("stream") + 4]
 
 
-async def test_a_head_whose_body_does_not_come_is_not_kept_for_ever() -> None:
-    transport = Parts()
-    line = Line(transport, transport.close)
-    line.keep_head()
-    line.write(b"head")
-    assert transport.parts == []
-    line.let_go()
-    line.write(b"after")
-    assert transport.parts == [b"head", b"after"]
+async def test_a_body_is_told_as_far_as_it_has_come_and_its_end_once() -> None:
+    told: list[Any] = []
+
+    async def listener(_scope: Any, receive: Any, _send: Any) -> None:
+        while True:
+            told.append(await receive())
+            if told[-1]["type"] == "http.disconnect":
+                return
+
+    connection, _ = connected(listener)
+    connection.data_received(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 6\r\n\r\nab")
+    for data in (b"c", b"def"):
+        await asyncio.sleep(0)
+        connection.data_received(data)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [(one["body"], one["more_body"]) for one in told] == [(b"ab", True), (b"c", True), (b"def", False)]
+    connection.connection_lost(None)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert told[-1] == {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize("header", [(b"x-more", b"a\r\nset-cookie: b"), (b"x-more", b"a\nset-cookie: b")])
+async def test_an_answer_with_a_break_in_a_header_is_not_sent(header: tuple[bytes, bytes]) -> None:
+    connection, transport = connected(Answer(200, b"{}", [header]))
+    connection.data_received(REQUEST % b"POST")
+    await until(transport, 2)  # head and body of a 500 by uvicorn
+    assert transport.parts[0].startswith(b"HTTP/1.1 500 ") and header[1] not in b"".join(transport.parts)
+
+
+@pytest.mark.parametrize("told", [b"HTTP/1.1\r\nhost: h\r\nconnection: close", b"HTTP/1.0"])
+async def test_the_last_answer_of_a_connection_says_so_and_ends_it(told: bytes) -> None:
+    connection, transport = connected(Answer(200, b"{}"))
+    connection.data_received(b"POST / " + told + b"\r\ncontent-length: 2\r\n\r\n{}")
+    await until(transport, 1)
+    head, _, body = transport.parts[0].partition(b"\r\n\r\n")
+    assert head.count(b"connection: close") == 1 and body == b"{}" and transport.ended == "closed"
+
+
+async def test_an_answer_that_says_itself_that_it_is_the_last_says_it_once() -> None:
+    connection, transport = connected(Answer(200, b"{}", [(b"connection", b"close")]))
+    connection.data_received(REQUEST % b"POST")
+    await until(transport, 1)
+    assert transport.parts[0].count(b"connection: close") == 1 and transport.ended == "closed"
+
+
+async def test_what_every_answer_says_is_in_an_answer_of_one_writing() -> None:
+    connection, transport = connected(Answer(200, b"{}"))
+    connection.server_state.default_headers = [(b"date", b"now"), (b"strict-transport-security", b"max-age=1")]
+    connection.data_received(REQUEST % b"POST")
+    await until(transport, 1)
+    lines = transport.parts[0].split(b"\r\n")
+    assert lines[:3] == [b"HTTP/1.1 200 OK", b"date: now", b"strict-transport-security: max-age=1"]
+
+
+@pytest.mark.parametrize("path", ["/v1/executions", "/v1/executions/known", "/v1/executions/known/chain"])
+async def test_a_token_that_ends_soon_is_told_so_over_the_wire(path: str, edge: Edge) -> None:
+    async with http(edge.server.base, edge.owner) as client:
+        asked = {"name": "short", "role": "viewer", "expires_in_days": 1}
+        token = (await client.post("/v1/tokens", json=asked)).json()["secret"]
+        await client.post("/v1/executions", json={"workflow_id": "w", "execution_id": "known"})
+        assert "holdfast-token-expires" not in (await client.get(path)).headers
+    async with http(edge.server.base, token) as client:
+        for _ in range(2):
+            answer = await client.get(path)
+            assert answer.status_code == 200 and "holdfast-token-expires" in answer.headers
+
+
+async def test_an_answered_request_is_gone_without_a_collection() -> None:
+    connection, transport = connected(Answer(200, b"{}"))
+    gc.disable()
+    try:
+        made = []
+        for count in range(1, 5):
+            connection.data_received(REQUEST % b"POST")
+            made.append(weakref.ref(connection.cycle))
+            await until(transport, count)
+    finally:
+        gc.enable()
+    assert [one() for one in made[:-1]] == [None, None, None]
