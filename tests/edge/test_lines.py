@@ -198,7 +198,7 @@ async def test_what_every_answer_says_is_in_an_answer_of_one_writing() -> None:
     assert lines[:3] == [b"HTTP/1.1 200 OK", b"date: now", b"strict-transport-security: max-age=1"]
 
 
-@pytest.mark.parametrize("path", ["/v1/executions", "/v1/executions/known", "/v1/executions/known/chain"])
+@pytest.mark.parametrize("path", ["/v1/executions", "/v1/executions/known", "/v1/executions/known/snapshots"])
 async def test_a_token_that_ends_soon_is_told_so_over_the_wire(path: str, edge: Edge) -> None:
     async with http(edge.server.base, edge.owner) as client:
         asked = {"name": "short", "role": "viewer", "expires_in_days": 1}
