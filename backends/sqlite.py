@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
@@ -26,6 +27,7 @@ import apsw
 from backends import damage, migrate
 from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable
 from backends.protocol import EVERY, Heard, Read, Row, Tenants, Tx, Where, Work, Write
+from backends.sqlite_commit import Committer
 from backends.sqlite_file import code_of, open_to_read, open_to_write
 from backends.statements import Statement, chunks, load
 
@@ -177,7 +179,7 @@ class SqliteBackend:
         self._scanners: list[Scanner] = []
         self._idle: list[Scanner] = []
         self._turn, self._scan_turn = asyncio.Lock(), asyncio.Semaphore(self.scan_lanes)
-        self._committer = ThreadPoolExecutor(1, "holdfast-commit")
+        self._committer = Committer()
         self._heard: list[Heard] = []
         self._damage: StoreError | None = None
 
@@ -187,21 +189,38 @@ class SqliteBackend:
     async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
         self._refuse_if_damaged()
         await self._turn.acquire()
-        transaction = asyncio.ensure_future(self._transaction(work))
-        # The turn ends with the commit, not with the caller.
-        transaction.add_done_callback(lambda _: self._turn.release())
-        return await asyncio.shield(transaction)
-
-    async def _transaction(self, work: Work[T]) -> T:
-        tx = SqliteTx(self._db, self._statements, self._clock())
-        with self._translated(self._db):
-            self._db.execute("BEGIN IMMEDIATE")
-            result = drive(cast("Coroutine[Any, Any, T]", work(cast("Tx", tx))))
-            await asyncio.get_running_loop().run_in_executor(self._committer, self._db.execute, "COMMIT")
-        for channel, count in tx.channels.items():
-            for heard in self._heard:
-                heard(channel, count)
+        tx, done = SqliteTx(self._db, self._statements, self._clock()), asyncio.get_running_loop().create_future()
+        try:
+            with self._translated(self._db):
+                self._db.execute("BEGIN IMMEDIATE")
+                result = drive(cast("Coroutine[Any, Any, T]", work(cast("Tx", tx))))
+        except BaseException:
+            self._turn.release()
+            raise
+        self._committer.do(self._commit, partial(self._committed, tx, done))
+        await done
         return result
+
+    def _commit(self) -> None:
+        self._db.execute("COMMIT")
+
+    def _committed(self, tx: SqliteTx, done: asyncio.Future[None], error: BaseException | None) -> None:
+        """The turn ends with the commit, not with the caller, who may have gone away."""
+        try:
+            if error is not None:
+                with self._translated(self._db):
+                    raise error
+            for channel, count in tx.channels.items():
+                for heard in self._heard:
+                    heard(channel, count)
+        except BaseException as failure:
+            if not done.cancelled():
+                done.set_exception(failure)
+        else:
+            if not done.cancelled():
+                done.set_result(None)
+        finally:
+            self._turn.release()
 
     async def read(self, work: Work[T], *, tenants: Tenants = EVERY, scan: bool = False) -> T:
         if scan:
@@ -291,7 +310,7 @@ class SqliteBackend:
                 await scanner.close()
             if self._reader is not None:
                 self._reader.close()
-            self._committer.shutdown(wait=True)
+            self._committer.close()
             self._db.close()
             if self._lock is not None:
                 self._lock.close()
