@@ -62,9 +62,11 @@ class Report(msgspec.Struct):
 
 
 def judged(goal: Goal, result: Result) -> str:
-    """Each part of a goal with its verdict."""
+    """Each part of a goal with its verdict; a share of the floor also as a rate, of the floor that is asked for."""
+    asked = (goal.ratio or 0) * (GOALS["floor"].rate or 0)
     parts = [
         (goal.ratio, f"≥ {goal.ratio}", result.ratio is not None and result.ratio >= (goal.ratio or 0)),
+        (goal.ratio, f"≥ {asked:,.0f}/s", result.rate >= asked),
         (goal.rate, f"≥ {goal.rate:,.0f}/s" if goal.rate else "", result.rate >= (goal.rate or 0)),
         (goal.p99, f"p99 ≤ {goal.p99:g} ms" if goal.p99 else "", result.p99 <= (goal.p99 or 0)),
     ]

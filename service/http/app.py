@@ -181,6 +181,7 @@ async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: R
     except StateError as refusal:
         if refusal.code == "server/busy" and who is not ANYBODY:
             services.crowded.refuse(who.tenant_id or "system", refusal.detail, services.backend.now())
+        refusal.__traceback__ = None  # its frames lead back to it: rubbish that only a collection finds
         return problem(refusal)
     except StoreError as error:
         log.warning("the store refused", operation=endpoint.operation, kind=type(error).__name__, error=str(error))
