@@ -145,6 +145,8 @@ class Kernel:
                         future.set_result(outcome)
                 if self._count < self._flying:
                     break
+                if self.backend.serial:  # it decides without ever waiting: whoever has an answer sends it first
+                    await asyncio.sleep(0)
         finally:
             self._lanes += 1
         self._begin()
