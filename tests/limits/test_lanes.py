@@ -17,7 +17,7 @@ class Held(Kernel):
     by the order in which they began."""
 
     def __init__(self, lanes: int = 2) -> None:
-        nothing: Any = SimpleNamespace(lanes=lanes)
+        nothing: Any = SimpleNamespace(lanes=lanes, serial=False)
         super().__init__(nothing, nothing, {})
         self.ends: list[tuple[int, asyncio.Event]] = []
 
