@@ -11,8 +11,7 @@ Then = Callable[[BaseException | None], None]
 
 
 class Committer:
-    """Does one thing after another. An executor would do it too, for four locks and two futures more each time, which
-    is a third of what a commit costs beside the disk."""
+    """Does one thing after another. An executor would do it too, with futures and turns of the loop in between."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], asyncio.AbstractEventLoop, Then] | None] = SimpleQueue()

@@ -8,6 +8,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import StateError
 from service.http.exchange import EXCHANGE
+from service.http.exchange import Header as Header
 from service.kernel import request_id
 from service.tokens.secret import mask
 
@@ -17,7 +18,6 @@ NO_STORE = (b"cache-control", b"no-store")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 UNREAD = ("request/timeout", "request/too-large")
 """Refusals that leave a body unread, so that the connection cannot be used again."""
-Header = tuple[bytes, bytes]
 encode = msgspec.json.Encoder().encode
 
 

@@ -74,6 +74,9 @@ def build(services: Services, endpoints: Sequence[Endpoint]) -> ASGIApp:
         except asyncio.CancelledError:
             if not services.draining:
                 raise
+        except Exception as error:  # while it was being sent: the server cuts the connection off
+            log.error("an answer could not be sent", exc_info=error)
+            raise
         finally:
             request_id.end(begun)
 

@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 Header = tuple[bytes, bytes]
 EXCHANGE = "holdfast.exchange"
 """Where the scope of a request has the exchange; a request that comes by another server has none."""
 CLOSE = b"\r\nconnection: close\r\n"
-STATUS_LINES = {status: line.removesuffix(b"\r\n") for status, line in STATUS_LINE.items()}
+"""What the head of the last answer on a connection says."""
 
 
 class Exchange(RequestResponseCycle):
@@ -26,7 +26,7 @@ class Exchange(RequestResponseCycle):
     chunked_encoding: bool | None = None
     expected_content_length = 0
     more_body = True
-    body: bytes = b""  # type: ignore[assignment]
+    body: bytes | bytearray = b""  # type: ignore[assignment]
     _told_end = False
     _event: asyncio.Event | None = None
 
@@ -63,6 +63,16 @@ class Exchange(RequestResponseCycle):
             self._event = asyncio.Event()
         return self._event
 
+    def add(self, part: bytes) -> None:
+        """A part of the body. Many small ones are grown in place: to copy them each time would hold everybody up."""
+        if not self.body:
+            self.body = part
+        elif isinstance(self.body, bytearray):
+            self.body += part
+        else:
+            self.body = bytearray(self.body) + part
+        self.tell()
+
     def tell(self) -> None:
         """There is something to receive."""
         if self._event is not None:
@@ -72,14 +82,14 @@ class Exchange(RequestResponseCycle):
         """The body, when it is all there and nothing of it was taken yet; None when it has to be received."""
         if self.more_body or self._told_end:
             return None
-        body, self.body, self._told_end = self.body, b"", True
+        body, self.body, self._told_end = bytes(self.body), b"", True
         return body
 
     async def receive(self) -> Any:
         """The next part of the body, as far as it has come; once that was told to its end, that the caller is gone."""
         while not (self.disconnected or self.response_complete):
             if self.body or not (self.more_body or self._told_end):
-                body, self.body, self._told_end = self.body, b"", not self.more_body
+                body, self.body, self._told_end = bytes(self.body), b"", not self.more_body
                 return {"type": "http.request", "body": body, "more_body": self.more_body}
             if self.waiting_for_100_continue and self.more_body and not self.transport.is_closing():
                 self.waiting_for_100_continue = False
@@ -93,14 +103,8 @@ class Exchange(RequestResponseCycle):
         """Send a prepared answer, whose length is among its headers; False when that must go by messages."""
         if self.response_started or self.disconnected or self.flow.write_paused or self.scope["method"] == "HEAD":
             return False
-        lines = [name + b": " + value for name, value in headers]
-        head = b"\r\n".join([STATUS_LINES[status] + self.connection.server_state.default_lines, *lines, b"", b""])
-        if head.count(b"\n") != self.connection.server_state.default_count + len(lines) + 2:
-            raise ValueError("A header of the answer has more than one line.")
-        if CLOSE in head:
-            self.keep_alive = False
-        elif not self.keep_alive:
-            head = head[:-2] + CLOSE[2:] + b"\r\n"
+        head = self.connection.server_state.head(status, headers, last=not self.keep_alive)
+        self.keep_alive = CLOSE not in head
         self.response_started = self.response_complete = True
         self.transport.write(head + body)
         self.tell()

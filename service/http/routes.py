@@ -8,22 +8,19 @@ from collections.abc import Iterable
 
 from service.http.endpoint import Endpoint
 
-Route = tuple[Endpoint, str]
-"""An endpoint, and the name of the part of its path that stands in braces; empty where there is none."""
-
 
 class Routes:
     """The endpoints whose paths have one of the shapes."""
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self._fixed: dict[tuple[str, str], Endpoint] = {}
-        self._acts: dict[tuple[str, str, str], Route] = {}
+        self._objects: dict[tuple[str, ...], tuple[Endpoint, str]] = {}
         for endpoint in endpoints:
             parts = endpoint.path.split("/")
             if "{" not in endpoint.path:
                 self._fixed[endpoint.method, endpoint.path] = endpoint
             elif len(parts) in (4, 5) and parts[1] == "v1" and "{" not in "".join(parts[4:]):
-                self._acts[endpoint.method, parts[2], "".join(parts[4:])] = endpoint, parts[3].strip("{}")
+                self._objects[endpoint.method, parts[2], *parts[4:]] = endpoint, parts[3].strip("{}")
 
     def find(self, method: str, path: str) -> tuple[Endpoint, dict[str, str]] | None:
         """The endpoint of a request and the parts of its path by name, or None."""
@@ -31,12 +28,7 @@ class Routes:
         if endpoint is not None:
             return endpoint, {}
         parts = path.split("/")
-        if len(parts) == 5:
-            found = self._acts.get((method, parts[2], parts[4])) if parts[4] else None
-        elif len(parts) == 4:
-            found = self._acts.get((method, parts[2], ""))
-        else:
+        if len(parts) < 4 or parts[1] != "v1" or not parts[3]:
             return None
-        if found is None or parts[1] != "v1" or not parts[3]:
-            return None
-        return found[0], {found[1]: parts[3]}
+        found = self._objects.get((method, parts[2], *parts[4:]))
+        return None if found is None else (found[0], {found[1]: parts[3]})

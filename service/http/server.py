@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 
 from service.errors import StateError
 from service.http.answer import problem
-from service.http.exchange import EXCHANGE, Exchange, Header
+from service.http.exchange import CLOSE, EXCHANGE, Exchange, Header
 from service.kernel import request_id
 
 log = structlog.get_logger()
@@ -73,6 +73,14 @@ class State(ServerState):
     def default_headers(self, headers: Sequence[Header]) -> None:
         self._default_headers, self.default_count = list(headers), len(headers)
         self.default_lines = b"".join(b"\r\n" + name + b": " + value for name, value in headers)
+
+    def head(self, status: int, headers: Sequence[Header], *, last: bool) -> bytes:
+        """The head of an answer; the `last` one of a connection says so."""
+        lines = [name + b": " + value for name, value in headers]
+        head = b"\r\n".join([STATUS_LINE[status][:-2] + self.default_lines, *lines, b"", b""])
+        if head.count(b"\n") != self.default_count + len(lines) + 2:
+            raise ValueError("A header of the answer has more than one line.")
+        return head[:-4] + CLOSE + b"\r\n" if last and CLOSE not in head else head
 
     async def watch(self) -> None:
         """Look at every connection, every second, until cancelled."""
@@ -238,10 +246,9 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self.carried, cycle = True, self.cycle
         if not cycle.response_complete:
-            cycle.body += body
+            cycle.add(body)
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
-            cycle.tell()
 
     def on_message_complete(self) -> None:
         self.cycle.more_body = False
@@ -338,10 +345,8 @@ class Connection(HttpToolsProtocol):
         """Send a refusal that no application has made."""
         begun = request_id.begin(())
         answer = problem(refusal)
-        headers = [*self.server_state.default_headers, *answer.all_headers()]
+        head = self.server_state.head(answer.status, answer.all_headers(), last=True)
         request_id.end(begun)
-        lines = [name + b": " + value for name, value in headers if name != b"connection"]
-        head = STATUS_LINE[answer.status] + b"\r\n".join([*lines, b"connection: close", b"", b""])
         self.transport.write(head + answer.body)
         self.linger()
 

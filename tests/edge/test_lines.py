@@ -165,6 +165,23 @@ async def test_a_body_is_told_as_far_as_it_has_come_and_its_end_once() -> None:
     assert told[-1] == {"type": "http.disconnect"}
 
 
+async def test_a_body_in_many_small_chunks_is_grown_in_place_and_handed_over_whole() -> None:
+    told: list[Any] = []
+
+    async def listener(_scope: Any, receive: Any, _send: Any) -> None:
+        told.append(await receive())
+
+    connection, _ = connected(listener)
+    connection.data_received(b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+    connection.data_received(b"1\r\na\r\n1\r\nb\r\n")
+    grown = connection.cycle.body
+    connection.data_received(b"1\r\nc\r\n" * 1_000 + b"0\r\n\r\n")
+    assert connection.cycle.body is grown, "the same object, not a copy for each chunk"
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert told == [{"type": "http.request", "body": b"ab" + b"c" * 1_000, "more_body": False}]
+
+
 @pytest.mark.parametrize("header", [(b"x-more", b"a\r\nset-cookie: b"), (b"x-more", b"a\nset-cookie: b")])
 async def test_an_answer_with_a_break_in_a_header_is_not_sent(header: tuple[bytes, bytes]) -> None:
     connection, transport = connected(Answer(200, b"{}", [header]))
