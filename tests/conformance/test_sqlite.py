@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from backends import connect
@@ -31,6 +32,25 @@ def cap(backend: SqliteBackend, more_pages: int | None) -> None:
     """Let the file grow by so many pages and no more; None lifts the cap."""
     [pages] = backend._db.execute("PRAGMA page_count").fetchone()
     backend._db.execute(f"PRAGMA max_page_count = {2**30 if more_pages is None else pages + more_pages}")
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["who waits", "who has gone away"])
+async def test_a_commit_that_fails_is_undone_and_the_next_writer_goes_on(
+    gone: bool, sqlite: SqliteBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise apsw.exception_for(apsw.SQLITE_FULL)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(sqlite, "_commit", fails)
+        writer = asyncio.create_task(sqlite.write(adding(job("t", "a"))))
+        await asyncio.sleep(0)
+        if gone:
+            writer.cancel()
+        with pytest.raises(asyncio.CancelledError if gone else Full):
+            await writer
+    await sqlite.write(adding(job("t", "b")))
+    assert await exists(sqlite, "t", "b") and not await exists(sqlite, "t", "a")
 
 
 async def test_a_handler_that_awaits_anything_but_its_transaction_is_refused_and_undone(sqlite: SqliteBackend) -> None:
