@@ -93,6 +93,7 @@ async def compose(settings: Settings, backend: StateBackend) -> Services:
     )
     wakes = Wakes(backend.want, settings.parked_max)
     backend.subscribe(wakes.heard)
+    kernel.wakes = wakes
     parameters = Parameters(settings.argon2_memory_kib, settings.argon2_time)
     verifier = Verifier(parameters, workers=settings.argon2_workers, waiting=settings.argon2_queue_max)
     sources = Sources(networks(settings.trusted_proxies), settings.failures_per_minute)

@@ -105,13 +105,21 @@ class Call:
 
     async def run(self, command: Any) -> Any:
         """Run a command, under the request's Idempotency-Key if it has one."""
+        return await self.services.kernel.submit(self.request(command))
+
+    def request(self, command: Any) -> Request:
+        """A command as the caller asks for it."""
         key = self.headers.get(b"idempotency-key")
         if key is None:
-            return await self.services.kernel.submit(Request(self.who, command, origin=Origin(self.source)))
+            return Request(self.who, command, origin=Origin(self.source))
         asked = repr((sorted(self.path.items()), sorted(self.query.items())))
-        said = self.fingerprint(asked)
-        return await self.services.kernel.submit(
-            Request(self.who, command, idempotency_key(key), said, self.endpoint.status_of, Origin(self.source))
+        return Request(
+            self.who,
+            command,
+            idempotency_key(key),
+            self.fingerprint(asked),
+            self.endpoint.status_of,
+            Origin(self.source),
         )
 
 

@@ -84,6 +84,12 @@ class Request(msgspec.Struct, frozen=True):
     again: bool = False
 
 
+class PutOff(msgspec.Struct, frozen=True):
+    """In the place of an outcome: the request as it goes with a later batch."""
+
+    request: Request
+
+
 class Replayed(msgspec.Struct, frozen=True):
     """The stored answer to a request that was made before."""
 

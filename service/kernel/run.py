@@ -9,24 +9,26 @@ command and nothing waits.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from time import perf_counter
 from typing import Any
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
 from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, SchemaMismatch, StoreError, TooSlow, Unavailable
-from backends.protocol import Read, Row, StateBackend, Tx
+from backends.protocol import Read, Row, StateBackend, Tenants, Tx
 from service.errors import StateError
 from service.kernel import idempotency
-from service.kernel.command import Chooser, Request, Rule
+from service.kernel.command import Chooser, PutOff, Request, Rule
 from service.kernel.events import Logged
+from service.kernel.handover import Along, told_of
 from service.kernel.principal import SYSTEM, Principal, Standing
 from service.kernel.standing import Guesses, kept_at, reading, standings_in
 from service.kernel.tables import Key, Wanted
 from service.kernel.view import Missing, RowKey, View
+from service.kernel.wake import Wakes
 from service.kernel.working_set import Schema, WorkingSet
 
 log = structlog.get_logger()
@@ -46,12 +48,6 @@ Outcome = Any
 """A reply, the `StateError` that refused, or `PutOff`."""
 Group = tuple[Chooser, Any]
 """What commands that choose together have in common."""
-
-
-class PutOff(msgspec.Struct, frozen=True):
-    """In the place of an outcome: the request as it goes with a later batch."""
-
-    request: Request
 
 
 Meter = Callable[[int, Counter[Key]], None]
@@ -76,6 +72,7 @@ class Kernel:
         self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
         self._count = self._company = self._flying = self._begun = 0
         self.meter: Meter = unmetered
+        self.wakes: Wakes | None = None
         self._lanes, self._patient = backend.lanes, False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -214,7 +211,7 @@ class Kernel:
         tenants = kept_at([request.who for request in batch])
         for attempt in range(CONFLICTS):
             try:
-                outcomes, done = await self.backend.write(lambda tx: self._transaction(tx, batch), tenants=tenants)
+                outcomes, done = await self._written(batch, tenants)
             except Conflict as error:
                 if len(batch) > 1:
                     return await self._halves(batch)
@@ -237,11 +234,29 @@ class Kernel:
                     return [StateError("server/error", "The server failed; nothing was changed.")]
                 return [(await self.execute([request]))[0] for request in batch]
             else:
-                self.meter(*done.measured())
                 if not self.backend.serial:
                     self._doubt(batch, outcomes, done)
                 return outcomes
         raise AssertionError("unreachable")
+
+    async def _written(self, batch: Sequence[Request], tenants: Tenants) -> tuple[list[Outcome], WorkingSet]:
+        """Run a batch in one transaction; with those along whom a lone command wakes, and without if the store objects.
+
+        Whom many commands wake looks with the next batch: in company a look costs less than it does behind each batch.
+        """
+        run, write = self._transaction, self.backend.write
+        lone = len(batch) == 1 and not self._count
+        with Along(self.wakes if lone else None, tenants) as along:
+            try:
+                outcomes, sets = await write(partial(run, batch=batch, along=along), tenants=tenants)
+                along.serve()
+            except Exception as error:
+                if not along or (isinstance(error, StoreError) and type(error) not in (StoreError, Conflict)):
+                    raise
+                outcomes, sets = await write(partial(run, batch=batch, along=None), tenants=tenants)
+        for done in sets:
+            self.meter(*done.measured())
+        return outcomes, sets[0]
 
     def _doubt(self, batch: Sequence[Request], outcomes: list[Outcome], done: WorkingSet) -> None:
         """Put off what was refused, so that it is decided again in a later batch, where a row that it asked for was not
@@ -259,7 +274,21 @@ class Kernel:
         middle = len(batch) // 2
         return await self.execute(batch[:middle]) + await self.execute(batch[middle:])
 
-    async def _transaction(self, tx: Tx, batch: Sequence[Request]) -> tuple[list[Outcome], WorkingSet]:
+    async def _transaction(
+        self, tx: Tx, batch: Sequence[Request], along: Along | None
+    ) -> tuple[list[Outcome], list[WorkingSet]]:
+        outcomes, base = await self._decided(tx, batch)
+        sets = [base]
+        if along is not None and (company := along.called(base.wakes)):
+            found, beside = await self._decided(tx, company)
+            along.decided(found)
+            sets.append(beside)
+        for channel in told_of(sets):
+            tx.wake(channel)
+        return outcomes, sets
+
+    async def _decided(self, tx: Tx, batch: Sequence[Request]) -> tuple[list[Outcome], WorkingSet]:
+        """Load, decide, write; the outcomes, and what it was decided over."""
         base, whos = WorkingSet(self.schema, tx.now), [request.who for request in batch]
         chosen, found = await self._point_out(tx, batch)
         guessed = self._guesses.of(whos)

@@ -54,7 +54,7 @@ class View:
 
     __slots__ = (
         "_depth", "_drawn", "_set", "_undo", "added", "chosen", "events", "ids", "now", "origin", "put_", "removed",
-        "standing", "tenant_id", "wakes", "who",
+        "spared", "standing", "tenant_id", "wakes", "who",
     )  # fmt: skip
 
     def __init__(self, base: WorkingSet, who: Principal, standing: Standing, now: int) -> None:
@@ -65,6 +65,7 @@ class View:
         self.removed: set[RowKey] = set()
         self.events: list[NewEvent] = []
         self.wakes: list[str] = []
+        self.spared: list[str] = []
         self.chosen: list[RowKey] = []
         self.ids: list[str] = []
         self.origin: Any = None
@@ -146,12 +147,12 @@ class View:
         """Decide a part that may be refused without refusing the whole: then what it did is dropped. It costs as much
         as the part does, however much was decided before."""
         outer, self._undo = self._undo, []
-        events, wakes, depth = len(self.events), len(self.wakes), self._depth
+        events, wakes, spared, depth = len(self.events), len(self.wakes), len(self.spared), self._depth
         try:
             done: R | StateError = part()
         except StateError as refusal:
             self._drop(self._undo)
-            del self.events[events:], self.wakes[wakes:]
+            del self.events[events:], self.wakes[wakes:], self.spared[spared:]
             self._depth = depth
             done = refusal
         if outer is not None:
@@ -183,6 +184,10 @@ class View:
     def wake(self, channel: str) -> None:
         """Wake whoever waits on `channel` after the commit."""
         self.wakes.append(channel)
+
+    def spare(self, channel: str) -> None:
+        """Take what a wake-up would tell of: should the same commit bring it, one less is woken."""
+        self.spared.append(channel)
 
     def tell(self, fact: Any, of: type | None = None) -> None:
         """Tell a fact: its listeners decide here and now, in this overlay, in the order of the capabilities.

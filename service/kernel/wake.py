@@ -6,7 +6,7 @@ a hint was lost on the way from another process.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from heapq import merge
 from itertools import count as numbers
 from operator import attrgetter
@@ -14,10 +14,13 @@ from typing import Any
 
 from backends.protocol import topic_of as topic_of  # waiters and senders must agree
 from service.errors import StateError
+from service.kernel.command import Request
 
 LOOK_SECONDS = 2.0
 PARKED_MAX = 10_000
 ALL, ONE_EACH = "*", "work/"
+KINDS_MAX = 64
+"""How many kinds of waiters of a topic are asked who may be held, for each channel."""
 LOOKS, LATE_MAX = 2_000, 1_000
 """How many kinds of waiters are asked in a turn of the loop whether a wake-up is for them, and how many wake-ups of a
 topic wait for a later turn: what is beyond is dropped, and its waiters look by themselves."""
@@ -25,13 +28,33 @@ places = numbers()
 
 
 class Parked:
-    """One waiter: `accepts(channel)` says whether a wake-up is for it, as for all that are `alike`."""
+    """One waiter: `accepts(channel)` says whether a wake-up is for it, as for all that are `alike`. One that waits to
+    have a `request` decided, which takes up to `most` wake-ups, may be held, to be served by who would wake it."""
 
-    __slots__ = ("accepts", "alike", "place", "woken")
+    __slots__ = ("accepts", "alike", "held", "most", "place", "request", "rests", "woken")
 
-    def __init__(self, accepts: Callable[[str], bool], alike: Hashable = None) -> None:
+    def __init__(
+        self, accepts: Callable[[str], bool], alike: Hashable = None, request: Request | None = None, most: int = 1
+    ) -> None:
         self.accepts, self.alike, self.place = accepts, self if alike is None else alike, next(places)
+        self.request, self.most = request, most
         self.woken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.held: asyncio.Future[Any] | None = None
+        self.rests = False
+
+    def wake(self, channel: str) -> None:
+        """Let it look, if it was not woken before."""
+        if not self.woken.done():
+            self.woken.set_result(channel)
+
+    def stir(self, *_: Any) -> None:
+        """Let it see what time it is, and whether anybody still waits for its answer."""
+        self.wake("")
+
+    def serve(self, outcome: Any) -> None:
+        """Answer one that is held."""
+        if self.held is not None and not self.held.done():
+            self.held.set_result(outcome)
 
 
 class Wakes:
@@ -56,7 +79,7 @@ class Wakes:
         if channel == ALL or channel.endswith("/" + ALL):
             lines = self._parked.values() if channel == ALL else [self._parked.get(topic_of(channel), {})]
             for parked in [one for line in lines for one in line]:
-                self._wake(parked, ALL)
+                parked.wake(ALL)
             return
         topic = topic_of(channel)
         if topic in self._parked:
@@ -76,10 +99,38 @@ class Wakes:
         self._looks -= len(kinds)
         found = [line for line in kinds.values() if next(iter(line)).accepts(channel)]
         for parked in waiting(found):
-            self._wake(parked, channel)
+            parked.wake(channel)
             count -= 1
             if not count and channel.startswith(ONE_EACH):
                 return
+
+    def hold(self, channels: Mapping[str, int], most: int, may: Callable[[Request], bool]) -> list[tuple[Parked, str]]:
+        """Hold those whom so many wake-ups of channels would wake, and who have a request that may be decided instead;
+        at most so many. None who looks just then, which may be given something: it would be given twice as much. Where
+        many differ, none of them: they are asked in their turn."""
+        found: list[tuple[Parked, str]] = []
+        for channel, count in channels.items():
+            each = channel.startswith(ONE_EACH) and not channel.endswith("/" + ALL)
+            kinds = self._alike.get(topic_of(channel), {}) if each else {}
+            if not 0 < len(kinds) <= KINDS_MAX or len(found) == most:
+                continue
+            for parked in waiting([line for line in kinds.values() if next(iter(line)).accepts(channel)]):
+                if parked.rests and parked.request is not None and may(parked.request):
+                    parked.held = asyncio.get_running_loop().create_future()
+                    found.append((parked, channel))
+                    count -= parked.most
+                    if count <= 0 or len(found) == most:
+                        break
+        return found
+
+    def let_go(self, parked: Parked, channel: str) -> None:
+        """Hold one no longer: it has its answer, or looks by itself. If it has left without one, the next one looks."""
+        answered = parked.held is not None and parked.held.done()
+        parked.serve(None)
+        if answered or parked in self._parked.get(topic_of(channel), ()):
+            parked.wake(channel)
+        else:
+            self.heard(channel, 1)
 
     def _next_turn(self) -> None:
         """Go on with what was left, a wake-up of each topic in turn."""
@@ -91,17 +142,20 @@ class Wakes:
             if late:
                 self._late[topic] = late
 
-    @staticmethod
-    def _wake(parked: Parked, channel: str) -> None:
-        if not parked.woken.done():
-            parked.woken.set_result(channel)
-
-    def park(self, topic: str, accepts: Callable[[str], bool], alike: Hashable = None) -> "Place":
+    def park(
+        self,
+        topic: str,
+        accepts: Callable[[str], bool],
+        alike: Hashable = None,
+        request: Request | None = None,
+        most: int = 1,
+    ) -> "Place":
         """Take a place before looking, so that nothing committed in between is missed. 503 when there is none. Waiters
-        of a topic that say the same `alike` accept the same."""
+        of a topic that say the same `alike` accept the same. A `request` may be decided by who would wake the waiter;
+        it takes up to `most` of what there is."""
         if len(self._parked.get(topic, ())) >= self._most - self._count:
             raise StateError("server/busy", f"{self._count} requests wait already; wait elsewhere.", retry_after=5)
-        return Place(topic, Parked(accepts, alike), self)
+        return Place(topic, Parked(accepts, alike, request, most), self)
 
     def enter(self, topic: str, parked: Parked) -> None:
         """Join the line of a topic; the first one there makes other processes tell of it."""
@@ -122,7 +176,7 @@ class Wakes:
         if not line:
             del self._parked[topic], self._alike[topic]
             self._want(frozenset(self._parked))
-        elif parked.woken.done() and parked.woken.result().startswith(ONE_EACH):
+        elif parked.woken.done() and not parked.woken.cancelled() and parked.woken.result().startswith(ONE_EACH):
             self.heard(parked.woken.result(), 1)
 
     def close(self) -> None:
@@ -132,17 +186,18 @@ class Wakes:
 
 
 def waiting(lines: list[dict[Parked, None]]) -> Iterator[Parked]:
-    """Those of some lines that were not woken yet, in the order in which they came."""
+    """Those of some lines that were not woken yet and are not held, in the order in which they came."""
     for parked in merge(*lines, key=attrgetter("place")):
-        if not parked.woken.done():
+        if parked.held is None and not parked.woken.done():
             yield parked
 
 
 class Place:
-    """A place in the line, left when the `with` ends."""
+    """A place in the line, left when the `with` ends. `answer` is what came of the request of one who was held."""
 
     def __init__(self, topic: str, parked: Parked, wakes: Wakes) -> None:
         self._topic, self._parked, self._wakes = topic, parked, wakes
+        self.answer: Any = None
 
     def __enter__(self) -> "Place":
         self._wakes.enter(self._topic, self._parked)
@@ -155,11 +210,23 @@ class Place:
         """Wait for a wake-up, or until it is time to look; False when the server is closing or `until` is done."""
         if self._wakes.closing:
             return False
-        parked = self._parked
-        either: list[asyncio.Future[Any]] = [parked.woken] if until is None else [parked.woken, until]
-        await asyncio.wait(either, timeout=min(seconds, LOOK_SECONDS), return_when=asyncio.FIRST_COMPLETED)
+        parked, loop = self._parked, asyncio.get_running_loop()
+        timer = loop.call_later(min(seconds, LOOK_SECONDS), parked.stir)
+        if until is not None:
+            until.add_done_callback(parked.stir)
+        parked.rests = True
+        try:
+            await parked.woken
+        finally:
+            parked.rests = False
+            timer.cancel()
+            if until is not None:
+                until.remove_done_callback(parked.stir)
         if until is not None and until.done():
             return False
-        if parked.woken.done():
-            parked.woken = asyncio.get_running_loop().create_future()
+        if parked.held is not None:
+            if not parked.held.done():  # whatever the time: its answer is being committed
+                await asyncio.wait([parked.held])
+            self.answer, parked.held = parked.held.result(), None
+        parked.woken = loop.create_future()
         return not self._wakes.closing

@@ -98,6 +98,7 @@ class WorkingSet:
         self._removed: dict[type, dict[RowKey, None]] = {}
         self.events: list[NewEvent] = []
         self.wakes: list[str] = []
+        self.spared: list[str] = []
 
     def at(self, at: RowKey) -> Any:
         """The row at a key; raises `Missing` when it was never asked for."""
@@ -242,13 +243,12 @@ class WorkingSet:
                 self._removed.setdefault(at[0], {})[at] = None
         self.events += view.events
         self.wakes += view.wakes
+        self.spared += view.spared
 
     async def flush(self, tx: Tx) -> None:
         """Write everything, each table once; raise `Conflict` if a guard held a row back."""
         await self._save(tx, self._writes())
         await self._save(tx, self._rest())
-        for channel in self.wakes:
-            tx.wake(channel)
 
     @staticmethod
     async def _save(tx: Tx, writes: Iterable[Write]) -> None:

@@ -192,6 +192,11 @@ def apart(queue: str) -> tuple[str, str]:
     return (namespace, name) if mark else (MAIN, queue)
 
 
+def channel_of(item: "WorkItem") -> str:
+    """Where claims wait for such an item: of its queue, with the capabilities that it requires."""
+    return f"work/{item.tenant_id}/{item.queue}/{item.requires}"
+
+
 def shown_status(status: str) -> str:
     """`delayed` is ours: to the caller an item is ready, at `ready_at`."""
     return "ready" if status == "delayed" else status

@@ -22,6 +22,7 @@ from service.work.model import (
     RenewLease,
     TasksLeased,
     WorkItem,
+    channel_of,
     shown_status,
 )
 
@@ -63,6 +64,7 @@ def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
         payload=None,
     )
     view.put(held)
+    view.spare(channel_of(item))
     return Claimed(
         held.id,
         held.execution_id,

@@ -24,6 +24,7 @@ from service.work.model import (
     Shelf,
     Task,
     WorkItem,
+    channel_of,
     shown_status,
 )
 from service.work.rules_queues import queue_of, refuse_queue
@@ -32,8 +33,8 @@ SHELF_MAX = 1_024  # it is part of an index's key, which Postgres bounds
 
 
 def there_is(view: View, item: WorkItem) -> None:
-    """Wake a claim that waits for such an item: of its queue, with the capabilities that it requires."""
-    view.wake(f"work/{item.tenant_id}/{item.queue}/{item.requires}")
+    """Wake a claim that waits for such an item."""
+    view.wake(channel_of(item))
 
 
 def required_by(asked: Enqueue) -> str:

@@ -42,20 +42,23 @@ async def claimed_as(call: Call, made: ClaimWork, show: Callable[[Claims], Await
 
 
 async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
-    """Look, park until a commit puts something on one of the queues, look again; until the time is up or the caller
-    gone: nothing is leased to a worker that no longer listens."""
+    """Look, park until a commit puts something on one of the queues, look again, unless that commit has served the
+    claim; until the time is up or the caller gone: nothing is leased to a worker that no longer listens."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
-    gone = asyncio.ensure_future(call.gone())
+    gone, request = asyncio.ensure_future(call.gone()), call.request(made)
     try:
         with call.services.wakes.park(
-            f"work/{call.who.tenant_id}", waits_for(made, call.who), alike(made, call.who)
+            f"work/{call.who.tenant_id}", waits_for(made, call.who), alike(made, call.who), request, made.max_items
         ) as place:
             while True:
-                found: Claims = await call.run(made)
+                found: Claims = await call.services.kernel.submit(request)
                 left = deadline - loop.time()
-                if not isinstance(found, Claims) or found.items or left <= 0 or not await place.rest(left, gone):
+                if not isinstance(found, Claims) or found.items or left <= 0:
                     return found
+                goes_on = await place.rest(left, gone)
+                if place.answer is not None or not goes_on:
+                    return place.answer or found
     finally:
         gone.cancel()
 

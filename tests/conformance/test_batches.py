@@ -77,13 +77,13 @@ async def test_an_execution_that_begins_and_ends_in_one_batch_has_its_end(
     kernel: Kernel = api.service.services.kernel
     end = SetStatus("failed", error=msgspec.Raw(b'{"type":"no"}'), execution_id="brief")
     tried: list[int] = []
-    transaction = kernel._transaction
+    transaction = kernel._decided
 
     async def counted(tx: Any, batch: Any) -> Any:
         tried.append(len(batch))
         return await transaction(tx, batch)
 
-    monkeypatch.setattr(kernel, "_transaction", counted)
+    monkeypatch.setattr(kernel, "_decided", counted)
     await kernel.execute([start(api, "brief"), Request(internal(api.tenant), end)])
     assert tried == [2]
     shown = await api.ok("GET", "/v1/executions/brief")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from service.kernel import wake
+from service.kernel.command import Request
+from service.kernel.principal import internal
 from service.kernel.wake import ALL, Place, Wakes, topic_of
 
 
@@ -230,3 +232,97 @@ async def test_wake_ups_past_many_that_differ_take_turns_and_no_topic_waits_for_
     await turns()
     assert asked.count == 10 * (1 + 5), "five more, later; the others were dropped"
     assert not wakes._late
+
+
+REQUEST = Request(internal("t"), "look")
+
+
+def may(_request: Request) -> bool:
+    return True
+
+
+async def resting(wakes: Wakes, most: int = 1, accepts: Callable[[str], bool] = anything) -> Sleeper:
+    """A waiter with a request, at rest."""
+    sleeper = Sleeper(wakes, accepts)
+    sleeper.place._parked.request, sleeper.place._parked.most = REQUEST, most
+    await turns()
+    return sleeper
+
+
+async def test_who_rests_with_a_request_is_held_and_served_and_no_wake_up_is_spent_on_him() -> None:
+    wakes = Wakes()
+    one, other = await resting(wakes), await resting(wakes)
+    [(held, channel)] = wakes.hold({"work/t/q/": 1}, 64, may)
+    assert (held, channel) == (one.place._parked, "work/t/q/")
+    wakes.heard("work/t/q/", 1)
+    held.serve("answer")
+    wakes.let_go(held, channel)
+    async with asyncio.timeout(5):
+        assert await one.task and await other.task
+    assert (one.place.answer, other.place.answer) == ("answer", None)
+
+
+async def test_who_is_held_and_given_nothing_looks_by_himself() -> None:
+    wakes = Wakes()
+    sleeper = await resting(wakes)
+    wakes.let_go(*wakes.hold({"work/t/q/": 1}, 64, may)[0])
+    async with asyncio.timeout(5):
+        assert await sleeper.task
+    assert sleeper.place.answer is None
+
+
+async def test_who_is_held_waits_for_the_commit_even_if_his_time_is_up_or_the_server_closes() -> None:
+    wakes = Wakes()
+    sleeper = await resting(wakes)
+    [(held, channel)] = wakes.hold({"work/t/q/": 1}, 64, may)
+    held.stir()
+    wakes.close()
+    await turns()
+    assert not sleeper.task.done()
+    held.serve("answer")
+    wakes.let_go(held, channel)
+    async with asyncio.timeout(5):
+        await sleeper.task
+    assert sleeper.place.answer == "answer"
+
+
+async def test_a_waiter_that_leaves_while_it_is_held_leaves_its_work_to_the_next() -> None:
+    wakes = Wakes()
+    leaving, other = await resting(wakes), await resting(wakes)
+    [(held, channel)] = wakes.hold({"work/t/q/": 1}, 64, may)
+    leaving.task.cancel()
+    await turns()
+    assert not other.task.done()
+    wakes.let_go(held, channel)
+    assert await woken([other]) == [True]
+
+
+async def test_who_looks_just_then_is_not_held() -> None:
+    """He may be given something already: nobody would be told of what he is given besides."""
+    wakes = Wakes()
+    with wakes.park("work/t", anything, request=REQUEST) as place:
+        assert wakes.hold({"work/t/q/": 1}, 64, may) == []
+        wakes.heard("work/t/q/", 1)
+        async with asyncio.timeout(5):
+            assert await place.rest(3_600)
+        assert wakes.hold({"work/t/q/": 1}, 64, may) == []
+
+
+async def test_as_many_are_held_as_take_what_there_is() -> None:
+    wakes = Wakes()
+    sleepers = [await resting(wakes, most) for most in (1, 5, 1, 1)]
+    assert len(wakes.hold({"work/t/q/": 4}, 64, may)) == 2, "one, and up to five"
+    assert len(wakes.hold({"work/t/q/": 4}, 1, may)) == 1, "at most one"
+    assert wakes.hold({"work/t/q/": 4}, 64, lambda _: False) == []
+    assert wakes.hold({"work/t/*": 1, "tail/t/e": 1, "work/u/q/": 1}, 64, may) == []
+    await woken(sleepers)
+
+
+async def test_a_topic_whose_waiters_differ_much_is_woken_in_turns_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wake, "KINDS_MAX", 2)
+    wakes = Wakes()
+    sleepers = [await resting(wakes) for _ in range(3)]
+    assert wakes.hold({"work/t/q/": 1}, 64, may) == []
+    await woken(sleepers[:1])
+    assert len(wakes.hold({"work/t/q/": 1}, 64, may)) == 1
+    await woken(sleepers[1:])

@@ -11,7 +11,7 @@ from service.children import rules
 from service.errors import StateError
 from service.http.crowded import TENANTS_MAX, Crowded
 from service.kernel import run
-from service.kernel.command import Request
+from service.kernel.command import PutOff, Request
 from service.kernel.principal import internal
 from service.kernel.run import Kernel
 from service.kernel.turns import Turns
@@ -203,7 +203,7 @@ async def test_commands_that_take_long_to_decide_do_not_go_together(api: Api, mo
 
     async def counted(work: Any, **more: Any) -> Any:
         outcomes, done = await write(work, **more)
-        kept.append([not isinstance(outcome, run.PutOff) for outcome in outcomes])
+        kept.append([not isinstance(outcome, PutOff) for outcome in outcomes])
         return outcomes, done
 
     monkeypatch.setattr(backend, "write", counted)
@@ -233,8 +233,8 @@ async def test_commands_that_wait_for_rows_go_together_however_long_those_take(
     monkeypatch.setattr(rules, "AT_ONCE", 0)  # each child ends by an alarm, which asks for more rows
     parent = await family(api, *(child(seq) for seq in range(8)))
     await api.ok("POST", f"/v1/executions/{parent}/terminate", json={})
-    now, load, put_off = [0.0], WorkingSet.load, list[run.PutOff]()
-    decide = Kernel._transaction
+    now, load, put_off = [0.0], WorkingSet.load, list[PutOff]()
+    decide = Kernel._decided
 
     async def slow(self: WorkingSet, *asked: Any) -> Any:
         now[0] += 2 * run.LONG
@@ -242,12 +242,12 @@ async def test_commands_that_wait_for_rows_go_together_however_long_those_take(
 
     async def noted(self: Kernel, tx: Any, batch: Any) -> Any:
         outcomes, done = await decide(self, tx, batch)
-        put_off.extend(one for one in outcomes if isinstance(one, run.PutOff))
+        put_off.extend(one for one in outcomes if isinstance(one, PutOff))
         return outcomes, done
 
     monkeypatch.setattr(run, "perf_counter", lambda: now[0])
     monkeypatch.setattr(WorkingSet, "load", slow)
-    monkeypatch.setattr(Kernel, "_transaction", noted)
+    monkeypatch.setattr(Kernel, "_decided", noted)
     assert await ring(api) >= 8
     assert [one for one in put_off if one.request.who.tenant_id == api.tenant] == []
     ended = (await api.ok("GET", f"/v1/executions/{parent}/children"))["items"]

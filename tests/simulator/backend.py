@@ -1,6 +1,7 @@
 """The seam over the double: what a process of the service holds of the database."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ class SimulatedTx:
         self.now, self._database, self._loop = now, database, loop
         self.inside = database.begin(owner, self._told)
         self._answer: asyncio.Future[Any] | None = None
+        self.channels: Counter[str] = Counter()
 
     def _told(self, result: Any, error: Exception | None) -> None:
         assert self._answer is not None
@@ -75,7 +77,7 @@ class SimulatedTx:
         return counts
 
     def wake(self, channel: str) -> None:
-        """Nobody waits here."""
+        self.channels[channel] += 1
 
 
 class SimulatedBackend:
@@ -88,6 +90,7 @@ class SimulatedBackend:
         self, database: Database, owner: str, lanes: int, clock: Callable[[], int], loop: asyncio.AbstractEventLoop
     ) -> None:
         self._database, self._owner, self.lanes, self._clock, self._loop = database, owner, lanes, clock, loop
+        self._heard: list[Heard] = []
 
     def now(self) -> int:
         return self._clock()
@@ -101,6 +104,9 @@ class SimulatedBackend:
             try:
                 result = await work(tx)
                 await self._commit(tx)
+                for channel, count in tx.channels.items():
+                    for heard in self._heard:
+                        heard(channel, count)
                 return result
             except Race:
                 continue
@@ -125,7 +131,9 @@ class SimulatedBackend:
         finally:
             self._database.undo(tx.inside)
 
-    def subscribe(self, heard: Heard) -> None: ...
+    def subscribe(self, heard: Heard) -> None:
+        """Only who waits in the same process is told: what others hear is a hint, and may be lost."""
+        self._heard.append(heard)
 
     def want(self, topics: frozenset[str]) -> None: ...
 

@@ -58,6 +58,8 @@ class Transaction:
         self.waits: set[Transaction] = set()
         self.writes: dict[Record, None] = {}
         self.written: set[Table] = set()
+        self.between: dict[Record, Row] = {}
+        """What a row was in between that was written twice."""
         self.held: dict[Record, None] = {}
         self.failed = self.over = self.orphan = self.committing = False
 
@@ -95,6 +97,8 @@ class Transaction:
         if row is not None and (wrong := table.wrong(row)):
             raise Conflict(wrong)
         before = record.seen(self)
+        if record in self.writes and before is not None:
+            self.between[record] = before
         record.writer, record.next = self, row
         self.writes[record] = None
         self.written.add(table)

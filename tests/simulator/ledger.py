@@ -132,10 +132,15 @@ class Ledger:
             must(sequence == last + 1, "the log of", tenant, "/", execution, "goes from", last, "to", sequence)
             self.ends[tenant, execution] = sequence
             self._touched.add((tenant, execution))
+        handed = {record.key: row for record, row in by.between.items() if record.table.name == "work_items"}
         for table, key, old, new in changes:
             look = self._looks.get(table.name)
-            if look is not None:
-                look(key, old, new)
+            if look is None:
+                continue
+            if table.name == "work_items" and key in handed and self._is_handed_over(handed[key], new):
+                look(key, old, handed[key])
+                old = handed[key]
+            look(key, old, new)
         for key in self._touched:
             self._adds_up(key)
         self._backs += [(self.database.commits, tenant, count) for tenant, count in self._back.items() if count]
@@ -177,6 +182,11 @@ class Ledger:
         must(at.sequence(row) == self.ends[key], key, "is at", at.sequence(row), ", its log ends at", self.ends[key])
         must(at.open_items(row) == self.open[key], key, "counts", at.open_items(row), "open items of", self.open[key])
         must(at.status(row) not in ENDED or not self.open[key], key, "is", at.status(row), "with open items")
+
+    def _is_handed_over(self, between: Row, new: Row | None) -> bool:
+        """Whether a commit has brought an item, and leased it to a claim that waited for it: two steps."""
+        at = self._at["work_items"]
+        return new is not None and at.status(between) in NEW_ITEM and at.status(new) == "leased"
 
     def _item(self, key: Key, old: Row | None, new: Row | None) -> None:
         at = self._at["work_items"]

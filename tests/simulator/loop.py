@@ -16,6 +16,7 @@ class Loop(asyncio.AbstractEventLoop):
 
     def __init__(self) -> None:
         self._ready: deque[asyncio.Handle] = deque()
+        self._later: list[asyncio.Handle] = []
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         handle = asyncio.Handle(callback, args, self, context)
@@ -23,8 +24,17 @@ class Loop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any, **_: Any) -> asyncio.Handle:  # type: ignore[override]
-        """Time is no reason to wait: it is over as soon as what is ready has run."""
-        return self.call_soon(callback, *args)
+        """A moment is no reason to wait: it is over as soon as what is ready has run. A second and more is over when
+        the world says so."""
+        if delay < 1:
+            return self.call_soon(callback, *args)
+        self._later.append(asyncio.Handle(callback, args, self))
+        return self._later[-1]
+
+    def pass_time(self) -> None:
+        """All that was to be later is ready."""
+        self._ready += self._later
+        self._later.clear()
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -50,7 +60,9 @@ class Loop(asyncio.AbstractEventLoop):
             return
         with running(self):
             while self._ready:
-                self._ready.popleft()._run()
+                handle = self._ready.popleft()
+                if not handle.cancelled():
+                    handle._run()
 
 
 @contextlib.contextmanager

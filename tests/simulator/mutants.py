@@ -379,7 +379,7 @@ BROKEN: dict[str, Mutant] = {
     "an end leaves items open": Mutant(nothing, settling, "cancel_item", dropped),
     "ready items are not counted": Mutant(nothing, placing, "use", uncounted),
     "the sweep forgets what it has just done": Mutant(
-        nothing, capabilities, "rules", reclaiming(stale_reclaim), LATE, first=9
+        nothing, capabilities, "rules", reclaiming(stale_reclaim), LATE, first=30
     ),
     "the sweep does not look again": Mutant(nothing, capabilities, "rules", reclaiming(early_reclaim), LATE),
     "a wake is lost": Mutant(nothing, runs, "wake", first_wake_only, FLOWS),

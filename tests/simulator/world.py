@@ -23,9 +23,12 @@ from service.kernel.command import Replayed, Request
 from service.kernel.principal import SYSTEM, Principal
 from service.kernel.run import Kernel
 from service.kernel.sweeps import Sweeper
+from service.kernel.wake import LOOK_SECONDS, Wakes
 from service.tenants.model import UpdateTenant
 from service.tokens.model import MintToken, RevokeToken
+from service.work.model import ClaimWork
 from service.work.sweeps import SWEEPS
+from service.work.waiting import alike, waits_for
 from tests.simulator import flows, plans
 from tests.simulator.asks import OPS, Ask, Asker, Lore, shown
 from tests.simulator.backend import SimulatedBackend
@@ -38,6 +41,8 @@ BEGIN = 1_800_000_000_000
 TENANTS = ("acme", "globex")
 TOKENS = 3
 SENDINGS = 6
+WAITS = 0.3
+"""How often a claim waits for something to come."""
 LEAP = 0.3
 """How often the clock moves as far as schedules count, in a world of workflows."""
 AWAY = frozenset({"store/unavailable", "store/outcome-unknown", "store/full", "server/busy"})
@@ -95,10 +100,24 @@ class Process:
 
         self.backend = SimulatedBackend(world.database, name, shape.lanes, clock, self.loop)
         self.kernel = Kernel(self.backend, capabilities.schema(), capabilities.rules(), batch_max=shape.batch_max)
+        self.kernel.wakes = self.wakes = Wakes()
+        self.backend.subscribe(self.wakes.heard)
         services = SimpleNamespace(backend=self.backend, kernel=self.kernel, lines={})
         self.sweeper = Sweeper(self.backend, services, [*SWEEPS[:2], *alarms.SWEEPS], 0)
         self.sweeper.lease.holder = name
         self.sweeping: asyncio.Task[None] | None = None
+        self.counts = world.counts
+
+    async def waited(self, request: Request) -> Any:
+        """What comes of a claim that waits until it is woken, or served by who would wake it, or time passes."""
+        made, who = request.command, request.who
+        topic, accepts = f"work/{who.tenant_id}", waits_for(made, who)
+        place = self.wakes.park(topic, accepts, alike(made, who), request, made.max_items).__enter__()
+        await place.rest(LOOK_SECONDS)
+        self.counts["claims handed over"] += place.answer is not None
+        found = place.answer or await self.kernel.submit(request)
+        place.__exit__()  # no `with`: whoever is in a process that dies leaves nothing tidy
+        return found
 
     def sweep(self) -> None:
         """A round of sweeps, unless the last one still goes on."""
@@ -209,6 +228,9 @@ class World:
             self._ask(self.idle.pop(self.random.randrange(len(self.idle))))
         else:
             must(not self.database.waiting, "everybody waits:", self.database.waiting)
+            for process in self.processes:
+                process.loop.pass_time()
+                process.loop.drain()
 
     def _time(self) -> None:
         """The clock moves a little, and somebody sweeps."""
@@ -216,6 +238,7 @@ class World:
         if self.shape.engine and self.random.random() < LEAP:
             self.now += self.random.choice((300, 1_000, 2_600))
         process = self.random.choice(self.processes)
+        process.loop.pass_time()
         with running(process.loop):
             process.sweep()
         process.loop.drain()
@@ -293,8 +316,13 @@ class World:
         request = Request(ask.who, ask.command, ask.key, f"f{ask.number}" if ask.key else "")
         self._trace(client.name, "asks", process.name, str(ask) if self.say else "")
         self.counts["requests"] += 1
+        waits = isinstance(ask.command, ClaimWork) and self.random.random() < WAITS
         with running(process.loop):
-            future = process.kernel.submit(request)
+            if waits:
+                self.counts["claims that wait"] += 1
+                future: asyncio.Future[Any] = process.loop.create_task(process.waited(request))
+            else:
+                future = process.kernel.submit(request)
         future.add_done_callback(lambda done: self._answered(client, process, done))
         process.loop.drain()
 

@@ -115,7 +115,7 @@ async def test_claims_in_one_transaction_do_not_choose_one_key_twice(api: Api) -
     await keyed(api, "k", "b", queue="b")
     kernel, who = api.service.services.kernel, internal(api.tenant)
     batch = [Request(who, ClaimWork("w", [queue])) for queue in ("a", "b")]
-    hands, _ = await kernel.backend.write(lambda tx: kernel._transaction(tx, batch))
+    hands, _ = await kernel.backend.write(lambda tx: kernel._decided(tx, batch))
     assert [len(hand.items) for hand in hands] == [1, 0]
 
 
