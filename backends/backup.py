@@ -6,7 +6,9 @@ and begins the WAL anew, so the copy is old pages under new ones. SQLite's own b
 
 import contextlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -48,7 +50,10 @@ def copy(source: Path, part: Path) -> None:
     ):
         shutil.copymode(source, part)
         theirs.execute("BEGIN")
-        theirs.execute("SELECT 1 FROM sqlite_schema").fetchall()  # one snapshot, so that no commit makes it begin again
+        names = theirs.execute(
+            "SELECT name FROM sqlite_schema"
+        ).fetchall()  # one snapshot: no commit makes it begin again
+        refuse_other(source, names)
         with ours.backup("main", theirs, "main") as whole:
             while not whole.done:
                 whole.step(PAGES)
@@ -56,3 +61,9 @@ def copy(source: Path, part: Path) -> None:
         found = [str(row[0]) for row in ours.execute("PRAGMA integrity_check(1)")]
     if found != ["ok"]:
         raise Corrupt(f"{source} is damaged ({' '.join(found[0].split())}); keep the backups that you have")
+
+
+def refuse_other(source: Path, names: Sequence[Sequence[Any]]) -> None:
+    """Raise `Unavailable` for a file that another program made: a copy of it would be taken for a backup."""
+    if not {("schema_migrations",), ("executions",)}.issubset({tuple(name) for name in names}):
+        raise Unavailable(f"{source} is no store of Holdfast's; check database_url")

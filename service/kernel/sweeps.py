@@ -50,6 +50,8 @@ class Sweeper:
         self._due: dict[str, int] = {}
         self._taken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._off: set[str] = set()
+        """What is put off, as was told: sweeps by their names, and all of them as `""`."""
 
     def start(self) -> None:
         """Begin to sweep in the background."""
@@ -111,9 +113,10 @@ class Sweeper:
             self._taken.clear()
             try:
                 more = self.lease.held and await self.round()
+                self._goes_on("")
             except StoreError as error:
                 more = False
-                log.warning("the sweeps were put off", error=str(error))
+                self._put_off("", error)
             except Exception:
                 more = False
                 log.exception("the sweeps failed")
@@ -135,12 +138,27 @@ class Sweeper:
 
     async def _run(self, sweep: Sweep) -> bool:
         try:
-            return bool(await sweep.run(self.services))
+            more = bool(await sweep.run(self.services))
         except (StoreError, StateError) as error:
-            log.warning("a sweep was put off", sweep=sweep.name, error=str(error))
+            self._put_off(sweep.name, error)
         except Exception:
             log.exception("a sweep failed", sweep=sweep.name)
+        else:
+            self._goes_on(sweep.name)
+            return more
         return False
+
+    def _put_off(self, name: str, error: Exception) -> None:
+        """Tell, the first time, that a sweep or all of them cannot be done now."""
+        if name not in self._off:
+            self._off.add(name)
+            log.warning("a sweep was put off" if name else "the sweeps were put off", sweep=name, error=str(error))
+
+    def _goes_on(self, name: str) -> None:
+        """Tell that they can be done again."""
+        if name in self._off:
+            self._off.discard(name)
+            log.info("a sweep goes on" if name else "the sweeps go on", sweep=name)
 
 
 async def rest(place: Place | None, seconds: float) -> None:

@@ -120,9 +120,11 @@ def place(view: View, asked: Task, execution: Execution) -> WorkItem:
 
 def equal_item(view: View, asked: Enqueue, execution: Execution | None) -> WorkItem | None:
     """The item that stands for this one: the same id with the same contents, or an open one with the dedup key. Of one
-    on a queue that the token may not use it is told nothing but that the key is taken."""
+    on a queue that the token may not use it is told nothing but that the id or the key is taken."""
     if asked.id is not None and (found := view.get(WorkItem, view.tenant_id, asked.id)) is not None:
         if found.digest not in digests_of(asked, execution):
+            if not view.who.may_use(found.queue):
+                raise StateError("work/conflict", f"The id {asked.id!r} is taken; choose another one.")
             raise StateError(
                 "work/conflict",
                 f"The work item {found.id!r} exists with other contents; choose another id, or send the same request.",

@@ -1,6 +1,8 @@
 """`holdfast backup`: a copy of a store, served or not; nothing is written over, nothing half is left."""
 
+import contextlib
 import signal
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,11 @@ def test_what_cannot_be_copied_is_refused_and_leaves_nothing(holdfast: Command, 
         return done.stderr
 
     assert "there is no file" in refused("copy.db")
+    for script in ("", "CREATE TABLE executions (id TEXT)"):
+        with contextlib.closing(sqlite3.connect(tmp_path / "holdfast.db")) as other:
+            other.executescript(script)
+        assert "is no store of Holdfast's" in refused("copy.db")
+    (tmp_path / "holdfast.db").unlink()
     assert holdfast("init").returncode == 0
     (tmp_path / "there.db").write_text("kept")
     assert "exists already" in refused("there.db")

@@ -161,3 +161,19 @@ async def test_a_store_that_is_away_is_told_of_once_and_so_is_that_it_is_back(
         "cannot be asked for; it is tried on",
         "can be asked for again",
     ]
+
+
+async def test_a_sweep_that_is_put_off_is_told_of_once_and_so_is_that_it_goes_on(
+    service: Service, clock: Clock
+) -> None:
+    await over(clock)
+    often = Counting()
+    mine = sweeper(service, often)
+    with capture_logs() as lines:
+        for error in (Unavailable("away"), Unavailable("away"), None, None, StateError("server/busy", "busy"), None):
+            often.error = error
+            clock.advance(1)
+            await mine.round()
+    assert often.rounds == 6
+    told = [(line["event"], line["sweep"]) for line in lines if "sweep" in line]
+    assert told == [("a sweep was put off", "counting"), ("a sweep goes on", "counting")] * 2

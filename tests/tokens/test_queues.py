@@ -312,6 +312,15 @@ async def test_a_dedup_key_that_is_taken_elsewhere_tells_nothing_of_its_item(api
     assert told["error"]["code"] == "work/conflict" and hidden["id"] not in str(told)
 
 
+async def test_an_id_that_is_taken_elsewhere_tells_nothing_of_its_item(api: Api) -> None:
+    client = await limited(api, "operator")
+    await api.ok("POST", "/v1/work-items", json={"queue": "payments", "id": "it"})
+    answer = await client.post("/v1/work-items", json={"queue": "emails", "id": "it"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "work/conflict")
+    assert "is taken" in answer.json()["detail"]
+    assert "payments" not in answer.text and "current_status" not in answer.json()
+
+
 async def test_a_dedup_key_that_is_taken_on_the_tokens_queues_stands_for_the_item(api: Api) -> None:
     client = await limited(api, "operator")
     first = await api.ok("POST", "/v1/work-items", json={"queue": "sms-1", "dedup_key": "k"})
