@@ -56,10 +56,26 @@ async def each(call: Call, commands: list[Any]) -> Batch | Answer:
     """Run the commands, each for itself; in the place of one a `StateError` says why it was refused beforehand."""
     asked = requests(call, commands)
     await refuse_reused(call, asked)
-    outcomes = await asyncio.gather(*(place(call, request) for request in asked), return_exceptions=True)
+    outcomes = await all_of([place(call, request) for request in asked])
     refuse_ended(outcomes)
     made = Batch([entry(outcome) for outcome in outcomes])
     return Answer(200, encode(made), (JSON, REPLAYED)) if replayed(outcomes) else made
+
+
+async def all_of(futures: "list[asyncio.Future[Any]]") -> list[Any]:
+    """The outcome of each, refusals among them. Most are there when the first is: `gather` would be called back by
+    every one of them."""
+    outcomes = []
+    try:
+        for future in futures:
+            try:
+                outcomes.append(await future)
+            except Exception as error:
+                outcomes.append(error.with_traceback(None))  # it leads back here: only a collection would find it
+    finally:
+        for future in futures[len(outcomes) :]:
+            future.cancel()  # the caller went away: nobody asks what comes of it
+    return outcomes
 
 
 async def tried(prepare: Prepare, call: Call, one: Any) -> Any:

@@ -20,7 +20,7 @@ LOOK_SECONDS = 2.0
 PARKED_MAX = 10_000
 ALL, ONE_EACH = "*", "work/"
 KINDS_MAX = 64
-"""How many kinds of waiters of a topic are asked who may be held, for each channel."""
+"""How many kinds of waiters are asked who may be held, over all channels that a command wakes."""
 LOOKS, LATE_MAX = 2_000, 1_000
 """How many kinds of waiters are asked in a turn of the loop whether a wake-up is for them, and how many wake-ups of a
 topic wait for a later turn: what is beyond is dropped, and its waiters look by themselves."""
@@ -107,13 +107,15 @@ class Wakes:
     def hold(self, channels: Mapping[str, int], most: int, may: Callable[[Request], bool]) -> list[tuple[Parked, str]]:
         """Hold those whom so many wake-ups of channels would wake, and who have a request that may be decided instead;
         at most so many. None who looks just then, which may be given something: it would be given twice as much. Where
-        many differ, none of them: they are asked in their turn."""
+        many differ, or there are many channels, the rest is asked in its turn."""
         found: list[tuple[Parked, str]] = []
+        left = KINDS_MAX
         for channel, count in channels.items():
             each = channel.startswith(ONE_EACH) and not channel.endswith("/" + ALL)
             kinds = self._alike.get(topic_of(channel), {}) if each else {}
-            if not 0 < len(kinds) <= KINDS_MAX or len(found) == most:
-                continue
+            left -= len(kinds)
+            if left < 0 or len(found) == most:
+                break
             for parked in waiting([line for line in kinds.values() if next(iter(line)).accepts(channel)]):
                 if parked.rests and parked.request is not None and may(parked.request):
                     parked.held = asyncio.get_running_loop().create_future()

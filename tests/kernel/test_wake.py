@@ -318,7 +318,9 @@ async def test_as_many_are_held_as_take_what_there_is() -> None:
     await woken(sleepers)
 
 
-async def test_a_topic_whose_waiters_differ_much_is_woken_in_turns_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_waiters_differ_much_or_channels_are_many_the_rest_is_woken_in_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(wake, "KINDS_MAX", 2)
     wakes = Wakes()
     sleepers = [await resting(wakes) for _ in range(3)]
@@ -326,3 +328,6 @@ async def test_a_topic_whose_waiters_differ_much_is_woken_in_turns_instead(monke
     await woken(sleepers[:1])
     assert len(wakes.hold({"work/t/q/": 1}, 64, may)) == 1
     await woken(sleepers[1:])
+    sleepers = [await resting(wakes, accepts=only(f"work/t/{at}/")) for at in range(2)]
+    assert len(wakes.hold({"work/t/0/": 1, "work/t/1/": 1}, 64, may)) == 1
+    await woken(sleepers)

@@ -17,6 +17,7 @@ from service import capabilities
 from service.children import rules as children
 from service.errors import StateError
 from service.kernel import idempotency, run
+from service.kernel.handover import Along
 from service.kernel.json import fingerprint
 from service.kernel.lease import Lease
 from service.kernel.limits import use
@@ -192,6 +193,16 @@ def kept_refusals(decide: Any) -> Any:
     return decided
 
 
+def served_at_once(decided: Any) -> Any:
+    """Who goes along with a batch has the answer before that is committed."""
+
+    def told(self: Along, outcomes: Any) -> None:
+        decided(self, outcomes)
+        self.serve()
+
+    return told
+
+
 def uncounted(_use: Any) -> Any:
     """Limits of which each command knows only itself."""
 
@@ -334,6 +345,7 @@ BUSY = {"processes": 4, "lanes": 2, "clients": 16, "batch_max": 3}
 TURNOVER = dict.fromkeys(OPS, 0.3) | {"enqueue": 10.0, "claim": 10.0, "complete": 20.0, "operator_dead_letter": 10.0}
 ENQUEUING = BUSY | {"limits": {}, "weights": TURNOVER}
 CUT = BUSY | {"cut": 0.03, "lost": 0.05}
+HANDING = CUT | {"limits": {}, "weights": TURNOVER}
 LATE = BUSY | {"jump": 0.01, "skew_ms": 0}
 FLOWS = {"engine": True, "weights": {}, "limits": {}}
 PLANS = FLOWS | {"processes": 3, "weights": {"create_schedule": 12.0, "trigger_schedule": 6.0}}
@@ -377,6 +389,7 @@ BROKEN: dict[str, Mutant] = {
     "a revoked token is still believed": Mutant(nothing, run, "standings_in", remembered_standings),
     "a refusal leaves something": Mutant(nothing, Kernel, "_decide", kept_refusals),
     "an end leaves items open": Mutant(nothing, settling, "cancel_item", dropped),
+    "who goes along is answered before the commit": Mutant(nothing, Along, "decided", served_at_once, HANDING),
     "ready items are not counted": Mutant(nothing, placing, "use", uncounted),
     "the sweep forgets what it has just done": Mutant(
         nothing, capabilities, "rules", reclaiming(stale_reclaim), LATE, first=30
