@@ -5,6 +5,7 @@ a hint was lost on the way from another process.
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from heapq import merge
@@ -17,6 +18,7 @@ from service.errors import StateError
 from service.kernel.command import Request
 
 LOOK_SECONDS = 2.0
+"""After so long at most, and half of it at least, a waiter looks by itself: not all at once who began at once."""
 PARKED_MAX = 10_000
 ALL, ONE_EACH = "*", "work/"
 KINDS_MAX = 64
@@ -213,7 +215,7 @@ class Place:
         if self._wakes.closing:
             return False
         parked, loop = self._parked, asyncio.get_running_loop()
-        timer = loop.call_later(min(seconds, LOOK_SECONDS), parked.stir)
+        timer = loop.call_later(min(seconds, random.uniform(LOOK_SECONDS / 2, LOOK_SECONDS)), parked.stir)
         if until is not None:
             until.add_done_callback(parked.stir)
         parked.rests = True

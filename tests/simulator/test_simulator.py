@@ -51,7 +51,8 @@ def test_no_promise_is_broken_in_worlds_of_workflows() -> None:
 def test_no_promise_is_broken_in_a_million_steps_of_workflows() -> None:
     found = many(first=1_000, steps=10_000, worlds=100, engine=True)
     print(found)
-    kept = ("steps", "seconds", "requests", "acknowledged", "commits", "crashes", "clock jumps", "deadlocks")
+    kept = ("steps", "seconds", "requests", "acknowledged", "claims handed over", "commits", "crashes", "clock jumps",
+            "deadlocks")  # fmt: skip
     figures = {name.replace(" ", "_"): found.get(name, 0) for name in kept}
     record("No interleaving of workflows and crashes breaks a promise", "memory", **figures)
     assert found["steps"] >= 1_000_000
@@ -61,8 +62,8 @@ def test_no_promise_is_broken_in_a_million_steps_of_workflows() -> None:
 def test_no_promise_is_broken_in_a_million_steps() -> None:
     found = many(first=1_000, steps=10_000, worlds=100)
     print(found)
-    kept = ("steps", "seconds", "steps per cpu second", "requests", "acknowledged", "replayed", "commits", "crashes",
-            "clock jumps", "database restarts", "deadlocks")  # fmt: skip
+    kept = ("steps", "seconds", "steps per cpu second", "requests", "acknowledged", "replayed", "claims handed over",
+            "commits", "crashes", "clock jumps", "database restarts", "deadlocks")  # fmt: skip
     figures = {name.replace(" ", "_"): found.get(name, found.get(name.replace(" ", "_"), 0)) for name in kept}
     record("No interleaving of commands and crashes breaks a promise", "memory", **figures)
     assert found["steps"] >= 1_000_000
