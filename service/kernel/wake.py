@@ -130,8 +130,9 @@ class Wakes:
     def let_go(self, parked: Parked, channel: str) -> None:
         """Hold one no longer: it has its answer, or looks by itself. If it has left without one, the next one looks."""
         answered = parked.held is not None and parked.held.done()
+        stays = parked in self._parked.get(topic_of(channel), ()) and not parked.woken.cancelled()
         parked.serve(None)
-        if answered or parked in self._parked.get(topic_of(channel), ()):
+        if answered or stays:
             parked.wake(channel)
         else:
             self.heard(channel, 1)
