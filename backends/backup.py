@@ -50,10 +50,8 @@ def copy(source: Path, part: Path) -> None:
     ):
         shutil.copymode(source, part)
         theirs.execute("BEGIN")
-        names = theirs.execute(
-            "SELECT name FROM sqlite_schema"
-        ).fetchall()  # one snapshot: no commit makes it begin again
-        refuse_other(source, names)
+        # This reading begins a snapshot, so that no commit makes the copy begin again.
+        refuse_other(source, theirs.execute("SELECT name FROM sqlite_schema").fetchall())
         with ours.backup("main", theirs, "main") as whole:
             while not whole.done:
                 whole.step(PAGES)

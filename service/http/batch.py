@@ -74,7 +74,7 @@ async def all_of(futures: "list[asyncio.Future[Any]]") -> list[Any]:
                 outcomes.append(error.with_traceback(None))  # it leads back here: only a collection would find it
     finally:
         for future in futures[len(outcomes) :]:
-            future.cancel()  # the caller went away: nobody asks what comes of it
+            future.cancel()  # the caller went away: nobody asks what came of it, or will
     return outcomes
 
 

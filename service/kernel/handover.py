@@ -23,14 +23,14 @@ class Along:
     """Who goes along with one batch: held back from other wake-ups until `serve`, or until the `with` ends, which wakes
     those who were given nothing."""
 
-    def __init__(self, wakes: Wakes | None, tenants: Tenants) -> None:
+    def __init__(self, wakes: Wakes, tenants: Tenants) -> None:
         self._wakes, self._tenants = wakes, tenants
         self._held: list[tuple[Parked, str]] = []
         self._outcomes: Sequence[Any] = ()
 
     def called(self, channels: Sequence[str]) -> list[Request]:
         """The requests of those whom a batch will wake. When the batch is run again, the same go along."""
-        if self._wakes is not None and channels and not self._held:
+        if channels and not self._held:
             self._held = self._wakes.hold(Counter(channels), ALONG_MAX, self._may)
         return [parked.request for parked, _ in self._held if parked.request is not None]
 
@@ -57,8 +57,7 @@ class Along:
 
     def __exit__(self, *_: object) -> None:
         for parked, channel in self._held:
-            if self._wakes is not None:
-                self._wakes.let_go(parked, channel)
+            self._wakes.let_go(parked, channel)
 
 
 def told_of(sets: Sequence[WorkingSet]) -> Iterable[str]:

@@ -72,7 +72,7 @@ class Kernel:
         self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
         self._count = self._company = self._flying = self._begun = 0
         self.meter: Meter = unmetered
-        self.wakes: Wakes | None = None
+        self.wakes = Wakes()
         self._lanes, self._patient = backend.lanes, False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -246,9 +246,9 @@ class Kernel:
         """
         run, write = self._transaction, self.backend.write
         lone = len(batch) == 1 and not self._count
-        with Along(self.wakes if lone else None, tenants) as along:
+        with Along(self.wakes, tenants) as along:
             try:
-                outcomes, sets = await write(partial(run, batch=batch, along=along), tenants=tenants)
+                outcomes, sets = await write(partial(run, batch=batch, along=along if lone else None), tenants=tenants)
                 along.serve()
             except Exception as error:
                 if not along or (isinstance(error, StoreError) and type(error) not in (StoreError, Conflict)):

@@ -20,6 +20,7 @@ from service.kernel.lease import CHANNEL, LEASE_MS, Lease
 from service.kernel.wake import Place, Wakes, topic_of
 
 log = structlog.get_logger()
+ALL = "all"
 LOOKS = 8
 """How many times in the length of a lease a process looks after it."""
 
@@ -51,7 +52,7 @@ class Sweeper:
         self._taken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._off: set[str] = set()
-        """What is put off, as was told: sweeps by their names, and all of them as `""`."""
+        """What is put off, as was told: sweeps by their names, or `ALL`."""
 
     def start(self) -> None:
         """Begin to sweep in the background."""
@@ -113,10 +114,10 @@ class Sweeper:
             self._taken.clear()
             try:
                 more = self.lease.held and await self.round()
-                self._goes_on("")
+                self._goes_on(ALL)
             except StoreError as error:
                 more = False
-                self._put_off("", error)
+                self._put_off(ALL, error)
             except Exception:
                 more = False
                 log.exception("the sweeps failed")
@@ -149,16 +150,16 @@ class Sweeper:
         return False
 
     def _put_off(self, name: str, error: Exception) -> None:
-        """Tell, the first time, that a sweep or all of them cannot be done now."""
+        """Tell, the first time, that it cannot be done now."""
         if name not in self._off:
             self._off.add(name)
-            log.warning("a sweep was put off" if name else "the sweeps were put off", sweep=name, error=str(error))
+            log.warning("a sweep was put off", sweep=name, error=str(error))
 
     def _goes_on(self, name: str) -> None:
-        """Tell that they can be done again."""
+        """Tell that it can be done again."""
         if name in self._off:
             self._off.discard(name)
-            log.info("a sweep goes on" if name else "the sweeps go on", sweep=name)
+            log.info("a sweep goes on", sweep=name)
 
 
 async def rest(place: Place | None, seconds: float) -> None:

@@ -1,7 +1,8 @@
 """Long polls: park until a commit wakes the channel, then look again.
 
 A wake-up is a hint, never the truth: whoever is woken runs its command again, and looks by itself now and then in case
-a hint was lost on the way from another process.
+a hint was lost on the way from another process. Who rests may be held instead, and be served by who would have woken it
+(`kernel.handover`).
 """
 
 import asyncio

@@ -46,7 +46,7 @@ async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
     claim; until the time is up or the caller gone: nothing is leased to a worker that no longer listens."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
-    gone, request = asyncio.ensure_future(call.gone()), call.request(made)
+    request, gone = call.request(made), asyncio.ensure_future(call.gone())
     try:
         with call.services.wakes.park(
             f"work/{call.who.tenant_id}", waits_for(made, call.who), alike(made, call.who), request, made.max_items

@@ -3,12 +3,15 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from service.kernel import wake
 from tests.conftest import new_store
 from tests.races.conftest import PATIENCE, Pair, two_services
 from tests.races.test_work import claim, enqueue
+
+ITEMS = 40
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +54,28 @@ async def test_a_queue_resumed_at_one_service_wakes_a_claim_at_the_other(postgre
         async with asyncio.timeout(PATIENCE):
             answer = await waiting
         assert [item["id"] for item in answer.json()["items"]] == ["i0000"]
+
+
+async def test_workers_that_wait_at_two_services_get_each_item_once(postgres_server: str) -> None:
+    """Some are served by the commit that enqueues, others are woken: nobody twice, nothing is left over."""
+    async with two_services(await new_store(postgres_server)) as ways:
+        pair = await ways.tenant()
+        got: list[tuple[str, int]] = []
+
+        async def work(door: httpx.AsyncClient) -> None:
+            while len(got) < ITEMS:
+                body = {"worker_id": "w", "queues": ["q"], "wait_ms": 60_000}
+                items = (await door.post("/v1/work-items:claim", json=body)).json()["items"]
+                got.extend((item["id"], item["epoch"]) for item in items)
+
+        workers = [asyncio.create_task(work(door)) for door in pair.clients for _ in range(4)]
+        await known(pair, ways.services[1])
+        for number in range(ITEMS):
+            await pair.ok("POST", "/v1/work-items", json={"queue": "q", "id": f"i{number}"})
+        async with asyncio.timeout(PATIENCE):
+            while len(got) < ITEMS:
+                await asyncio.sleep(0.005)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        assert sorted(got) == sorted((f"i{number}", 1) for number in range(ITEMS))

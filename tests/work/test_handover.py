@@ -79,7 +79,7 @@ async def test_what_comes_back_is_handed_over_too(api: Api, clock: Clock, commit
         await sweeps.reclaim(api.service.services)
         [got] = await first(tasks)
         assert (got["id"], got["epoch"], got["attempt"]) == (item, 2, 2)
-        assert not any(commits), "it is the sweep's, which is of all tenants"
+        assert commits and not any(commits), "it is the sweep's, which is of all tenants"
 
 
 async def test_of_two_items_with_one_key_one_is_handed_over_and_the_other_when_the_key_is_free(api: Api) -> None:
@@ -179,6 +179,14 @@ async def test_a_tenant_with_limits_is_served_alike_and_its_items_are_counted(ap
             assert (len(await first(tasks)), len(commits)) == (1, 1)
     await enqueue(api)
     await api.refused("POST", "/v1/work-items", "limit/ready-work-items", json={"queue": "q"})
+
+
+async def test_another_tenants_waiter_is_given_nothing(api: Api, other: Api, commits: list[Tenants]) -> None:
+    async with waiting(other, (["q"], {})) as theirs, waiting(api, (["q"], {})) as ours:
+        commits.clear()
+        item = await enqueue(api)
+        assert [got["id"] for got in await first(ours)] == [item]
+        assert (len(commits), theirs[0].done(), parked(other)) == (1, False, 1)
 
 
 async def test_a_worker_whose_queues_were_named_gets_nothing_else(api: Api) -> None:
