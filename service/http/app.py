@@ -9,6 +9,7 @@ import errno
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -160,7 +161,16 @@ def serve(services: Services, path: str, methods: Mapping[str, Endpoint]) -> HTT
 
 
 async def respond(services: Services, endpoint: Endpoint, scope: Any, receive: Receive) -> ASGIApp:
-    """One request from its first byte to its answer."""
+    """One request from its first byte to its answer, counted."""
+    begun = perf_counter()
+    answer = await answer_of(services, endpoint, scope, receive)
+    status = answer.status if isinstance(answer, Answer) else endpoint.status
+    services.kernel.metrics.answered(endpoint.operation, status, perf_counter() - begun)
+    return answer
+
+
+async def answer_of(services: Services, endpoint: Endpoint, scope: Any, receive: Receive) -> ASGIApp:
+    """The answer to a request, whatever becomes of it."""
     who = ANYBODY
     try:
         headers = read_headers(scope)

@@ -24,6 +24,7 @@ from service.kernel import idempotency
 from service.kernel.command import Chooser, PutOff, Request, Rule
 from service.kernel.events import Logged
 from service.kernel.handover import Along, told_of
+from service.kernel.metrics import Metrics
 from service.kernel.principal import SYSTEM, Principal, Standing
 from service.kernel.standing import Guesses, kept_at, reading, standings_in
 from service.kernel.tables import Key, Wanted
@@ -72,9 +73,15 @@ class Kernel:
         self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
         self._count = self._company = self._flying = self._begun = 0
         self.meter: Meter = unmetered
+        self.metrics = Metrics()
         self.wakes = Wakes()
         self._lanes, self._patient = backend.lanes, False
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for a transaction."""
+        return self._count
 
     async def run(self, who: Principal, command: Any) -> Any:
         """Run one command; its reply, or the `StateError` that refused it."""
@@ -213,12 +220,14 @@ class Kernel:
             try:
                 outcomes, done = await self._written(batch, tenants)
             except Conflict as error:
+                self.metrics.objections[type(error).__name__] += 1
                 if len(batch) > 1:
                     return await self._halves(batch)
                 if attempt == CONFLICTS - 1:
                     log.warning("a command met a conflict each time it was tried", error=str(error), exc_info=True)
                     return [away(error)] * len(batch)
             except StoreError as error:
+                self.metrics.objections[type(error).__name__] += 1
                 if type(error) is StoreError and len(batch) > 1:  # it objects to a row; it is not away
                     return await self._halves(batch)
                 log.warning(
@@ -245,7 +254,7 @@ class Kernel:
         Whom many commands wake looks with the next batch: in company a look costs less than it does behind each batch.
         """
         run, write = self._transaction, self.backend.write
-        lone = len(batch) == 1 and not self._count
+        lone, begun = len(batch) == 1 and not self._count, perf_counter()
         with Along(self.wakes, tenants) as along:
             try:
                 outcomes, sets = await write(partial(run, batch=batch, along=along if lone else None), tenants=tenants)
@@ -254,6 +263,8 @@ class Kernel:
                 if not along or (isinstance(error, StoreError) and type(error) not in (StoreError, Conflict)):
                     raise
                 outcomes, sets = await write(partial(run, batch=batch, along=None), tenants=tenants)
+        commands = [type(request.command) for request in batch]
+        self.metrics.wrote(commands, perf_counter() - begun)
         for done in sets:
             self.meter(*done.measured())
         return outcomes, sets[0]

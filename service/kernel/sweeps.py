@@ -17,6 +17,7 @@ from backends.errors import StoreError
 from backends.protocol import StateBackend
 from service.errors import StateError
 from service.kernel.lease import CHANNEL, LEASE_MS, Lease
+from service.kernel.metrics import Metrics
 from service.kernel.wake import Place, Wakes, topic_of
 
 log = structlog.get_logger()
@@ -48,6 +49,7 @@ class Sweeper:
         self.backend, self.services, self.sweeps = backend, services, sweeps
         self.lease = Lease(backend, lease_ms)
         self._interval_ms, self._look_seconds = interval_ms, lease_ms / 1000 / LOOKS
+        self._metrics: Metrics = services.kernel.metrics
         self._due: dict[str, int] = {}
         self._taken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -146,7 +148,9 @@ class Sweeper:
             log.exception("a sweep failed", sweep=sweep.name)
         else:
             self._goes_on(sweep.name)
+            self._metrics.swept[sweep.name] = self.backend.now()
             return more
+        self._metrics.put_off[sweep.name] += 1
         return False
 
     def _put_off(self, name: str, error: Exception) -> None:

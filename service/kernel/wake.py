@@ -77,6 +77,11 @@ class Wakes:
         self._count, self._looks = 0, LOOKS
         self.closing = False
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return self._count
+
     def heard(self, channel: str, count: int) -> None:
         """Commits woke `channel` `count` times (`*`: look again, all of you)."""
         if channel == ALL or channel.endswith("/" + ALL):

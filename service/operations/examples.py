@@ -14,6 +14,11 @@ REDRIVE = {
     },
     "total": 1_204, "done": 400, "created_at": AT, "updated_at": AT + 8_000,
 }  # fmt: skip
+METRICS = """\
+# HELP holdfast_requests_total Requests answered, by operation and status.
+# TYPE holdfast_requests_total counter
+holdfast_requests_total{operation="completeWork",status="200"} 4812.0
+"""
 
 EXAMPLES = [
     Example("health", None, {"status": "ok"}),
@@ -31,6 +36,7 @@ EXAMPLES = [
             "now": AT + 3_600_800,
         },
     ),
+    Example("getMetrics", None, METRICS),
     Example("getJob", None, JOB),
     Example("cancelJob", None, REDRIVE),
 ]

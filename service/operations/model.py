@@ -30,6 +30,15 @@ class Sweeping(msgspec.Struct, frozen=True):
     now: int
 
 
+class Process(msgspec.Struct, frozen=True):
+    """What runs, how many commands wait in it for a transaction and how many requests are parked."""
+
+    version: str
+    store: str
+    waiting: int
+    parked: int
+
+
 def show(job: Job) -> ShownJob:
     """A job as it is answered."""
     return ShownJob(

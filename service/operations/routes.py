@@ -5,10 +5,13 @@ import msgspec
 from backends.protocol import Row, Tx
 from service import __version__
 from service.errors import StateError, not_found
+from service.http.answer import NO_STORE, Answer
 from service.http.endpoint import PUBLIC, Call, Endpoint
 from service.kernel.jobs import CancelJob, Job
-from service.operations.model import ShownJob, Sweeping, show
+from service.operations.model import Process, ShownJob, Sweeping, show
 from service.operations.rules import reached
+
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -54,6 +57,16 @@ async def sweeper(call: Call) -> Sweeping:
     return Sweeping(True, holding.holder, holding.epoch, holding.since, holding.expires_at, now)
 
 
+async def metrics(call: Call) -> Answer:
+    """What this process counted."""
+    from service.operations import exposition  # it takes a tenth of a start to import what few ask for
+
+    services = call.services
+    process = Process(__version__, services.backend.name, services.kernel.waiting, services.wakes.waiting)
+    told = exposition.text(services.kernel.metrics, process)
+    return Answer(200, told, [(b"content-type", METRICS.encode()), NO_STORE])
+
+
 async def job(call: Call) -> ShownJob:
     """One job."""
 
@@ -87,6 +100,16 @@ ENDPOINTS = [
     Endpoint("GET", "/version", "version", PUBLIC, "What runs here?", version, reply=Version, writes=False),
     Endpoint(
         "GET", "/v1/sweeper", "getSweeper", "sweep", "Which process sweeps", sweeper, reply=Sweeping, writes=False
+    ),
+    Endpoint(
+        "GET",
+        "/metrics",
+        "getMetrics",
+        "sweep",
+        "Numbers of this process, for Prometheus",
+        metrics,
+        writes=False,
+        media=METRICS,
     ),
     Endpoint(
         "GET",

@@ -74,7 +74,7 @@ ROW_OF = {
     **dict.fromkeys(["requeueDeadLetter", "discardDeadLetter", "redriveDeadLetters"], "operate"),
     **dict.fromkeys(["pauseQueue", "resumeQueue"], "operate"),
     "reclaimLeases": "time",
-    "getSweeper": "time",
+    **dict.fromkeys(["getSweeper", "getMetrics"], "time"),
     **dict.fromkeys(["listAudit", "exportAudit", "verifyAudit"], "audit"),
     **dict.fromkeys(["getJob", "cancelJob"], "jobs"),
     **dict.fromkeys(["revokeExposedToken", "health", "ready", "version"], "public"),
