@@ -1,8 +1,8 @@
 """What time does to a tenant that is being deleted: its rows go, page by page, and the tenant itself last.
 
 Every page looks at every table again, so a row that a transaction under way at the closing of the tenant still brought
-is found too. The tenant goes when nothing was found and so much time has passed that no such transaction can be left,
-and that no process remembers anything of it.
+is found too. The tenant goes when nothing was found for so much time that no such transaction can be left, and that no
+process remembers anything of it: also a request that is refused reads what it asks for, as long as it is there.
 """
 
 from functools import partial
@@ -53,23 +53,24 @@ async def page(backend: StateBackend, job: Job) -> None:
         found = Job(*row)
         if found.status == "running" and found.due_at <= tx.now:
             await tx.run("close_import", tenant_id=tenant_id)
-            await write(tx, found, await move(tx, replace(found, total=total, updated_at=tx.now), tenant_id))
+            await write(tx, found, await move(tx, replace(found, total=total), tenant_id))
 
     await backend.write(work, tenants=[SYSTEM, tenant_id])
 
 
 async def move(tx: Tx, job: Job, tenant_id: str) -> Job:
-    """Take rows away; when there are none, and long enough, the tenant itself."""
+    """Take rows away; when there were none for long enough, the tenant itself. The job is changed when rows go."""
     gone = await take(tx, tenant_id)
     importing = job.kind == IMPORT_JOB  # its counts are those of what came
     if gone:
         done = job.done if importing else job.done + gone
-        return replace(job, done=done, total=max(job.total, done), due_at=tx.now)
-    if tx.now < job.created_at + QUIET_MS:
-        return replace(job, due_at=job.created_at + QUIET_MS)
+        return replace(job, done=done, total=max(job.total, done), due_at=tx.now, updated_at=tx.now)
+    if tx.now < job.updated_at + QUIET_MS:
+        return replace(job, due_at=job.updated_at + QUIET_MS)
     if not (tenant_id == DEFAULT and await tx.run("empty_tenant", tenant_id=tenant_id, name=DEFAULT, now=tx.now)):
         await tx.run("erase_tenants", tenant_id=tenant_id, limit=1)
     await add(tx, SYSTEM, "tenant.deleted", tenant_id)
+    job = replace(job, updated_at=tx.now)
     return replace(job, status="failed") if importing else replace(job, status="completed", total=job.done)
 
 

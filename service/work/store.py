@@ -37,6 +37,9 @@ NEVER_LEASED = (
     "worker_id", "token_id", "lease_ms", "expires_at", "progress", "errors", "error_type", "settle_digest",
     "settle_reply", "cancel_requested_at", "settled_at", "result",
 )  # fmt: skip
+REMEMBERED_MS = 30_000
+"""How long a process remembers a shelf: half of what a tenant or a namespace that is deleted waits before its name is
+free again, for clocks differ, and a batch goes by the time at which it began."""
 TABLES = [
     Table(
         WorkItem,
@@ -58,6 +61,6 @@ TABLES = [
         guarded=True,
         current=True,
     ),
-    Table(Shelf, ("tenant_id", "queue", "requires"), 40, "load_shelves", "insert_shelves", lasting_ms=60_000),
+    Table(Shelf, ("tenant_id", "queue", "requires"), 40, "load_shelves", "insert_shelves", lasting_ms=REMEMBERED_MS),
     Table(Queue, ("tenant_id", "name"), 41, "load_queues", "insert_queues", "update_queues"),
 ]

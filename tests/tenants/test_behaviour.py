@@ -529,6 +529,37 @@ async def test_a_token_of_a_deleted_tenant_opens_no_new_tenant_of_that_name(
     assert [got["id"] for got in await fresh.claim("q")] == [item]
 
 
+async def test_what_was_asked_of_a_tenant_while_it_was_being_deleted_hides_nothing_of_the_next_of_its_name(
+    service: Service, api: Api, clock: Clock
+) -> None:
+    """A refused enqueue has read its shelf, which a deletion that takes long has not come to yet."""
+    await enqueue(api)
+    await api.admin.delete(f"/v1/tenants/{api.tenant}")
+    clock.advance(sweeps.QUIET_MS - 1)
+    await api.refused("POST", "/v1/work-items", "tenant/archived", json={"queue": "q"})
+    while (await api.admin.post("/v1/tenants", json={"id": api.tenant})).status_code != 201:
+        clock.advance(1_000)
+        await swept(service)
+    fresh = Api(service, api.tenant, await service.token(api.tenant, "owner"))
+    item = await enqueue(fresh)
+    assert [got["id"] for got in await fresh.claim("q")] == [item]
+
+
+async def test_the_name_of_a_deleted_tenant_is_free_a_minute_after_its_last_row_went(
+    service: Service, api: Api, clock: Clock
+) -> None:
+    await enqueue(api)
+    await api.admin.delete(f"/v1/tenants/{api.tenant}")
+    clock.advance(sweeps.QUIET_MS)
+    await swept(service)
+    clock.advance(sweeps.QUIET_MS - 1)
+    await swept(service)
+    assert code(await api.admin.post("/v1/tenants", json={"id": api.tenant})) == (409, "tenant/exists")
+    clock.advance(1)
+    await swept(service)
+    assert (await api.admin.post("/v1/tenants", json={"id": api.tenant})).status_code == 201
+
+
 async def test_a_deletion_goes_on_where_the_process_that_died_left_it(
     service: Service, api: Api, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
