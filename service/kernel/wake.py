@@ -208,20 +208,23 @@ class Place:
 
     def __init__(self, topic: str, parked: Parked, wakes: Wakes) -> None:
         self._topic, self._parked, self._wakes = topic, parked, wakes
+        self._told = ""
         self.answer: Any = None
 
     def __enter__(self) -> "Place":
         self._wakes.enter(self._topic, self._parked)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object = None, error: object = None, _trace: object = None) -> None:
         self._wakes.leave(self._topic, self._parked)
+        if error is not None and self._told.startswith(ONE_EACH):  # it could not look: the next one does
+            self._wakes.heard(self._told, 1)
 
     async def rest(self, seconds: float, until: "asyncio.Future[None] | None" = None) -> bool:
         """Wait for a wake-up, or until it is time to look; False when the server is closing or `until` is done."""
         if self._wakes.closing:
             return False
-        parked, loop = self._parked, asyncio.get_running_loop()
+        parked, loop, self._told = self._parked, asyncio.get_running_loop(), ""
         timer = loop.call_later(min(seconds, random.uniform(LOOK_SECONDS / 2, LOOK_SECONDS)), parked.stir)
         if until is not None:
             until.add_done_callback(parked.stir)
@@ -239,5 +242,5 @@ class Place:
             if not parked.held.done():  # whatever the time: its answer is being committed
                 await asyncio.wait([parked.held])
             self.answer, parked.held = parked.held.result(), None
-        parked.woken = loop.create_future()
+        self._told, parked.woken = parked.woken.result(), loop.create_future()
         return not self._wakes.closing

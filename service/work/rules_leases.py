@@ -37,7 +37,16 @@ def claim(view: View, command: ClaimWork) -> Claims:
     ready = that_fit([item for item in view.pick(WorkItem) if item.status in ("ready", "delayed")])
     if tasks := [item for item in ready if item.drives in TASKS]:
         view.tell(TasksLeased(tasks))  # first: who listens may ask for more rows, and then all begins anew
+    leave_to_the_next(view, ready)
     return Claims([lease(view, item, command) for item in ready])
+
+
+def leave_to_the_next(view: View, items: list[WorkItem]) -> None:
+    """Who takes what has just become due, of which no wake-up has told yet, may have been woken for another item: that
+    is for the next in line."""
+    for channel in dict.fromkeys(channel_of(item) for item in items if item.status == "delayed"):
+        view.wake(channel)
+        view.spare(channel)
 
 
 def that_fit(items: list[WorkItem]) -> list[WorkItem]:
@@ -64,7 +73,8 @@ def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
         payload=None,
     )
     view.put(held)
-    view.spare(channel_of(item))
+    if item.status == "ready":
+        view.spare(channel_of(item))
     return Claimed(
         held.id,
         held.execution_id,

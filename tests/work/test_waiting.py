@@ -139,6 +139,20 @@ async def test_an_item_put_off_wakes_a_claim_when_the_sweep_finds_it_due(api: Ap
         assert [got["id"] for got in await first(tasks)] == [item]
 
 
+@pytest.mark.parametrize("company", [[], [{"queue": "other"}]], ids=["alone", "in company"])
+async def test_who_is_woken_for_one_item_and_takes_another_that_is_due_leaves_it_to_the_next(
+    api: Api, clock: Clock, company: list[Any]
+) -> None:
+    """No sweep has told of the other one yet, and none will: it is leased."""
+    async with waiting(api, *[(["q"], {})] * 3) as tasks:
+        await enqueue(api, delay_ms=1_000)
+        clock.advance(1_000)
+        await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "q"}, *company])
+        await until(lambda: sum(task.done() for task in tasks) == 2)
+        await turns()
+        assert [len(task.result()) for task in tasks if task.done()] == [1, 1]
+
+
 @pytest.mark.parametrize("end", ["complete", "release", "fail", "expire"])
 async def test_what_is_handed_back_or_freed_wakes_a_claim(api: Api, clock: Clock, end: str) -> None:
     """A completed item frees its concurrency key; the others come back themselves."""
@@ -238,6 +252,22 @@ async def test_a_token_revoked_meanwhile_gets_nothing(api: Api) -> None:
         await enqueue(api)
         assert (await poll).json()["code"] == "auth/revoked"
     assert len(await api.claim("q")) == 1
+
+
+async def test_a_wake_up_for_a_claim_that_is_refused_goes_to_the_next_in_line(api: Api) -> None:
+    minted = await api.ok("POST", "/v1/tokens", json={"name": "w", "role": "worker"})
+    worker = api.service.client(minted["secret"])
+    body = {"worker_id": "w", "queues": ["q"], "wait_ms": 60_000}
+    poll = asyncio.create_task(worker.post("/v1/work-items:claim", json=body))
+    await until(lambda: parked(api) == 1)
+    task = asyncio.create_task(api.claim("q", wait_ms=60_000))
+    async with asyncio.timeout(10):
+        await until(lambda: parked(api) == 2 and not api.service.services.kernel._tasks)
+        await turns()
+        await api.ok("DELETE", f"/v1/tokens/{minted['token']['id']}")
+        await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "q"}, {"queue": "other"}])
+        assert (await poll).json()["code"] == "auth/revoked"
+        assert len(await task) == 1
 
 
 async def test_a_waiting_claim_under_an_idempotency_key_is_repeated_with_the_same_items(api: Api) -> None:
