@@ -24,6 +24,8 @@ PEER_SECONDS = 7.0
 FAREWELL_SECONDS = 1.0
 """What is still to be told when the store is closed is told within this time, or not at all."""
 PAYLOAD_BYTES = 7000
+OUTGOING_MAX = 10_000
+"""Channels that are kept to be told of while nobody can be told; of more, everything is."""
 EVERYTHING = "*"
 NOTHING: tuple[float, frozenset[str]] = (0.0, frozenset())
 LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.TimeoutError)
@@ -56,6 +58,8 @@ class Listener:
         for channel, count in channels.items():
             self._hear(channel, count)
             if any(wanted(channel, topics) for _, topics in self._peers.values()):
+                if len(self._outgoing) >= OUTGOING_MAX:
+                    self._outgoing = Counter({EVERYTHING: 1})
                 self._outgoing[channel] += count
                 self._news.set()
 

@@ -1,7 +1,11 @@
 """What a process remembers of its callers has a bound, whatever they send."""
 
+from typing import Any
+
 import pytest
 
+from backends import postgres_listen
+from backends.postgres_listen import EVERYTHING, Listener
 from service.errors import StateError
 from service.kernel.principal import Principal, Standing
 from service.kernel.together import Together
@@ -69,3 +73,20 @@ async def test_questions_that_wait_are_bounded() -> None:
     with pytest.raises(StateError) as refused:
         await found.ask(1)
     assert (refused.value.code, refused.value.facts["retry_after"]) == ("server/busy", 1)
+
+
+async def test_what_other_processes_are_to_be_told_is_little_while_they_cannot_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Commits go on while the connection that listens is away. Of more than is kept, everything is told."""
+    monkeypatch.setattr(postgres_listen, "OUTGOING_MAX", 10)
+
+    async def away() -> Any:
+        raise OSError("no connection is left")
+
+    listener = Listener(away)
+    listener._receive(None, 0, "", "hello another tail/t")
+    for n in range(MANY):
+        listener.tell({f"tail/t/{n}": 1})
+    assert len(listener._outgoing) <= 10
+    assert listener._outgoing[EVERYTHING] == 1
