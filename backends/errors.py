@@ -3,6 +3,7 @@
 StoreError
 ├─ Conflict         the rows were not as expected (a constraint, a guard, or others were first each time); rolled back
 ├─ Unavailable      the store is away; nothing was written; try again
+│  └─ Locked        it is there, but somebody held a lock for longer than a write waits
 ├─ OutcomeUnknown   the connection broke during COMMIT; the write may have happened
 ├─ TooSlow          a statement of a scan took longer than it may; nothing was read
 ├─ Full             no room on the disk; rolled back
@@ -25,6 +26,10 @@ class Conflict(StoreError):
 
 class Unavailable(StoreError):
     """The store cannot be reached or is busy past all patience; the transaction left no trace."""
+
+
+class Locked(Unavailable):
+    """Somebody else held a lock for longer than a write waits; the transaction left no trace."""
 
 
 class OutcomeUnknown(StoreError):

@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 import asyncpg
 
 from backends import migrate, postgres_arrays, postgres_feed, postgres_fit, postgres_hosts
-from backends.errors import Conflict, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable, Unfenced
+from backends.errors import Conflict, Full, Locked, OutcomeUnknown, StoreError, TooSlow, Unavailable, Unfenced
 from backends.postgres_clock import DatabaseClock
 from backends.postgres_connections import LOST, Connection, Connections
 from backends.postgres_fence import LEAVE, Fence
@@ -330,7 +330,7 @@ def translate(error: asyncpg.PostgresError) -> StoreError:
     if isinstance(error, FULL):
         return Full("the database's disk is full")
     if isinstance(error, asyncpg.LockNotAvailableError):
-        return Unavailable("somebody else holds a lock for longer than a write waits")
+        return Locked("somebody else holds a lock for longer than a write waits")
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         return Conflict("a constraint refused the rows")
     if (error.sqlstate or "").startswith(("53", "57", "58", "08", "25006", "25P03")):

@@ -17,7 +17,17 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
-from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, SchemaMismatch, StoreError, TooSlow, Unavailable
+from backends.errors import (
+    Conflict,
+    Corrupt,
+    Full,
+    Locked,
+    OutcomeUnknown,
+    SchemaMismatch,
+    StoreError,
+    TooSlow,
+    Unavailable,
+)
 from backends.protocol import Read, Row, StateBackend, Tenants, Tx
 from service.errors import StateError
 from service.kernel import idempotency
@@ -260,7 +270,7 @@ class Kernel:
                 outcomes, sets = await write(partial(run, batch=batch, along=along if lone else None), tenants=tenants)
                 along.serve()
             except Exception as error:
-                if not along or (isinstance(error, StoreError) and type(error) not in (StoreError, Conflict)):
+                if not along or (isinstance(error, StoreError) and type(error) not in (StoreError, Conflict, Locked)):
                     raise
                 outcomes, sets = await write(partial(run, batch=batch, along=None), tenants=tenants)
         commands = [type(request.command) for request in batch]

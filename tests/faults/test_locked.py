@@ -17,6 +17,7 @@ from service.work import sweeps as work
 from tests.conformance.jobs import adding, exists, job
 from tests.conftest import Api, Service, new_database, serving
 from tests.work.steps import enqueue, shown
+from tests.work.test_waiting import parked, turns, until
 
 LOCK_MS = 100
 AT_THE_COMMIT = """
@@ -92,6 +93,28 @@ async def test_every_lane_goes_on_behind_those_that_waited_too_long(own: Service
         assert {answer.json()["code"] for answer in answers} == {"store/unavailable"}
     assert await asyncio.gather(*(started(api) for _ in range(8)))
     assert len(await api.events(run)) == 1
+
+
+async def test_an_enqueue_is_done_though_the_claim_that_it_would_serve_waits_too_long_for_a_lock(
+    own: Service, fresh_url: str
+) -> None:
+    """A stranger is about to write under the claim's Idempotency-Key, as another process of ours that was paused."""
+    if own.services.backend.name == "sqlite":
+        return  # it has no locks but that of the whole file
+    api = await own.tenant()
+    body = {"worker_id": "w", "queues": ["q"], "wait_ms": 60_000}
+    poll = asyncio.create_task(api.http.post("/v1/work-items:claim", json=body, headers={"idempotency-key": "k"}))
+    await until(lambda: parked(api) == 1 and not own.services.kernel._tasks)
+    await turns()
+    stranger = await asyncpg.connect(fresh_url)
+    try:
+        async with stranger.transaction():
+            await stranger.execute("INSERT INTO idempotency_keys VALUES ($1, 'k', '', 200, '', 0)", api.tenant)
+            item = await enqueue(api)
+            assert (await poll).json()["code"] == "store/unavailable", "it has looked by itself"
+    finally:
+        await stranger.close()
+    assert (await shown(api, item))["status"] == "ready"
 
 
 async def test_a_sweep_that_waits_too_long_for_a_lock_is_put_off_and_others_have_their_turn(
