@@ -244,8 +244,7 @@ def _settle(view: View, target: Target, change: Settle) -> Made:
 def put_back(view: View, item: WorkItem, change: Settle, said: str) -> Settled:
     """An attempt that did not complete the item: released or failed."""
     if change.outcome == "released":
-        item = msgspec.structs.replace(item, attempt=item.attempt - 1)
-        return settling.again(view, item, view.now, "released", "work.released", said, None)
+        return settling.handed_back(view, item, 0, said)
     return settling.failed(view, item, change.error or WorkError("failed"), change.retry, said)
 
 

@@ -79,9 +79,15 @@ def release(view: View, command: ReleaseWork) -> Settled:
     item, said = need(view, command.id), fingerprint("release", command.delay_ms)
     if (before := told_before(item, command.epoch, said)) is not None:
         return before
-    item = held(item, command.epoch)
+    return handed_back(view, held(item, command.epoch), command.delay_ms, said)
+
+
+def handed_back(view: View, item: WorkItem, delay_ms: int, said: str) -> Settled:
+    """An item that its holder gives back. What was asked to stop is handed to nobody else: it has stopped."""
+    if item.cancel_requested_at is not None:
+        return finish(view, item, "cancelled", said)
     item = msgspec.structs.replace(item, attempt=item.attempt - 1)
-    return again(view, item, view.now + command.delay_ms, "released", "work.released", said, None)
+    return again(view, item, view.now + delay_ms, "released", "work.released", said, None)
 
 
 def dead_letter_keys(command: DeadLetterWork, who: Principal, standing: Standing) -> Iterable[Wanted]:

@@ -60,7 +60,7 @@ async def test_an_activity_under_way_is_told_at_its_heartbeat_and_may_still_succ
     assert (await kinds(api, run))[-1] == "activity.completed"
 
 
-@pytest.mark.parametrize("how", ["fail", "lease", "deadline"])
+@pytest.mark.parametrize("how", ["fail", "release", "settle", "lease", "deadline"])
 async def test_an_activity_that_was_told_to_stop_is_not_tried_again(how: str, api: Api, clock: Clock) -> None:
     run = await waiting(api, activity(start_to_close_ms=10_000))
     (item,) = await claimed(api, lease_ms=5_000 if how == "lease" else 60_000)
@@ -69,6 +69,15 @@ async def test_an_activity_that_was_told_to_stop_is_not_tried_again(how: str, ap
         told = await tell(api, item, "fail", error={"type": "stopped"})
         assert (told["outcome"], told["status"]) == ("cancelled", "cancelled")
         assert await tell(api, item, "fail", error={"type": "stopped"}) == told
+    if how == "release":
+        path, body = f"/v1/work-items/{item['id']}/release", {"epoch": item["epoch"]}
+        told = await api.ok("POST", path, json=body)
+        assert (told["outcome"], told["status"]) == ("cancelled", "cancelled")
+        assert await api.ok("POST", path, json=body) == told
+    if how == "settle":
+        lease, change = {"work_item_id": item["id"], "epoch": item["epoch"]}, {"type": "settle", "outcome": "released"}
+        told = await api.ok("POST", f"/v1/executions/{run}/transitions", json={"lease": lease, "changes": [change]})
+        assert told["changes"][0]["outcome"] == "cancelled"
     clock.advance(10_000)
     await reclaim(api)
     await ring(api)
