@@ -276,6 +276,8 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
     tenant, execution_id = item.tenant_id, item.execution_id
     execution = executions.need_open(view, execution_id)
     seen(execution, command.history_sequence)
+    if execution.status == "pending":  # whose worker decides, runs
+        execution = executions.move(view, execution, "running")
     view.expect(*(wanted for one in command.commands for wanted in needs(one, execution)))  # first: it may begin anew
     run = need_run(view, tenant, execution_id)
     view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + 1, seen=command.history_sequence))

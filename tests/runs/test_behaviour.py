@@ -370,3 +370,23 @@ async def test_what_is_wrong_with_a_command_is_said_with_its_place(api: Api) -> 
     path = f"/v1/workflow-tasks/{task['task_id']}/commands"
     problem = await api.refused("POST", path, "request/invalid", json=commands(task, *made))
     assert [error["pointer"] for error in problem["errors"]] == ["/commands/1/patch"]
+
+
+@pytest.mark.parametrize(
+    ("command", "becomes"),
+    [
+        ({"type": "SetMemo", "memo": 1}, "running"),
+        ({"type": "CompleteWorkflow"}, "completed"),
+        ({"type": "FailWorkflow", "error": {"type": "boom"}}, "failed"),
+        ({"type": "CancelWorkflow"}, "cancelled"),
+        ({"type": "ContinueAsNew"}, "completed"),
+    ],
+)
+async def test_a_run_that_is_pending_runs_once_its_worker_decides(
+    api: Api, command: dict[str, object], becomes: str
+) -> None:
+    run = await started(api, pending=True)
+    (task,) = await tasks(api)
+    assert (task["status"], (await submit(api, task, command))["status"]) == ("pending", becomes)
+    log = await api.events(run)
+    assert (log[1]["kind"], log[1]["body"]) == ("execution.status_changed", {"from": "pending", "to": "running"})
