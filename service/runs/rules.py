@@ -313,10 +313,16 @@ def seen(execution: Execution, history_sequence: int) -> None:
 
 def order(view: View, tenant_id: str, execution_id: str, command: Command) -> None:
     """Do what one command asks for: here, or wherever its type is listened for."""
-    executions.need_open(view, execution_id)
+    execution = head(view, tenant_id, execution_id)
+    if execution.status in ENDED:
+        raise StateError(
+            "execution/terminal",
+            f"A command of this submission ends the run as {execution.status}, and others follow it: nothing of the "
+            "submission was done. Send it again with the command that ends the run as the last one.",
+        )
     own = APPLY.get(type(command))
     if own is not None:
-        own(view, head(view, tenant_id, execution_id), command)
+        own(view, execution, command)
     else:
         view.tell(Ordered(tenant_id, execution_id, command), of=type(command))
 
