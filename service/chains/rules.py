@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from service.alarms.model import Alarm
 from service.chains.model import CARRY_MAX, RESET_MAX, ContinueAsNew, ContinueRun, Next, ResetRun, next_id
 from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
@@ -23,11 +24,21 @@ from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.runs.commands import ONE
 from service.runs.model import Continued, Failing, Link, Ordered, Run, SignalCarried, StartLinked, Step
-from service.runs.rules import CancelBody, Options, ended, head, need_run, refuse_queue, request_cancel, wake
+from service.runs.rules import (
+    FORCE_CANCEL,
+    CancelBody,
+    Options,
+    ended,
+    head,
+    need_run,
+    refuse_queue,
+    request_cancel,
+    wake,
+)
 from service.work.model import DEFAULT_RETRY, MAX_ATTEMPTS
 from service.work.rules_settling import backoff
 
-SIGNAL = "signal.received"
+SIGNAL, CANCEL = "signal.received", "workflow.cancel_requested"
 
 # ── the next run ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -88,23 +99,39 @@ def reserve(view: View, run: Run, id: str) -> None:
     view.put(msgspec.structs.replace(run, next_id=id))
 
 
-def begin(view: View, execution: Execution, start: StartLinked, carried: Iterable[LoggedEvent]) -> None:
-    """The next run, with what the one before had not seen; whoever knows the one before is told."""
+def begin(
+    view: View, execution: Execution, start: StartLinked, carried: Iterable[LoggedEvent], force_at: int | None = None
+) -> None:
+    """The next run, with what the one before had not seen; whoever knows the one before is told. A request to cancel
+    is forced at `force_at`, as it would have been there."""
     tenant, id = execution.tenant_id, start.execution_id or ""
     executions.start(view, start)
     view.tell(Continued(tenant, execution.id, id))
     for event in carried:
-        hand_on(view, tenant, id, event)
+        hand_on(view, tenant, id, event, force_at)
 
 
-def hand_on(view: View, tenant_id: str, id: str, event: LoggedEvent) -> None:
+def force_at_of(view: View, run: Run, carried: Iterable[LoggedEvent]) -> int | None:
+    """When the request to cancel that goes on with a run is forced; None if it is not, or if there is none."""
+    if not run.alarms or all(event.kind != CANCEL for event in carried):
+        return None
+    alarm = view.get(Alarm, run.tenant_id, run.id, FORCE_CANCEL)
+    return None if alarm is None else alarm.due_at
+
+
+def hand_on(view: View, tenant_id: str, id: str, event: LoggedEvent, force_at: int | None) -> None:
     """A signal, or a request to cancel, of the run before."""
     execution = head(view, tenant_id, id)
     if event.kind == SIGNAL:
         carry(view, tenant_id, id, event, taken=True)
         wake(view, tenant_id, id)
-    elif event.kind == "workflow.cancel_requested":
-        request_cancel(view, execution, msgspec.json.decode(event.body or b"{}", type=CancelBody).reason)
+    elif event.kind == CANCEL:
+        request_cancel(view, execution, reason_of(event), force_at, carried=True)
+
+
+def reason_of(event: LoggedEvent) -> str | None:
+    """Why a run was asked to stop."""
+    return msgspec.json.decode(event.body or b"{}", type=CancelBody).reason
 
 
 def carry(view: View, tenant_id: str, id: str, event: LoggedEvent, *, taken: bool = False) -> None:
@@ -130,7 +157,7 @@ def unseen(view: View, execution: Execution, run: Run) -> list[LoggedEvent]:
             seen=run.seen,
         )
     found = log_of(view, execution, run.seen + 1, execution.sequence)
-    return [event for event in found if event.kind in (SIGNAL, "workflow.cancel_requested")]
+    return [event for event in found if event.kind in (SIGNAL, CANCEL)]
 
 
 def log_of(view: View, execution: Execution, first: int, last: int) -> list[LoggedEvent]:
@@ -202,6 +229,7 @@ def go_on(view: View, execution: Execution, command: ContinueAsNew) -> str:
     tenant, id = execution.tenant_id, id_of_next(view, execution)
     run = need_run(view, tenant, execution.id)
     carried = unseen(view, execution, run)
+    force_at = force_at_of(view, run, carried)
     start = msgspec.structs.replace(linked_start(view, execution, id, digest_of(command), Link()), input=command.input)
     if command.task_queue is not None:
         start = msgspec.structs.replace(start, task_queue=command.task_queue)
@@ -211,7 +239,7 @@ def go_on(view: View, execution: Execution, command: ContinueAsNew) -> str:
     reserve(view, run, id)
     body = encoded(ContinuedBody(id, start.workflow))
     execution = append(view, execution, "workflow.continued_as_new", body, closing=True)
-    begin(view, executions.move(view, execution, "completed"), start, carried)
+    begin(view, executions.move(view, execution, "completed"), start, carried, force_at)
     return id
 
 

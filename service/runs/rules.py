@@ -493,24 +493,28 @@ def cancel(view: View, command: CancelRun) -> Changed:
     audit(view, "execution.cancelled", execution.id, {"from": execution.status, "reason": command.reason})
     if execution.segment == 0:
         return executions.changed(executions.move(view, execution, "cancelled", None, None, command.reason))
-    request_cancel(view, execution, command.reason, command.force_after_ms)
+    force_at = None if command.force_after_ms is None else view.now + command.force_after_ms
+    request_cancel(view, execution, command.reason, force_at)
     return executions.changed(head(view, execution.tenant_id, execution.id))
 
 
-def request_cancel(view: View, execution: Execution, reason: str | None, force_after_ms: int | None = None) -> None:
-    """The request, once: its event, what is pending withdrawn, a task for the workflow to answer by."""
+def request_cancel(
+    view: View, execution: Execution, reason: str | None, force_at: int | None = None, *, carried: bool = False
+) -> None:
+    """The request, once: its event, what is pending withdrawn, a task for the workflow to answer by. One that is
+    `carried` from the run before was made to a workflow that somebody works on: that is for it to answer."""
     tenant, id = execution.tenant_id, execution.id
     run = need_run(view, tenant, id)
     if run.cancel_requested_at is None:
         view.put(msgspec.structs.replace(run, cancel_requested_at=view.now))
         append(view, execution, "workflow.cancel_requested", encoded(CancelBody(reason)), closing=True)
         view.tell(CancelRequested(tenant, id, reason))
-        if untouched(view, run):
+        if untouched(view, run) and not carried:
             executions.move(view, head(view, tenant, id), "cancelled", None, None, reason)
             return
         wake(view, tenant, id)
-    if force_after_ms is not None:
-        arm(view, tenant, id, FORCE_CANCEL, view.now + force_after_ms)
+    if force_at is not None:
+        arm(view, tenant, id, FORCE_CANCEL, force_at)
 
 
 def untouched(view: View, run: Run) -> bool:

@@ -150,8 +150,26 @@ async def test_a_request_to_cancel_that_was_not_seen_goes_on(api: Api) -> None:
     (task,) = await tasks(api)
     await api.ok("POST", f"/v1/executions/{run}/cancel", json={"reason": "enough"})
     await submit(api, task, AGAIN)
-    after = (await chain(api, run))[-1]
-    assert after["status"] == "cancelled"
+    (task,) = await tasks(api)
+    assert task["cancel_requested_at"] is not None
+    assert [(event["kind"], event["body"].get("reason")) for event in task["history"]][1:] == [
+        ("workflow.cancel_requested", "enough"),
+    ]  # fmt: skip
+    cleaning = {"type": "ScheduleActivity", "seq": 1, "name": "clean", "task_queue": "pay"}
+    assert (await submit(api, task, cleaning, {"type": "CancelWorkflow"}))["status"] == "cancelled"
+    assert [one["status"] for one in await chain(api, run)] == ["completed", "cancelled"]
+
+
+async def test_a_request_to_cancel_that_goes_on_is_forced_when_it_would_have_been(api: Api, clock: Clock) -> None:
+    run = await started(api)
+    (task,) = await tasks(api)
+    await api.ok("POST", f"/v1/executions/{run}/cancel", json={"force_after_ms": 1_000})
+    clock.advance(400)
+    await submit(api, task, AGAIN)
+    for ms, becomes in ((599, "running"), (1, "cancelled")):
+        clock.advance(ms)
+        await ring(api)
+        assert [one["status"] for one in await chain(api, run)] == ["completed", becomes]
 
 
 async def test_continuing_from_outside_twice_is_once(api: Api) -> None:
