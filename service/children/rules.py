@@ -129,7 +129,7 @@ def left_behind(view: View, parent: Execution, taken: Execution) -> bool:
 def refused(view: View, parent: Execution, command: StartChildWorkflow, child_id: str) -> Step:
     """The step of a child that cannot be: its id is another execution's, which is left alone."""
     step = add_step(view, parent, command, command.workflow_type, status="failed")
-    error = ShownError("id-taken", f"the execution {child_id!r} is there already, and is no child of this workflow's")
+    error = ShownError("id-taken", f"the execution {child_id!r} is there already; choose another id, or none")
     append(view, parent, "child.failed", encoded(ChildBody(command.seq, child_id, command.workflow_type, error=error)))
     wake(view, parent.tenant_id, parent.id)
     return step
@@ -198,7 +198,8 @@ def continued(view: View, fact: Continued) -> None:
             return  # the child of another parent, which had this one's id before
         view.put(msgspec.structs.replace(step, ref=fact.next_id))
     policy = need_run(view, fact.tenant_id, fact.next_id).close_policy
-    stopping = need_run(view, step.tenant_id, step.execution_id).cancel_requested_at is not None
+    requested_at = need_run(view, step.tenant_id, step.execution_id).cancel_requested_at
+    stopping = requested_at is not None and step.created_at <= requested_at  # what is begun after that is to be done
     if policy != "abandon" and (step.status == "closed" or stopping):
         arm(view, fact.tenant_id, fact.next_id, f"{ALARM}:{policy}", view.now, new=True)
 

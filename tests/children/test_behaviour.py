@@ -175,3 +175,32 @@ async def test_an_execution_without_a_workflow_has_no_children(api: Api) -> None
     await api.refused("POST", path, "not-found", json={"child": child(1)})
     assert (await api.ok("GET", path))["items"] == []
     await api.refused("GET", "/v1/executions/nothing/children", "not-found")
+
+
+@pytest.mark.parametrize("policy", ["terminate", "request_cancel"])
+async def test_a_child_that_is_started_after_the_request_to_stop_goes_on(
+    api: Api, clock: Clock, policy: str
+) -> None:
+    """A workflow that was asked to stop cleans up by children, too: these continue as new like any other."""
+    parent = await started(api)
+    (task,) = await tasks(api)
+    await submit(api, task)
+    await api.ok("POST", f"/v1/executions/{parent}/cancel", json={})
+    clock.advance(1)
+    (task,) = await tasks(api)
+    await submit(api, task, child(1, parent_close_policy=policy))
+    (task,) = await tasks(api, "part")
+    await submit(api, task, {"type": "ContinueAsNew"})
+    await ring(api)
+    (task,) = await tasks(api, "part")
+    assert task["cancel_requested_at"] is None
+    await submit(api, task, {"type": "CompleteWorkflow"})
+    assert (await kinds(api, parent))[-1] == "child.completed"
+
+
+async def test_a_child_whose_id_a_sibling_has_is_told_so(api: Api) -> None:
+    parent = await family(api, child(1), child(2, execution_id="part-1"))
+    assert await kinds(api, parent) == ["child.started", "child.failed"]
+    error = (await api.events(parent))[-1]["body"]["error"]
+    assert (error["type"], "is there already" in error["message"]) == ("id-taken", True)
+    assert "no child of this" not in error["message"]
