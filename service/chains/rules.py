@@ -23,7 +23,7 @@ from service.kernel.raw import ABSENT, encoded
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.runs.commands import ONE
-from service.runs.model import Continued, Failing, Link, Ordered, Run, SignalCarried, StartLinked, Step
+from service.runs.model import CancelRequested, Continued, Failing, Link, Ordered, Run, SignalCarried, StartLinked, Step
 from service.runs.rules import (
     FORCE_CANCEL,
     CancelBody,
@@ -284,6 +284,7 @@ def delay_before_next(view: View, run: Run, options: Options, fact: Failing) -> 
 # ── reset ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+MEMO = "memo.set"
 BEGINS = {"activity.scheduled": "activity", "timer.scheduled": "timer", "child.started": "child"}
 """The events that begin a step which takes time, and its kind."""
 ENDS = frozenset(
@@ -315,16 +316,19 @@ class Began(msgspec.Struct, frozen=True):
 
     input: msgspec.Raw = ABSENT
     state: msgspec.Raw = ABSENT
+    memo: msgspec.Raw = ABSENT
     labels: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
 
 
 class Prefix(msgspec.Struct, frozen=True):
-    """The log up to the point of a reset: which steps had ended by then, which were pending."""
+    """The log up to the point of a reset: which steps had ended by then, which were pending, and which of these were so
+    already when the run was asked to stop."""
 
     events: Sequence[LoggedEvent]
     ended: frozenset[tuple[str, int]]
     pending: frozenset[tuple[str, int]]
+    stopping: frozenset[tuple[str, int]]
 
 
 class StepBody(msgspec.Struct, frozen=True):
@@ -363,14 +367,14 @@ def reset(view: View, command: ResetRun) -> Next:
         raise not_found("execution", execution.id)
     prefix, later = prefix_of(log[: command.to_sequence]), log[command.to_sequence :]
     steps = steps_of(view, execution, prefix)
-    start = start_of(view, execution, run, id, prefix)
+    start = start_of(view, execution, run, id, prefix, later)
     reserve(view, run, id)
     if execution.status not in ENDED:
         body = encoded(ResetBody(id, command.to_sequence, command.reason))
         execution = append(view, execution, "workflow.reset", body, closing=True)
         execution = executions.move(view, execution, "terminated", None, None, command.reason)
     begin(view, execution, start, ())
-    replay(view, execution.tenant_id, id, prefix, steps)
+    replay(view, run, id, prefix, steps)
     for event in later:
         if event.kind == SIGNAL:
             carry(view, execution.tenant_id, id, event)
@@ -397,11 +401,14 @@ def prefix_of(events: Sequence[LoggedEvent]) -> Prefix:
     """What a log says of the workflow's steps."""
     began: set[tuple[str, int]] = set()
     ended: set[tuple[str, int]] = set()
+    stopping: set[tuple[str, int]] = set()
     for event in events:
+        if event.kind == CANCEL:
+            stopping |= began
         if event.kind in BEGINS or event.kind in ENDS:
             step = (event.kind.partition(".")[0], msgspec.json.decode(event.body or b"", type=StepBody).seq)
             (began if event.kind in BEGINS else ended).add(step)
-    return Prefix(events, frozenset(ended), frozenset(began - ended))
+    return Prefix(events, frozenset(ended), frozenset(began - ended), frozenset(stopping - ended))
 
 
 def steps_of(view: View, execution: Execution, prefix: Prefix) -> dict[tuple[str, int], Step]:
@@ -412,39 +419,58 @@ def steps_of(view: View, execution: Execution, prefix: Prefix) -> dict[tuple[str
     return {key: step for key, step in found.items() if step is not None}
 
 
-def start_of(view: View, execution: Execution, run: Run, id: str, prefix: Prefix) -> Any:
-    """The start of the new run: the input of the old one, and labels and attributes as they were at the point."""
+def start_of(
+    view: View, execution: Execution, run: Run, id: str, prefix: Prefix, later: Sequence[LoggedEvent]
+) -> StartLinked:
+    """The start of the new run: the input of the old one, and labels, attributes and memo as they were at the point.
+    The time of the whole begins anew. What had ended has told its parent so, and is no longer ended with it."""
     began = msgspec.json.decode(prefix.events[0].body or b"{}", type=Began)
-    labels, attributes, memo = began.labels, began.attributes, run.memo
+    labels, attributes, memo = began.labels, began.attributes, bytes(began.memo)
+    if not memo and all(event.kind != MEMO for event in later):
+        memo = run.memo or b""
     for event in prefix.events:
         if event.kind == "attributes.set":
             patch = msgspec.json.decode(event.body or b"{}", type=Began)
             labels, attributes = merge_patch(labels, patch.labels), merge_patch(attributes, patch.attributes)
-        elif event.kind == "memo.set":
-            memo = event.body
+        elif event.kind == MEMO:
+            memo = event.body or b""
+    start = linked_start(view, execution, id, fingerprint("reset", id), Link(attempt=run.attempt))
+    policy = "abandon" if run.close_policy is not None and execution.status in ENDED else run.close_policy
     return msgspec.structs.replace(
-        linked_start(view, execution, id, fingerprint("reset", id), Link(attempt=run.attempt)),
+        start,
         input=began.input,
         state=began.state,
         labels=labels,
         attributes=attributes,
-        memo=msgspec.Raw(memo or b""),
+        memo=msgspec.Raw(memo),
+        link=msgspec.structs.replace(start.link, expires_at=None, close_policy=policy),
     )
 
 
-def replay(view: View, tenant_id: str, id: str, prefix: Prefix, steps: dict[tuple[str, int], Step]) -> None:
-    """The prefix in the new log: what has ended is copied, what was pending is asked for anew, after it."""
+def replay(view: View, run: Run, id: str, prefix: Prefix, steps: dict[tuple[str, int], Step]) -> None:
+    """The prefix of a run's log in the new one: what has ended is copied, what was pending is asked for anew, after it.
+    A run that was asked to stop by then still is: what was pending when it was is withdrawn again."""
+    tenant_id, requests = run.tenant_id, [event for event in prefix.events if event.kind == CANCEL]
     for event in prefix.events:
-        if not event.kind.startswith(LEFT_OUT) and not begins_pending(event, prefix):
+        if event.kind == CANCEL or not (event.kind.startswith(LEFT_OUT) or begins_pending(event, prefix)):
             carry(view, tenant_id, id, event)
     keep_state(view, tenant_id, id, prefix)
     for key, step in steps.items():
         if key in prefix.ended:
             view.add(msgspec.structs.replace(step, execution_id=id))
-    for key, step in steps.items():
-        if key in prefix.pending:
-            asked = ONE.decode(step.said)
-            view.tell(Ordered(tenant_id, id, asked), of=type(asked))
+    ask_anew(view, tenant_id, id, [step for key, step in steps.items() if key in prefix.stopping])
+    for event in requests:
+        stopped = msgspec.structs.replace(need_run(view, tenant_id, id), cancel_requested_at=run.cancel_requested_at)
+        view.put(stopped)
+        view.tell(CancelRequested(tenant_id, id, reason_of(event)))
+    ask_anew(view, tenant_id, id, [step for key, step in steps.items() if key in prefix.pending - prefix.stopping])
+
+
+def ask_anew(view: View, tenant_id: str, id: str, steps: Iterable[Step]) -> None:
+    """Have the new run ask for what the old one had asked for and not got."""
+    for step in steps:
+        asked = ONE.decode(step.said)
+        view.tell(Ordered(tenant_id, id, asked), of=type(asked))
 
 
 def begins_pending(event: LoggedEvent, prefix: Prefix) -> bool:

@@ -259,6 +259,7 @@ class StartedBody(msgspec.Struct, frozen=True, omit_defaults=True):
     namespace: str = "main"
     labels: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     attributes: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    memo: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 def started_body(command: StartExecution, execution: NewExecution, first: Enqueue | None, item_id: str | None) -> bytes:
@@ -277,6 +278,7 @@ def started_body(command: StartExecution, execution: NewExecution, first: Enqueu
             execution.namespace,
             shown(execution.labels) or msgspec.UNSET,
             shown(execution.attributes) or msgspec.UNSET,
+            command.memo if command.memo else msgspec.UNSET,
         )
     )
 

@@ -116,3 +116,68 @@ async def test_a_point_outside_the_log_is_refused(api: Api) -> None:
     made = await api.start()
     path = f"/v1/executions/{made['execution_id']}/reset"
     await api.refused("POST", path, "not-found", json={"to_sequence": 1})
+
+
+@pytest.mark.parametrize(("point", "memo"), [(1, "first"), (2, "second"), (3, "third")])
+async def test_a_memo_is_as_it_was_at_the_point(api: Api, point: int, memo: str) -> None:
+    run = await started(api, memo="first")
+    (task,) = await tasks(api)
+    await submit(api, task, {"type": "SetMemo", "memo": "second"}, {"type": "SetMemo", "memo": "third"})
+    await api.ok("POST", f"/v1/executions/{run}/reset", json={"to_sequence": point})
+    (task,) = await tasks(api)
+    assert task["memo"] == memo
+
+
+async def test_a_reset_begins_the_time_of_the_execution_anew(api: Api, clock: Clock) -> None:
+    run = await started(api, execution_timeout_ms=1_000)
+    clock.advance(1_000)
+    await ring(api)
+    await api.ok("POST", f"/v1/executions/{run}/reset", json={"to_sequence": 1})
+    for ms, becomes in ((999, "running"), (1, "timed_out")):
+        clock.advance(ms)
+        await ring(api)
+        assert [one["status"] for one in await chain(api, run)] == ["timed_out", becomes]
+
+
+async def test_a_child_that_ended_with_its_parent_goes_on_when_it_is_reset(api: Api) -> None:
+    parent = await started(api)
+    (task,) = await tasks(api)
+    await submit(api, task, {"type": "StartChildWorkflow", "seq": 1, "workflow_type": "part", "execution_id": "kid"})
+    await api.ok("POST", f"/v1/executions/{parent}/terminate", json={})
+    await api.ok("POST", "/v1/executions/kid/reset", json={"to_sequence": 1})
+    for statuses in (["terminated", "running"], ["terminated", "completed", "running"]):
+        await ring(api)
+        assert [one["status"] for one in await chain(api, "kid")] == statuses
+        (task,) = await tasks(api, "part")
+        await submit(api, task, {"type": "ContinueAsNew"})
+
+
+async def test_a_run_that_was_asked_to_stop_by_the_point_still_is(api: Api, clock: Clock) -> None:
+    """What was pending when it was asked is withdrawn; what the workflow asked for after that is to be done."""
+    run = await started(api)
+    (task,) = await tasks(api)
+    await submit(
+        api, task, {"type": "ScheduleActivity", "seq": 1, "name": "charge", "task_queue": "pay"}, timer(1, 1_000)
+    )
+    said = {"worker_id": "a", "queues": ["pay"], "activities": ["charge"]}
+    await api.ok("POST", "/v1/activities:claim", json=said)
+    await api.ok("POST", f"/v1/executions/{run}/cancel", json={"reason": "enough"})
+    (task,) = await tasks(api)
+    await submit(api, task, timer(2, 10))
+    assert await kinds(api, run) == [
+        "activity.scheduled", "timer.scheduled", "workflow.cancel_requested", "timer.cancelled", "timer.scheduled",
+    ]  # fmt: skip
+    made = await api.ok("POST", f"/v1/executions/{run}/reset", json={"to_sequence": 6})
+    (task,) = await tasks(api)
+    assert task["cancel_requested_at"] is not None
+    assert [(event["kind"], event["body"].get("seq")) for event in task["history"]][1:] == [
+        ("timer.scheduled", 1), ("workflow.cancel_requested", None), ("timer.cancelled", 1),
+        ("activity.scheduled", 1), ("activity.cancelled", 1), ("timer.scheduled", 2),
+    ]  # fmt: skip
+    clock.advance(10)
+    await ring(api)
+    assert (await kinds(api, made["next_id"]))[-1] == "timer.fired"
+    await api.refused("POST", f"/v1/executions/{run}/cancel", "execution/terminal", json={})
+    before = len(await api.events(made["next_id"]))
+    await api.ok("POST", f"/v1/executions/{made['next_id']}/cancel", json={"reason": "again"})
+    assert len(await api.events(made["next_id"])) == before  # it was asked already
