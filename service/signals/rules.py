@@ -10,7 +10,7 @@ from service.executions import rules as executions
 from service.executions.model import ENDED, Execution
 from service.kernel.command import Rule
 from service.kernel.events import append
-from service.kernel.json import fingerprint
+from service.kernel.json import digest, fingerprint
 from service.kernel.limits import refuse_past
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import ABSENT, encoded
@@ -65,7 +65,7 @@ def came_before(view: View, execution: Execution, command: SendSignal) -> Signal
     if command.signal_id is None:
         return None
     found = view.get(Signal, execution.tenant_id, execution.id, command.signal_id)
-    if found is not None and found.digest != digest_of(command):
+    if found is not None and found.digest not in (digest_of(command), as_it_came(command)):
         raise StateError(
             "signal/conflict",
             f"A signal {command.signal_id!r} came with other contents; send this one under another id.",
@@ -75,7 +75,12 @@ def came_before(view: View, execution: Execution, command: SendSignal) -> Signal
 
 
 def digest_of(command: SendSignal) -> str:
-    """What a signal says."""
+    """What a signal says, however its JSON is written."""
+    return fingerprint(command.name, digest(command.payload) if command.payload else b"")
+
+
+def as_it_came(command: SendSignal) -> str:
+    """The same, byte for byte, as earlier versions kept it."""
     return fingerprint(command.name, bytes(command.payload))
 
 

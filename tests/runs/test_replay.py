@@ -104,3 +104,28 @@ async def test_a_history_of_ten_thousand_events_is_handed_out_from_where_its_wor
     rest = await api.ok("GET", f"/v1/executions/{run}/events?after={task['history_sequence']}")
     assert [event["sequence"] for event in rest["items"]] == [10_001, 10_002]
     assert (await submit(api, task | {"history_sequence": 10_002}))["task_id"] is None
+
+
+async def test_how_the_json_of_a_command_is_written_says_nothing(api: Api) -> None:
+    """Another process of the worker may write the keys of an object in another order."""
+    def made(value: Any) -> list[dict[str, Any]]:
+        return [
+            {"type": "ScheduleActivity", "seq": 1, "name": "charge", "task_queue": "pay", "input": value},
+            {"type": "StartChildWorkflow", "seq": 1, "workflow_type": "part", "execution_id": "part-1", "input": value},
+            {"type": "RecordSideEffect", "seq": 1, "name": "dice", "value": value},
+            {"type": "SignalExternal", "seq": 1, "execution_id": "part-1", "name": "go", "payload": value},
+        ]
+
+    run = await started(api)
+    (task,) = await tasks(api)
+    await submit(api, task, *made({"a": 1, "b": [{"c": 2, "d": 3}]}))
+    before = await api.events(run)
+    await api.ok("POST", f"/v1/executions/{run}/signals/other")
+    (task,) = await tasks(api)
+    await submit(api, task, *made({"b": [{"d": 3, "c": 2}], "a": 1}))
+    assert (await api.events(run))[:-1] == before
+    await api.ok("POST", f"/v1/executions/{run}/signals/other")
+    (task,) = await tasks(api)
+    for one in made({"a": 1, "b": [{"c": 2, "d": 4}]}):
+        path = f"/v1/workflow-tasks/{task['task_id']}/commands"
+        await api.refused("POST", path, "workflow/nondeterminism", json=commands(task, one))

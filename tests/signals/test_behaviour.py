@@ -42,6 +42,13 @@ async def test_a_repeat_under_one_signal_id_changes_nothing(api: Api) -> None:
     assert (await api.ok("POST", path, json={"payload": 1, "signal_id": "s"}))["created"] is False
 
 
+async def test_a_repeat_of_a_signal_may_be_written_otherwise(api: Api) -> None:
+    path = f"/v1/executions/{await started(api)}/signals/go"
+    first = await api.ok("POST", path, json={"payload": {"a": 1, "b": 2}, "signal_id": "s"})
+    again = await api.ok("POST", path, json={"payload": {"b": 2, "a": 1}, "signal_id": "s"})
+    assert (again["sequence"], again["created"]) == (first["sequence"], False)
+
+
 async def test_a_signal_to_nobody_or_to_one_that_has_ended_is_refused(api: Api) -> None:
     await api.refused("POST", "/v1/executions/nobody/signals/go", "not-found", json={})
     run = await started(api)
