@@ -54,7 +54,7 @@ ENDPOINTS = [
         reply=Next,
         body=ResetRun,
         created=True,
-        errors=ERRORS,
+        errors=(*ERRORS, "namespace/deleting", "limit/state-bytes"),
     ),
     Endpoint(
         "GET",

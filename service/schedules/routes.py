@@ -261,7 +261,7 @@ ENDPOINTS = [
         reply=Triggered,
         body=TriggerSchedule,
         bare=True,
-        errors=("not-found", "auth/queue", "limit/running-executions", *PAYLOAD),
+        errors=("not-found", "auth/queue", "namespace/deleting", "limit/running-executions", *PAYLOAD),
     ),
     Endpoint(
         "POST",

@@ -185,3 +185,17 @@ async def test_starts_and_a_deletion_at_once_leave_no_execution_behind(api: Api,
     running = (await api.ok("GET", "/v1/executions?namespace=blue"))["items"]
     assert len(running) == codes.count(201)
     assert (codes.count(202) == 1) is (running == []), codes
+
+
+async def test_nothing_is_triggered_or_reset_in_a_namespace_that_is_being_deleted(api: Api) -> None:
+    await api.ok("POST", "/v1/namespaces", json={"name": "leaving"})
+    run = await started(api, namespace="leaving")
+    await api.ok("POST", f"/v1/executions/{run}/terminate", json={})
+    plan = {
+        "schedule_id": "plan", "namespace": "leaving", "spec": {"every_ms": 60_000},
+        "action": {"workflow_type": "order", "task_queue": "flows"},
+    }  # fmt: skip
+    await api.ok("POST", "/v1/schedules", json=plan)
+    await api.ok("DELETE", "/v1/namespaces/leaving")
+    for path, body in (("schedules/plan/trigger", {}), (f"executions/{run}/reset", {"to_sequence": 1})):
+        await api.refused("POST", f"/v1/{path}", "namespace/deleting", json=body)
