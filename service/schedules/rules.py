@@ -267,34 +267,37 @@ def occur(view: View, schedule: Schedule, execution_id: str, nominal: int, overl
         return schedule
     if view.get(Execution, schedule.tenant_id, execution_id) is not None:
         return schedule
-    status = "running" if overlap == "allow_all" else make_room(view, schedule, overlap)
+    status, gave_way = ("running", 0) if overlap == "allow_all" else make_room(view, schedule, overlap)
+    schedule = msgspec.structs.replace(schedule, skipped=schedule.skipped + gave_way)
     if status == "running":
         start(view, schedule, execution_id, nominal)
     return written(view, schedule, execution_id, nominal, status)
 
 
-def make_room(view: View, schedule: Schedule, overlap: str) -> str:
-    """What becomes of an occurrence that may meet another: `running`, `buffered` or `skipped`."""
-    others = open_runs(view, schedule)
+def make_room(view: View, schedule: Schedule, overlap: str) -> tuple[str, int]:
+    """What becomes of an occurrence that may meet another: `running`, `buffered` or `skipped`; how many that waited
+    give way to it."""
+    others, gave_way = open_runs(view, schedule), 0
     running = [run for run in others if run.status == "running"]
     waiting = [run for run in others if run.status == "buffered"]
     if running and overlap in ("cancel_other", "terminate_other"):
         running = stop(view, schedule, running, overlap)
         for run in waiting if overlap == "cancel_other" else ():
             pass_over(view, run)
+            gave_way += 1
         waiting = []
     if not running and not waiting:
-        return "running"
+        return "running", gave_way
     if overlap == "terminate_other":
-        return "running"
+        return "running", gave_way
     room = {"skip": 0, "buffer_one": 1, "buffer_all": BUFFER_MAX, "cancel_other": 1}[overlap]
     if len(waiting) >= room:
-        return "skipped"
+        return "skipped", gave_way
     for run in running:
         view.put(msgspec.structs.replace(run, followed=1))
     if not running:
         set_alarm(view, schedule.tenant_id, owner_of(schedule.id), FOLLOW, view.now)
-    return "buffered"
+    return "buffered", gave_way
 
 
 def pass_over(view: View, run: ScheduleRun) -> None:

@@ -133,6 +133,7 @@ async def test_the_newest_waits_for_those_that_were_asked_to_stop(api: Api) -> N
     await passing(api)
     await passing(api)
     assert await statuses(api) == ["running", "skipped", "buffered"]
+    assert (await shown(api))["skipped"] == 1
     await submit(api, task, {"type": "CancelWorkflow"})
     await passing(api, 1)
     assert await statuses(api) == ["cancelled", "skipped", "running"]
