@@ -178,9 +178,7 @@ async def test_an_execution_without_a_workflow_has_no_children(api: Api) -> None
 
 
 @pytest.mark.parametrize("policy", ["terminate", "request_cancel"])
-async def test_a_child_that_is_started_after_the_request_to_stop_goes_on(
-    api: Api, clock: Clock, policy: str
-) -> None:
+async def test_a_child_that_is_started_after_the_request_to_stop_goes_on(api: Api, clock: Clock, policy: str) -> None:
     """A workflow that was asked to stop cleans up by children, too: these continue as new like any other."""
     parent = await started(api)
     (task,) = await tasks(api)

@@ -108,6 +108,7 @@ async def test_a_history_of_ten_thousand_events_is_handed_out_from_where_its_wor
 
 async def test_how_the_json_of_a_command_is_written_says_nothing(api: Api) -> None:
     """Another process of the worker may write the keys of an object in another order."""
+
     def made(value: Any) -> list[dict[str, Any]]:
         return [
             {"type": "ScheduleActivity", "seq": 1, "name": "charge", "task_queue": "pay", "input": value},
