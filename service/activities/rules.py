@@ -65,6 +65,7 @@ from service.work.model import (
     Task,
     TaskPutBack,
     TasksLeased,
+    TasksWithdrawn,
     WorkError,
     WorkItem,
     WorkSettled,
@@ -370,6 +371,16 @@ def cancel(view: View, step: Step) -> None:
     end(view, step, "cancelled", item.attempt)
 
 
+def withdrawn(view: View, fact: TasksWithdrawn) -> None:
+    """Activities whose items somebody has cancelled: their workflow sees it."""
+    items = activities_of(fact.items)
+    view.expect(*(wanted for item in items for wanted in rows_of(item)))
+    for item in items:
+        step = open_step(view, *owner(item), KIND, name_of(item.node_id)[1])
+        if step is not None:
+            end(view, step, "cancelled", item.attempt)
+
+
 def withdraw(view: View, fact: CancelRequested) -> None:
     """A run that was asked to stop waits for no activity."""
     tenant, id = fact.tenant_id, fact.execution_id
@@ -390,6 +401,7 @@ LISTENERS = [
     (ScheduleActivity, ordered),
     (CancelActivity, cancelled),
     (TasksLeased, begun),
+    (TasksWithdrawn, withdrawn),
     (TaskPutBack, put_back),
     (LeasesExpired, expired),
     (WorkSettled, settled),

@@ -64,7 +64,8 @@ class Settle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
 
 
 class CancelItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="cancel_items"):
-    """Cancel open items of the execution: those named, or all that match; the leased item itself is left alone."""
+    """Cancel open items of the execution: those named, or all that match; the leased item itself is left alone, and so
+    are workflow tasks. Of an activity its workflow is told."""
 
     ids: Annotated[list[Id], msgspec.Meta(max_length=1_000)] | None = None
     queue: Name | None = None

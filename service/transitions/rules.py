@@ -37,7 +37,7 @@ from service.work import rules_leases as leases
 from service.work import rules_placing as placing
 from service.work import rules_queues as queues
 from service.work import rules_settling as settling
-from service.work.model import OPEN_ITEMS, Settled, WorkError, WorkItem, queue_in
+from service.work.model import OPEN_ITEMS, TASKS, Settled, TasksWithdrawn, WorkError, WorkItem, queue_in
 
 ALSO: dict[type, tuple[object, ...]] = {
     Replace: (State,),
@@ -261,10 +261,19 @@ def _cancel(view: View, target: Target, change: CancelItems) -> Made:
     ids = None if change.ids is None else frozenset(change.ids)
     found = view.group(WorkItem, OPEN_ITEMS, view.tenant_id, target.execution_id)
     target.looks += len(found)
-    for item in found:
-        if item.id != target.item_id and matches(item, change, ids, queue) and view.who.may_use(item.queue):
-            settling.cancel_item(view, item)
+    for item in (
+        chosen := [item for item in found if cancellable(view, target, item) and matches(item, change, ids, queue)]
+    ):
+        settling.cancel_item(view, item)
+    if tasks := [item for item in chosen if item.drives in TASKS]:
+        view.tell(TasksWithdrawn(tasks))
     return Made("cancel_items")
+
+
+def cancellable(view: View, target: Target, item: WorkItem) -> bool:
+    """Whether a transition may cancel an item: not the one that it is made under, nor a workflow task, without which
+    its run would never be woken again."""
+    return item.id != target.item_id and item.drives != "decision" and view.who.may_use(item.queue)
 
 
 def matches(item: WorkItem, change: CancelItems, ids: frozenset[str] | None, queue: str | None) -> bool:

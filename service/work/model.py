@@ -428,6 +428,12 @@ class PromoteDue(msgspec.Struct, frozen=True):
     limit: int = 1_000
 
 
+class TasksWithdrawn(msgspec.Struct, frozen=True):
+    """Fact: somebody has cancelled tasks of an execution that goes on; told once, with all of them."""
+
+    items: list[WorkItem]
+
+
 class WorkSettled(msgspec.Struct, frozen=True):
     """Fact: an item has ended. `outcome` is completed, failed or cancelled."""
 

@@ -98,3 +98,31 @@ async def test_a_run_that_is_asked_to_stop_asks_its_activities(api: Api) -> None
     (task,) = await tasks(api)
     assert (await submit(api, task, {"type": "CancelWorkflow"}))["status"] == "cancelled"
     assert (await shown(api, item))["status"] == "closed"
+
+
+@pytest.mark.parametrize("count", [1, 120])
+async def test_an_activity_whose_item_is_cancelled_is_seen_as_cancelled(api: Api, clock: Clock, count: int) -> None:
+    run = await waiting(api, *(activity(seq, schedule_to_close_ms=60_000) for seq in range(count)))
+    (item,) = await claimed(api, max_items=1)
+    changes = [{"type": "cancel_items", "queue": "pay"}]
+    told = await api.ok("POST", f"/v1/executions/{run}/transitions", json={"changes": changes})
+    assert told["changes"][0]["last_sequence"] == 1 + 2 * count
+    assert (await kinds(api, run))[count:] == ["activity.cancelled"] * count
+    path, body = f"/v1/activities/{item['id']}/complete", {"epoch": item["epoch"]}
+    await api.refused("POST", path, "lease/stale", json=body)
+    clock.advance(60_000)
+    assert await ring(api) == 0
+    (task,) = await tasks(api)
+    assert (await submit(api, task, {"type": "CompleteWorkflow"}))["status"] == "completed"
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_workflow_task_is_no_item_to_cancel(api: Api, held: bool) -> None:
+    """Without it the run would never be woken again, whatever comes."""
+    run = await started(api)
+    found = await tasks(api) if held else []
+    (item,) = (await api.ok("GET", f"/v1/work-items?execution_id={run}"))["items"]
+    changes = [{"type": "cancel_items"}, {"type": "cancel_items", "ids": [item["id"]]}]
+    await api.ok("POST", f"/v1/executions/{run}/transitions", json={"changes": changes})
+    (task,) = found or await tasks(api)
+    assert (await submit(api, task, {"type": "CompleteWorkflow"}))["status"] == "completed"
