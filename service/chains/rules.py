@@ -33,6 +33,7 @@ from service.runs.rules import (
     need_run,
     refuse_queue,
     request_cancel,
+    untouched,
     wake,
 )
 from service.work.model import DEFAULT_RETRY, MAX_ATTEMPTS
@@ -126,7 +127,7 @@ def hand_on(view: View, tenant_id: str, id: str, event: LoggedEvent, force_at: i
         carry(view, tenant_id, id, event, taken=True)
         wake(view, tenant_id, id)
     elif event.kind == CANCEL:
-        request_cancel(view, execution, reason_of(event), force_at, carried=True)
+        request_cancel(view, execution, reason_of(event), force_at)
 
 
 def reason_of(event: LoggedEvent) -> str | None:
@@ -229,8 +230,8 @@ def go_on(view: View, execution: Execution, command: ContinueAsNew) -> str:
     tenant, id = execution.tenant_id, id_of_next(view, execution)
     run = need_run(view, tenant, execution.id)
     carried = unseen(view, execution, run)
-    force_at = force_at_of(view, run, carried)
-    start = msgspec.structs.replace(linked_start(view, execution, id, digest_of(command), Link()), input=command.input)
+    force_at, link = force_at_of(view, run, carried), Link(worked_on=not untouched(view, run))
+    start = msgspec.structs.replace(linked_start(view, execution, id, digest_of(command), link), input=command.input)
     if command.task_queue is not None:
         start = msgspec.structs.replace(start, task_queue=command.task_queue)
     if command.workflow_type not in (None, execution.workflow_id):
@@ -434,7 +435,8 @@ def start_of(
             labels, attributes = merge_patch(labels, patch.labels), merge_patch(attributes, patch.attributes)
         elif event.kind == MEMO:
             memo = event.body or b""
-    start = linked_start(view, execution, id, fingerprint("reset", id), Link(attempt=run.attempt))
+    link = Link(attempt=run.attempt, worked_on=not untouched(view, run))
+    start = linked_start(view, execution, id, fingerprint("reset", id), link)
     policy = "abandon" if run.close_policy is not None and execution.status in ENDED else run.close_policy
     return msgspec.structs.replace(
         start,

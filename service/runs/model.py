@@ -28,10 +28,10 @@ class Run(msgspec.Struct, frozen=True):
     """What an execution has beyond its head when workflow code drives it.
 
     `task_id` is its open workflow task; `woken_at` the sequence of the last event that the workflow must see; `submits`
-    counts the tasks that were settled, or withdrawn from who held them, and `seen` is how far the last of those settled
-    had seen the log; `open_steps` and `alarms` count what must be closed when it ends. `first_id`, `previous_id` and
-    `next_id` link the runs of a chain, `place` is its place there, from 1; `options` is what the start said for later
-    runs (JSON).
+    counts the tasks that were settled, or withdrawn from who held them, from 1 on where the run takes up what was done
+    in another, and `seen` is how far the last of those settled had seen the log; `open_steps` and `alarms` count what
+    must be closed when it ends. `first_id`, `previous_id` and `next_id` link the runs of a chain, `place` is its place
+    there, from 1; `options` is what the start said for later runs (JSON).
     """
 
     tenant_id: str
@@ -227,7 +227,8 @@ class FailRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Link(msgspec.Struct, frozen=True):
     """What ties a run that the service starts to others: its place in a chain, or its parent's step; `expires_at` ends
-    the chain, and `delay_ms` puts the first task off."""
+    the chain, and `delay_ms` puts the first task off. `worked_on` says that the run takes up what workers have done in
+    the one before."""
 
     first_id: str | None = None
     previous_id: str | None = None
@@ -237,6 +238,7 @@ class Link(msgspec.Struct, frozen=True):
     close_policy: str | None = None
     expires_at: int | None = None
     delay_ms: int = 0
+    worked_on: bool = False
 
 
 class StartLinked(StartExecution, frozen=True):

@@ -111,7 +111,7 @@ def add_run(view: View, execution: Execution, options: Options, link: Link, *, m
             id=execution.id,
             task_id=None,
             woken_at=0,
-            submits=0,
+            submits=int(link.worked_on),
             seen=0,
             open_steps=0,
             alarms=0,
@@ -499,18 +499,15 @@ def cancel(view: View, command: CancelRun) -> Changed:
     return executions.changed(head(view, execution.tenant_id, execution.id))
 
 
-def request_cancel(
-    view: View, execution: Execution, reason: str | None, force_at: int | None = None, *, carried: bool = False
-) -> None:
-    """The request, once: its event, what is pending withdrawn, a task for the workflow to answer by. One that is
-    `carried` from the run before was made to a workflow that somebody works on: that is for it to answer."""
+def request_cancel(view: View, execution: Execution, reason: str | None, force_at: int | None = None) -> None:
+    """The request, once: its event, what is pending withdrawn, a task for the workflow to answer by."""
     tenant, id = execution.tenant_id, execution.id
     run = need_run(view, tenant, id)
     if run.cancel_requested_at is None:
         view.put(msgspec.structs.replace(run, cancel_requested_at=view.now))
         append(view, execution, "workflow.cancel_requested", encoded(CancelBody(reason)), closing=True)
         view.tell(CancelRequested(tenant, id, reason))
-        if untouched(view, run) and not carried:
+        if untouched(view, run):
             executions.move(view, head(view, tenant, id), "cancelled", None, None, reason)
             return
         wake(view, tenant, id)
@@ -519,7 +516,7 @@ def request_cancel(
 
 
 def untouched(view: View, run: Run) -> bool:
-    """Whether no worker has ever held a task of this run."""
+    """Whether no worker has ever held a task of this run, or of one whose work it takes up."""
     task = view.get(WorkItem, run.tenant_id, run.task_id) if run.task_id else None
     return run.submits == 0 and (task is None or task.epoch == 0)
 

@@ -160,6 +160,23 @@ async def test_a_request_to_cancel_that_was_not_seen_goes_on(api: Api) -> None:
     assert [one["status"] for one in await chain(api, run)] == ["completed", "cancelled"]
 
 
+@pytest.mark.parametrize(("how", "body"), [("continue-as-new", {}), ("reset", {"to_sequence": 1})])
+@pytest.mark.parametrize(("worked_on", "becomes"), [(True, "running"), (False, "cancelled")])
+async def test_a_run_that_takes_up_the_work_of_another_answers_a_request_to_cancel_itself(
+    api: Api, how: str, body: dict[str, Any], worked_on: bool, becomes: str
+) -> None:
+    """Whether a worker has held a task of the new run is chance: what was done before is to be cleaned up."""
+    run = await started(api)
+    if worked_on:
+        (task,) = await tasks(api)
+        await submit(api, task)
+    next_id = (await api.ok("POST", f"/v1/executions/{run}/{how}", json=body))["next_id"]
+    assert (await api.ok("POST", f"/v1/executions/{next_id}/cancel", json={}))["status"] == becomes
+    for task in await tasks(api):
+        assert (await submit(api, task, {"type": "CancelWorkflow"}))["status"] == "cancelled"
+    assert (await chain(api, run))[-1]["status"] == "cancelled"
+
+
 async def test_a_request_to_cancel_that_goes_on_is_forced_when_it_would_have_been(api: Api, clock: Clock) -> None:
     run = await started(api)
     (task,) = await tasks(api)
