@@ -20,7 +20,7 @@ MEANINGS: dict[str, str] = {
     "cancel_requested_at": "When the run was asked to stop, in milliseconds since the epoch; null if it was not.",
     "capabilities": "What the worker can do; items that require more are passed over.",
     "capacities": "How many of each it works on at a time, by a name of the worker's choice.",
-    "catch_up_ms": "How late an occurrence may still start, in milliseconds; one that is later was missed.",
+    "catch_up_ms": "How late an occurrence may still start, in milliseconds, at least a second; later ones are missed.",
     "causation_id": "What led to the event, in the caller's own terms.",
     "changes": "What to do, in order; all of it or nothing.",
     "child": "What to start, as the workflow's command says it.",

@@ -48,6 +48,10 @@ def schedule_of(execution_id: str) -> str | None:
     return found and found.group(1)
 
 
+ALARM_LATE_MS = 1_000
+"""How late an alarm may ring: an occurrence is not missed by less, whatever its schedule says."""
+
+
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """When occurrences are: a `cron` of five fields in an IANA `time_zone`, or every `every_ms` since the epoch plus
     `offset_ms`; from `start_at` to `end_at`, each up to `jitter_ms` late."""
@@ -123,7 +127,7 @@ class ScheduleRun(msgspec.Struct, frozen=True):
 
 
 class CreateSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Start workflows at times. Occurrences missed by more than `catch_up_ms` are not made up for."""
+    """Start workflows at times. Occurrences missed by more than `catch_up_ms` (at least a second) are let go."""
 
     schedule_id: ScheduleId
     spec: Spec

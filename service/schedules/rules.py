@@ -21,6 +21,7 @@ from service.kernel.view import View
 from service.runs import rules as runs
 from service.runs.model import CancelRun, Continued, Run, StartLinked, TerminateRun
 from service.schedules.model import (
+    ALARM_LATE_MS,
     ALL_RUNS,
     BACKFILL,
     FOLLOW,
@@ -434,7 +435,7 @@ def due_of(schedule: Schedule, now: int) -> tuple[list[int], int, int | None]:
         due_at = nominal + jitter(schedule.id, spec, nominal)
         if due_at > now:
             break
-        if now - due_at > schedule.catch_up_ms:
+        if now - due_at > max(schedule.catch_up_ms, ALARM_LATE_MS):
             missed += 1
         else:
             due.append(nominal)

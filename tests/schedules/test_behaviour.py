@@ -222,6 +222,16 @@ async def test_what_was_missed_within_the_window_is_made_up_for_in_order(api: Ap
     assert now["missed"] == 7
 
 
+@pytest.mark.parametrize(("late", "found"), [(1_000, (["running"], 0)), (1_001, ([], 1))])
+async def test_a_schedule_that_makes_up_for_nothing_starts_what_its_alarm_is_a_little_late_for(
+    api: Api, late: int, found: tuple[list[str], int]
+) -> None:
+    made = await planned(api, catch_up_ms=0)
+    api.clock.advance(made["next_at"] - api.clock.now + late)
+    await ring(api)
+    assert (await statuses(api), (await shown(api))["missed"]) == found
+
+
 async def test_many_missed_ones_start_a_page_at_a_commit(api: Api) -> None:
     await planned(api, overlap="allow_all")
     await passing(api, 70 * MINUTE)

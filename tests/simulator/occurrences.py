@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from service.executions.model import ENDED
-from service.schedules.model import Spec
+from service.schedules.model import ALARM_LATE_MS, Spec
 from service.schedules.times import jitter, occurrences, stamp
 from tests.simulator.database import Change, Database
 from tests.simulator.ledger import must
@@ -123,6 +123,7 @@ class Occurrences:
             return
         now, spec = new["updated_at"], msgspec.json.decode(old["spec"], type=Spec)
         goes_on = new["spec"] == old["spec"] and new["next_at"] is not None
+        window = max(old["catch_up_ms"], ALARM_LATE_MS)
         once, limited = new["revision"] == old["revision"] + 1, "running_executions" in self.limits.get(key[0], {})
         lost, late = [], 0
         for nominal in occurrences(spec, old["next_at"] - 1):
@@ -131,9 +132,9 @@ class Occurrences:
                 break
             must(due_at <= now or not once, "passed over before its time:", nominal, now, new)
             execution = f"{key[1]}.{stamp(nominal)}"
-            late += now - due_at > old["catch_up_ms"] or not goes_on or not once
+            late += now - due_at > window or not goes_on or not once
             if not (self._there("schedule_runs", (*key, execution)) or self._there("executions", (key[0], execution))):
-                past = now - due_at > old["catch_up_ms"]
+                past = now - due_at > window
                 must(past or (limited and not (goes_on and once)), nominal, "was lost at", now, old, new)
                 lost.append(nominal)
         counted = new["missed"] - old["missed"]  # what a backfill had started already may be counted as well
