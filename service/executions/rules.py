@@ -98,6 +98,15 @@ def ended(execution: Execution) -> StateError:
     )
 
 
+def refused_at(view: View, execution_id: str, place: str, refusal: StateError) -> StateError:
+    """A refusal of the part of a body at `place`; the execution was open before the first part. If a part before this
+    one ended it, that is undone with all the others: whoever asked must not hear that the execution has ended."""
+    if refusal.code == "execution/terminal" and need(view, execution_id).status in ENDED:
+        said = "what stands before it ends the execution, and nothing follows an end; put it first, or leave it out"
+        return invalid([(place, said)])
+    return under(place, refusal)
+
+
 def changed(execution: Execution) -> Changed:
     """Where the execution stands."""
     return Changed(execution.id, execution.status, execution.sequence)

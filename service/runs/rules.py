@@ -7,7 +7,7 @@ import msgspec
 
 from service.alarms.model import Alarm, Rang
 from service.alarms.rules import disarm, disarm_all, set_alarm
-from service.errors import StateError, invalid, not_found, under
+from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
 from service.executions.model import (
     ENDED,
@@ -286,7 +286,7 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
         try:
             order(view, tenant, execution_id, one)
         except StateError as refusal:
-            raise under(f"/commands/{index}", refusal) from None
+            raise executions.refused_at(view, execution_id, f"/commands/{index}", refusal) from None
     run = need_run(view, tenant, execution_id)
     if run.task_id is None and run.woken_at > command.history_sequence:
         wake(view, tenant, execution_id)
@@ -313,13 +313,7 @@ def seen(execution: Execution, history_sequence: int) -> None:
 
 def order(view: View, tenant_id: str, execution_id: str, command: Command) -> None:
     """Do what one command asks for: here, or wherever its type is listened for."""
-    execution = head(view, tenant_id, execution_id)
-    if execution.status in ENDED:
-        raise StateError(
-            "execution/terminal",
-            f"A command of this submission ends the run as {execution.status}, and others follow it: nothing of the "
-            "submission was done. Send it again with the command that ends the run as the last one.",
-        )
+    execution = executions.need_open(view, execution_id)
     own = APPLY.get(type(command))
     if own is not None:
         own(view, execution, command)

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from service.errors import StateError, invalid, not_found, under
+from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
 from service.executions.model import FACETS, OF_ITEM, Attributed, Execution, SetAttributes, State
 from service.history.model import LATEST, OURS, TAIL, Snapshot
@@ -108,12 +108,20 @@ def transition(view: View, command: Transition) -> Transitioned:
         try:
             one = APPLY[type(change)](view, target, change)
         except StateError as refusal:
-            raise under(f"/changes/{index}", refusal) from None
+            raise refused_at(view, target, f"/changes/{index}", refusal) from None
         execution = executions.need(view, target.execution_id)
         made.append(one if execution.sequence == begun else numbered(one, begun, execution.sequence))
     reply = Transitioned(execution.id, execution.status, execution.sequence, made)
     remember(view, target, reply)
     return reply
+
+
+def refused_at(view: View, target: Target, place: str, refusal: StateError) -> StateError:
+    """The refusal of the change at `place`. The fence held before the first change: if it does not any more, a change
+    before this one has settled the item, and that is undone with all the others."""
+    if refusal.code.startswith("lease/"):
+        return invalid([(place, "a change before it settles the item already; settle it once")])
+    return executions.refused_at(view, target.execution_id, place, refusal)
 
 
 def numbered(made: Made, before: int, last: int) -> Made:

@@ -204,7 +204,7 @@ async def test_nothing_follows_the_command_to_continue(api: Api) -> None:
     (task,) = await tasks(api)
     path = f"/v1/workflow-tasks/{task['task_id']}/commands"
     body = commands(task, AGAIN, {"type": "CompleteWorkflow"})
-    await api.refused("POST", path, "execution/terminal", json=body)
+    await api.refused("POST", path, "request/invalid", json=body)
     told = await submit(api, task, AGAIN)
     assert await submit(api, task, AGAIN) == told
 

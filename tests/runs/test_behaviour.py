@@ -138,7 +138,8 @@ async def test_commands_are_all_done_or_none(api: Api) -> None:
     run = await started(api)
     (task,) = await tasks(api)
     body = commands(task, {"type": "CompleteWorkflow"}, {"type": "SetMemo", "memo": 1})
-    await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "execution/terminal", json=body)
+    problem = await api.refused("POST", f"/v1/workflow-tasks/{task['task_id']}/commands", "request/invalid", json=body)
+    assert [error["pointer"] for error in problem["errors"]] == ["/commands/1"]  # and not that it has ended
     assert (await api.ok("GET", f"/v1/executions/{run}"))["status"] == "running"
     await submit(api, task, {"type": "FailWorkflow", "error": {"type": "boom"}})
     found = await api.ok("GET", f"/v1/executions/{run}")

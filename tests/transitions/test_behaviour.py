@@ -223,7 +223,6 @@ REFUSED = {
     "state/path": {"type": "append_state", "path": "/a/b", "value": 1},
     "execution/transition": {"type": "set_status", "status": "completed"},
     "work/conflict": {"type": "enqueue", "id": "taken"},
-    "lease/settled": COMPLETE,
     "request/invalid": {"type": "append", "kind": "state.merged", "body": {}},
 }
 
@@ -238,9 +237,8 @@ async def test_a_change_that_is_refused_takes_all_others_with_it(api: Api, code:
     await api.ok("POST", "/v1/work-items", json={"queue": "elsewhere", "id": "taken"})
     before, log = await shown(api, made), await api.events(made["execution_id"])
     wrong = REFUSED[code]
-    if first and code in ("execution/transition", "lease/settled"):
+    if first and code == "execution/transition":
         wrong = {"type": "set_status", "status": "pending"}
-        code = "execution/transition"
     changes = [wrong, *EVERYTHING] if first else [*EVERYTHING, COMPLETE, wrong]
     await refused(api, made, code, *changes, **lease)
     assert await shown(api, made) == before
@@ -269,11 +267,17 @@ async def test_everything_at_once_is_one_commit(api: Api) -> None:
     await verified(api, made)
 
 
-async def test_a_change_after_the_end_refuses_the_whole(api: Api) -> None:
-    made = await api.start()
-    problem = await refused(api, made, "execution/terminal", {"type": "set_status", "status": "completed"}, APPEND)
-    assert problem["outcome"] == "completed"
+async def test_a_change_after_the_end_refuses_the_whole_and_does_not_say_that_it_has_ended(api: Api) -> None:
+    made = await api.start(start={"queue": "q", "drives": "execution"})
+    [item] = await api.claim("q")
+    lease = {"lease": {"work_item_id": item["id"], "epoch": item["epoch"]}}
+    for end in ({"type": "set_status", "status": "completed"}, COMPLETE):
+        problem = await refused(api, made, "request/invalid", APPEND, end, APPEND, **lease)
+        assert [error["pointer"] for error in problem["errors"]] == ["/changes/2"]
+        assert not problem.keys() & {"outcome", "current_status", "current_sequence"}
     assert (await shown(api, made))["status"] == "running"
+    await transit(api, made, COMPLETE, **lease)
+    assert (await refused(api, made, "execution/terminal", APPEND))["outcome"] == "completed"
 
 
 async def test_an_expected_sequence_that_has_moved_refuses_the_whole(api: Api) -> None:
@@ -425,7 +429,9 @@ async def test_what_is_wrong_with_a_change_is_said_with_its_place(api: Api, chan
 
 async def test_an_item_is_settled_once(api: Api) -> None:
     made, _, lease = await leased(api)
-    await refused(api, made, "lease/settled", COMPLETE, COMPLETE, **lease)
+    for first in (COMPLETE, {"type": "settle", "outcome": "released"}, {"type": "settle", "outcome": "failed"}):
+        problem = await refused(api, made, "request/invalid", first, COMPLETE, **lease)
+        assert [error["pointer"] for error in problem["errors"]] == ["/changes/1"]
     await transit(api, made, COMPLETE, **lease)
     await refused(api, made, "lease/settled", COMPLETE | {"result": {"r": 2}}, **lease)
 
