@@ -14,6 +14,18 @@ class Logged(msgspec.Struct, frozen=True):
     """Fact: a command that appended events is decided. Told once, whatever the number of events and executions."""
 
 
+def past(before: Any, most: int) -> StateError:
+    """409 for the tenant's limit of events, with how many the execution had `before` what is refused, all of it."""
+    current = 0 if before is None else before.sequence
+    fewer = "append fewer at once, or " if current < most else ""
+    return StateError(
+        "limit/events-per-execution",
+        f"The execution has {current} events and the tenant's limit is {most}; {fewer}continue in a new execution.",
+        limit=most,
+        current=current,
+    )
+
+
 def append(
     view: View,
     execution: E,
@@ -34,12 +46,7 @@ def append(
     sequence = row.sequence + 1
     most = view.standing.limit("events_per_execution")
     if most is not None and sequence > most and not closing:
-        raise StateError(
-            "limit/events-per-execution",
-            f"The execution has {row.sequence} events and the tenant's limit is {most}; continue in a new execution.",
-            limit=most,
-            current=row.sequence,
-        )
+        raise past(view.before(row), most)
     view.events.append(
         NewEvent(
             row.tenant_id, row.id, sequence, kind, body, view.now, view.who.actor, node_id, work_item_id, causation_id

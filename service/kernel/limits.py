@@ -63,7 +63,8 @@ def use(view: View, name: str, count: int = 1) -> None:
         return
     usage = counted(view, name, most)
     if count > 0 and usage.count + count > most:
-        raise past(name, most, usage.count)
+        before = view.before(usage)
+        raise past(name, most, 0 if before is None else before.count)
     if count > 0 or usage.count <= most:  # past the limit nobody knows how far, so nothing brings it back in this batch
         view.put(msgspec.structs.replace(usage, count=usage.count + count))
 
@@ -96,8 +97,12 @@ def refuse_past(view: View, name: str, size: int) -> None:
 
 
 def past(name: str, most: int, current: int) -> StateError:
-    """409 for a limit, with its value and where the tenant stands."""
-    words, stands = name.replace("_", " "), f"{current} or more" if name in COUNTED and current > most else str(current)
-    return StateError(
-        CODES[name], f"The tenant's limit of {words} is {most}; it stands at {stands}.", limit=most, current=current
-    )
+    """409 for a limit, with its value and where the tenant stands, or the size of what was sent."""
+    if name not in COUNTED:
+        said = f"this has {current}"
+    elif current < most:
+        said = f"it stands at {current}, and this asks for more than is left"
+    else:
+        said = f"it stands at {current} or more" if current > most else f"it stands at {current}"
+    text = f"The tenant's limit of {name.replace('_', ' ')} is {most}; {said}."
+    return StateError(CODES[name], text, limit=most, current=current)

@@ -97,6 +97,12 @@ class View:
         """Whether the batch has loaded or written that row, so that asking for it costs nothing."""
         return (row, key) in self.put_ or self._set.knows((row, key))
 
+    def before(self, row: R) -> R | None:
+        """What stood in the place of a row before this decision, None if nothing did: what is so once it refuses."""
+        at = self._set.locate(row)
+        found: R | None = self._set.at(at) if self._set.knows(at) else None
+        return found
+
     def expect(self, *wanted: Wanted) -> None:
         """Ask for many rows or groups at once, instead of coming back for one after another."""
         if missing := [one for one in wanted if not self._set.knows(one)]:

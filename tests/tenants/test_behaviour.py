@@ -298,6 +298,23 @@ async def test_a_repeated_start_takes_no_second_place(api: Api) -> None:
     assert sorted(answer.status_code for answer in answers) == [200] * 4 + [201]
 
 
+async def test_a_refusal_tells_where_the_tenant_stands_without_what_it_refuses(api: Api) -> None:
+    await change(api, limits={"ready_work_items": 3, "events_per_execution": 6})
+    path = f"/v1/executions/{(await api.start())['execution_id']}"
+    await api.ok("POST", "/v1/work-items", json={"queue": "q"})
+    body = {"changes": [{"type": "enqueue", "queue": "q"}] * 3}
+    problem = await api.refused("POST", f"{path}/transitions", "limit/ready-work-items", json=body)
+    assert (problem["limit"], problem["current"]) == (3, 1)
+    body = {"events": [{"kind": "a"}] * 6}
+    problem = await api.refused("POST", f"{path}/events", "limit/events-per-execution", json=body)
+    assert (problem["limit"], problem["current"]) == (6, 1)
+    body = {"changes": [{"type": "append", "kind": "a"}] * 6}
+    problem = await api.refused("POST", f"{path}/transitions", "limit/events-per-execution", json=body)
+    assert (problem["limit"], problem["current"]) == (6, 1)
+    await api.ok("POST", f"{path}/transitions", json={"changes": [{"type": "enqueue", "queue": "q"}] * 2})
+    await api.ok("POST", f"{path}/events", json={"events": [{"kind": "a"}] * 3})
+
+
 async def test_events_states_and_payloads_keep_to_their_limits(api: Api) -> None:
     await change(api, limits={"events_per_execution": 3, "payload_bytes": 20, "state_bytes": 20})
     run = (await api.start())["execution_id"]
