@@ -18,6 +18,7 @@ Tenant = Annotated[
     str | None, Parameter(help="For the system's administrator: whose token; `system` for the system's own.")
 ]
 Days = Annotated[int | None, Parameter(help="Days until its end; without it, as many as the server gives.")]
+DaysInHand = Annotated[int | None, Parameter(help="Days until its end; without it, 90.")]
 Begin = Annotated[
     str | None, Parameter(help="When it begins to work: 2027-02-19T09:30Z, 2027-02-19; UTC unless it says otherwise.")
 ]
@@ -144,15 +145,28 @@ def rotate(
 
 @app.command
 def bootstrap(
-    *, name: str = "bootstrap", days: Days = 90, never_expires: Never = False, flags: StoreFlags = None
+    *, name: str = "bootstrap", days: DaysInHand = None, never_expires: Never = False, flags: StoreFlags = None
 ) -> None:
     """Mint a system admin token with the store in hand: no token is needed, the server need not run."""
     import asyncio
 
     from service.cli.first_token import show
 
-    text = asyncio.run(another(settings(flags).settings, name, None if never_expires else days))
+    refuse_unfit(name, days, never_expires)
+    text = asyncio.run(another(settings(flags).settings, name, None if never_expires else days or 90))
     show("System admin token", text)
+
+
+def refuse_unfit(name: str, days: int | None, never_expires: bool) -> None:
+    """What a server would refuse to mint is not minted without one either."""
+    from service.tokens.model import DAYS_MAX, NAME_MAX
+
+    if not 1 <= len(name) <= NAME_MAX:
+        raise Refused(f"--name takes 1 to {NAME_MAX} characters; this has {len(name)}", 2)
+    if days is not None and never_expires:
+        raise Refused("a token that never expires has no --days; leave one of the two out", 2)
+    if days is not None and not 1 <= days <= DAYS_MAX:
+        raise Refused(f"--days takes a whole number from 1 to {DAYS_MAX}; {days} is none", 2)
 
 
 async def another(found: Settings, name: str, days: int | None) -> str:

@@ -8,7 +8,8 @@ from service.kernel.ids import Glob
 from service.tenants.model import TenantId
 
 Role = Literal["owner", "operator", "developer", "worker", "reviewer", "viewer", "auditor", "admin", "scheduler"]
-Days = Annotated[int, msgspec.Meta(ge=1, le=3650)]
+DAYS_MAX, NAME_MAX = 3_650, 128
+Days = Annotated[int, msgspec.Meta(ge=1, le=DAYS_MAX)]
 DAY_MS = 86_400_000
 MINTED_BY = "tokens_minted_by"
 Cidr = Annotated[
@@ -50,7 +51,7 @@ class Token(msgspec.Struct, frozen=True):
 class MintBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to mint. `tenant_id` only for a system administrator; `never_expires` must be said."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_MAX)]
     role: Role
     tenant_id: TenantId | None = None
     queues: Annotated[list[Glob], msgspec.Meta(max_length=64)] = []

@@ -70,6 +70,19 @@ def test_whoever_has_the_store_in_hand_can_mint_another_administrator(holdfast: 
         assert server.ask(token, "GET", "/v1/tokens/self")[1]["name"] == "second"
 
 
+@pytest.mark.parametrize(
+    "unfit",
+    [["--days", "0"], ["--days", "-5"], ["--days", "3651"], ["--days", "9" * 18], ["--days", "5", "--never-expires"],
+     ["--name", ""], ["--name", "x" * 129]],
+)  # fmt: skip
+def test_what_no_server_would_mint_is_not_minted_with_the_store_in_hand(holdfast: Command, unfit: list[str]) -> None:
+    assert holdfast("init").returncode == 0
+    done = holdfast("token", "bootstrap", *unfit)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("holdfast: ") and done.stderr.count("\n") == 1, done.stderr
+    assert "admin tokens: 1" in holdfast("doctor").stdout
+
+
 def test_sigterm_lets_requests_finish_answers_long_polls_and_exits_with_0(tmp_path: Path) -> None:
     with start(tmp_path, "serve") as server:
         [admin] = server.tokens
