@@ -284,7 +284,8 @@ async def write_snapshot(call: Call) -> SnapshotWritten:
     """Fold the log up to the sequence of the path."""
     said = call.path["sequence"]
     if not (said.isascii() and said.isdigit() and len(said) <= 18):
-        raise StateError("request/malformed", f"A sequence is a whole number; the path says {said!r}.")
+        said = f"A sequence is a whole number of at most 18 digits; the path says {said!r}."
+        raise StateError("request/malformed", said)
     return await call.run(WriteSnapshot(call.path["id"], int(said)))  # type: ignore[no-any-return]
 
 

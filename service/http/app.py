@@ -38,7 +38,7 @@ from service.kernel.run import away
 
 log = structlog.get_logger()
 ANYBODY = Principal("", "anybody")
-PATH_MAX, HEADERS_MAX = 2_048, 32_768
+PATH_MAX, PART_MAX, HEADERS_MAX = 2_048, 256, 32_768
 STREAMS = ("text/event-stream", NDJSON)
 """What has no end that is known before; of it HEAD makes nothing."""
 CUT_SHORT = "The server is going away; whether the request was carried out is not known. Repeat it with the same ids."
@@ -280,7 +280,10 @@ def converted(query: Query, value: str) -> Any:
 
 
 def check_path(scope: Scope, path: Mapping[str, str]) -> None:
-    """Parts of the path are text: no NUL, no bytes that are not UTF-8 (they would fold into one another)."""
+    """Parts of the path are text: not too long, no NUL, no bytes that are not UTF-8 (they fold into one another)."""
     for name, value in path.items():
-        if not value or "\0" in value or "\ufffd" in value or len(value) > 256:
+        if len(value) > PART_MAX:
+            said = f"The path's {name!r} has {len(value)} characters; {PART_MAX} are allowed."
+            raise StateError("request/too-long", said, limit=PART_MAX)
+        if not value or "\0" in value or "\ufffd" in value:
             raise StateError("request/malformed", f"The path's {name!r} cannot be read.")

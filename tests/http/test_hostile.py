@@ -275,6 +275,13 @@ async def test_a_path_beyond_the_routes_is_a_problem(raw: Any, world: Any) -> No
     assert (await raw("GET", "/v1/executions/" + "x/" * 5_000)).refused("request/too-long").status == 414
 
 
+async def test_an_id_in_a_path_that_is_too_long_is_told_so(raw: Any, world: Any) -> None:
+    (await raw("GET", "/v1/executions/" + "x" * 256, world.owner)).refused("not-found")
+    for long in ("x" * 257, "x" * 2_000, "%C3%A9" * 257):
+        reply = await raw("GET", f"/v1/executions/{long}", world.owner)
+        assert msgspec.json.decode(reply.refused("request/too-long").body)["limit"] == 256
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(operation: str, raw: Any, world: Any) -> None:
     path = OPERATIONS[operation].path
