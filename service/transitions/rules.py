@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from service.errors import StateError, invalid, not_found
+from service.errors import StateError, invalid
 from service.executions import rules as executions
 from service.executions.model import FACETS, OF_ITEM, Attributed, Execution, SetAttributes, State
 from service.history.model import LATEST, OURS, TAIL, Snapshot
@@ -149,8 +149,17 @@ def aim(item: WorkItem, lease: Lease, execution_id: str, said: str) -> Target:
     """What a transition under a lease changes: the fence is checked, and the execution is the item's."""
     item = leases.held(item, lease.epoch)
     if item.execution_id is None or execution_id not in ("", item.execution_id):
-        raise not_found("execution", execution_id or item.id)
+        raise elsewhere(item, execution_id)
     return Target(item.execution_id, item.id, item.epoch, said, leases.node_of(item))
+
+
+def elsewhere(item: WorkItem, execution_id: str) -> StateError:
+    """404 for an execution that the item is not of, whether or not there is one of that id."""
+    if item.execution_id is None:
+        said = "belongs to no execution; settle it with POST /v1/work-items/{id}/complete, fail or release."
+    else:
+        said = f"does not belong to the execution {execution_id!r}; name its own, or none in a batch."
+    return StateError("not-found", f"The work item {item.id!r} {said}")
 
 
 def told_before(item: WorkItem, lease: Lease, execution_id: str, said: str) -> Transitioned | None:
@@ -159,7 +168,7 @@ def told_before(item: WorkItem, lease: Lease, execution_id: str, said: str) -> T
     if not mine or item.status == "leased" or item.settle_digest != said:
         return None
     if execution_id not in ("", item.execution_id):
-        raise not_found("execution", execution_id)
+        raise elsewhere(item, execution_id)
     return msgspec.json.decode(item.settle_reply or b"", type=Transitioned)
 
 

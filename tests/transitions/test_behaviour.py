@@ -338,8 +338,19 @@ async def test_the_execution_comes_from_the_item(api: Api) -> None:
     [result] = (await api.ok("POST", "/v1/transitions:batch", json=[{"changes": [APPEND]} | lease]))["results"]
     assert result["ok"]["execution_id"] == made["execution_id"]
     stranger = await api.start()
-    await refused(api, stranger, "not-found", APPEND, **lease)
+    problem = await refused(api, stranger, "not-found", APPEND, **lease)
+    assert "does not belong to the execution" in problem["detail"]  # which is there, and is not said not to be
+    nowhere = await refused(api, {"execution_id": "nowhere"}, "not-found", APPEND, **lease)
+    assert nowhere["detail"] == problem["detail"].replace(stranger["execution_id"], "nowhere")
     assert (await shown(api, stranger))["sequence"] == 1
+
+
+async def test_an_item_of_no_execution_is_settled_by_itself(api: Api) -> None:
+    await api.ok("POST", "/v1/work-items", json={"queue": "q"})
+    [item] = await api.claim("q")
+    lease = {"lease": {"work_item_id": item["id"], "epoch": item["epoch"]}}
+    [result] = (await api.ok("POST", "/v1/transitions:batch", json=[{"changes": [COMPLETE]} | lease]))["results"]
+    assert (result["error"]["code"], "belongs to no execution" in result["error"]["detail"]) == ("not-found", True)
 
 
 async def test_the_node_of_an_event_comes_from_the_item(api: Api) -> None:
