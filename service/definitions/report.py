@@ -1,6 +1,6 @@
 """How a problem in a document is told: where (a JSON pointer, RFC 6901) and what (a sentence)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 Problem = tuple[str, str]
@@ -38,3 +38,8 @@ def capped(found: Iterable[Problem]) -> list[Problem]:
         if len(kept) == MOST_PROBLEMS or room <= 0:
             break
     return kept
+
+
+def full(found: Sequence[Problem]) -> bool:
+    """Whether these are as many as are told, so that there may be more."""
+    return len(found) >= MOST_PROBLEMS or sum(len(where) + len(what) for where, what in found) >= MOST_CHARACTERS

@@ -18,6 +18,7 @@ from service.definitions.model import (
     Stored,
     StoreDefinition,
 )
+from service.definitions.report import full
 from service.errors import StateError, not_found
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query
 from service.http.lists import Page, listed, where
@@ -135,10 +136,12 @@ def refuse_names(workflow_id: str, version: str) -> None:
 
 
 def refuse_invalid(found: list[tuple[str, str]]) -> None:
-    """422 with every error."""
+    """422 with every error, or as many as a report holds."""
     if found:
         listed = [{"pointer": pointer, "detail": detail} for pointer, detail in found]
-        raise StateError("definition/invalid", f"The definition has {len(found)} errors; see 'errors'.", errors=listed)
+        count = "1 error" if len(found) == 1 else f"{len(found)} errors"
+        more = "; there may be more" if full(found) else ""
+        raise StateError("definition/invalid", f"The definition has {count}{more}; see 'errors'.", errors=listed)
 
 
 def start_node(found: dict[str, Any]) -> StartNode:

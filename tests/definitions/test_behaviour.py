@@ -198,6 +198,15 @@ async def test_all_errors_are_told_at_once_with_their_places(api: Api) -> None:
     assert await versions(api) == []
 
 
+@pytest.mark.parametrize(
+    ("edges", "said"), [(1, "has 1 error;"), (2, "has 2 errors;"), (1_500, "has 1000 errors; there may be more;")]
+)
+async def test_how_many_errors_there_are_is_told_as_far_as_it_is_known(api: Api, edges: int, said: str) -> None:
+    nowhere = [{"from": "a", "to": f"nowhere-{n}"} for n in range(edges)]
+    problem = await api.refused("PUT", path(), "definition/invalid", json=ir(edges=ir()["edges"] + nowhere))
+    assert said in problem["detail"], problem["detail"]
+
+
 async def test_validation_tells_the_same_and_stores_nothing(api: Api) -> None:
     found = await api.ok("POST", "/v1/definitions:validate", json=WRONG)
     assert found["valid"] is False
