@@ -118,9 +118,10 @@ def transition(view: View, command: Transition) -> Transitioned:
 
 def refused_at(view: View, target: Target, place: str, refusal: StateError) -> StateError:
     """The refusal of the change at `place`. The fence held before the first change: if it does not any more, a change
-    before this one has settled the item, and that is undone with all the others."""
+    before this one has settled the item, or ended it with the execution, and that is undone with all the others."""
     if refusal.code.startswith("lease/"):
-        return invalid([(place, "a change before it settles the item already; settle it once")])
+        said = "a change before it settles the item already, or ends its execution; settle it once, before the end"
+        return invalid([(place, said)])
     return executions.refused_at(view, target.execution_id, place, refusal)
 
 
