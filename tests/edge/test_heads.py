@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.http.answer import Answer
-from service.http.server import HEAD_MAX, Connection
+from service.http.server import HEAD_MAX, HEADERS_COUNT_MAX, Connection
 from service.http.stream import Stream
 from tests.edge.test_lines import Parts, connected
 
@@ -99,6 +99,16 @@ async def test_half_a_head_is_too_large_also_when_it_comes_at_once(before: bytes
     await fed(connection, before + half + b"x" * HEAD_MAX)
     assert (b"HTTP/1.1 200 " in said(transport)) == bool(before)
     assert connection.deaf and (before or said(transport).startswith(b"HTTP/1.1 431 "))
+
+
+async def test_of_many_small_headers_no_more_are_kept_than_a_request_may_have() -> None:
+    connection, transport = connected(reading([]))
+    small = [b"%x: %x\r\n" % (n, n) for n in range(HEADERS_COUNT_MAX + 1)]
+    await fed(connection, b"GET / HTTP/1.1\r\n" + b"".join(small[:-1]))
+    assert said(transport) == b""
+    await fed(connection, small[-1], b"and")
+    assert said(transport).startswith(b"HTTP/1.1 431 ")
+    assert len(connection.headers) == HEADERS_COUNT_MAX
 
 
 async def test_the_next_answer_is_not_made_before_the_one_before_is_taken() -> None:
