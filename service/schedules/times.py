@@ -142,17 +142,18 @@ def once(place: ZoneInfo, wall: datetime) -> datetime:
 def passing(cron: str, place: ZoneInfo, at: datetime) -> datetime | None:
     """The next time at which clocks show what a cron matches: looked for between one change of clocks and the next."""
     ahead = offset(place, at)
-    wall = (at + ahead).replace(tzinfo=None)
-    while True:
-        found = next(walls(cron, wall), None)
-        if found is None:
-            return None
+    wall = since = (at + ahead).replace(tzinfo=None)
+    found = next(walls(cron, wall), None)
+    while found is not None:
         there = found.replace(tzinfo=UTC) - ahead
         changed = change(place, at, there)
         if changed is None:
             return there
         at, ahead = changed, offset(place, changed)
         wall = (at + ahead).replace(tzinfo=None) - SECOND
+        if not since <= wall < found:  # else nothing lies between them, and of what comes rarely to look takes long
+            since, found = wall, next(walls(cron, wall), None)
+    return None
 
 
 def change(place: ZoneInfo, start: datetime, end: datetime) -> datetime | None:

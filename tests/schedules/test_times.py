@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.schedules import times
 from service.schedules.model import Spec
 from service.schedules.times import after, between, jitter, problems, stamp, zone
 
@@ -167,6 +168,16 @@ def test_what_comes_twice_and_was_taken_is_not_taken_again_from_within_the_secon
     found = after(Spec("30 2 * * *", "Europe/Berlin"), second)
     assert found is not None
     assert local(found, "Europe/Berlin") == "2026-10-26 02:30+0100"
+
+
+def test_what_comes_once_in_28_years_is_not_looked_for_at_each_change_of_clocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, walls = [], times.walls
+    monkeypatch.setattr(times, "walls", lambda cron, wall: looks.append(wall) or walls(cron, wall))
+    found = after(Spec("*/30 * * 2 1#5", "Europe/Berlin"), ms(datetime(2026, 11, 22, tzinfo=UTC)))
+    assert found == ms(datetime(2044, 2, 28, 23, tzinfo=UTC)), "the 29th, a Monday, by the clocks there"
+    assert len(looks) == 1
 
 
 @given(st.integers(1_000, 10**9), st.integers(0, 10**9), st.integers(0, 2**42))
