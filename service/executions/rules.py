@@ -45,7 +45,7 @@ from service.executions.model import (
 from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.events import append
-from service.kernel.json import append_at, check, fingerprint, merge_patch
+from service.kernel.json import append_at, check, fingerprint, merge_patch, parts
 from service.kernel.limits import refuse_past, usage_keys, use
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, shown, stored
@@ -56,9 +56,10 @@ from service.work.rules_placing import enqueue, enqueue_keys
 from service.work.rules_queues import queue_of, refuse_queue
 
 EMPTY_STATE = b"{}"
-STATE_BYTES = 8_388_608
+STATE_BYTES, STATE_PARTS, PART_BYTES = 8_388_608, 262_144, 32
 """How large a state may grow by merges and appends, each of which reads and writes the whole of it, whatever a tenant's
-limit says. One that is larger, because it was sent so, may only shrink."""
+limit says: in bytes, and in objects and lists, for one of these takes as long as so many bytes. One that is larger,
+because it was sent so, may only shrink."""
 OPERATED = frozenset({"cancelled", "terminated", "paused"})
 """The statuses that only an operator gives."""
 
@@ -479,11 +480,19 @@ def appended_state(view: View, execution: Execution, path: str, value: msgspec.R
     return write_state(view, execution, "state.appended", encoded(AppendBody(path, value)), state)
 
 
+def weight(state: bytes) -> int:
+    """What it costs to write a document anew, in bytes of one that is all text."""
+    return len(state) + PART_BYTES * parts(state)
+
+
 def refuse_growth(before: bytes, after: bytes) -> None:
-    """409 for a document that has grown too large to be written anew for each change."""
+    """409 for a document that has grown too large, or of too many parts, to be written anew for each change."""
     if len(after) > max(STATE_BYTES, len(before)):
         said = f"A state grows to {STATE_BYTES} bytes by merges and appends, in every tenant; it has {len(before)} now."
         raise StateError("limit/state-bytes", said, limit=STATE_BYTES, current=len(before))
+    if len(after) > STATE_PARTS and (now := parts(after)) > STATE_PARTS and now > (had := parts(before)):
+        said = f"A state grows to {STATE_PARTS} objects and lists by merges and appends, in every tenant"
+        raise StateError("limit/state-bytes", f"{said}; it has {had} now.", limit=STATE_PARTS, current=had)
 
 
 # ── attributes ─────────────────────────────────────────────────────────────────────────────────────────────────────

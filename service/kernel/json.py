@@ -169,6 +169,11 @@ def merge_patch(target: Any, patch: Any, *, in_place: bool = False) -> Any:
     return merged
 
 
+def parts(document: bytes) -> int:
+    """How many objects and lists JSON has, or more: brackets in its texts are counted as well."""
+    return document.count(b"{") + document.count(b"[")
+
+
 def append_at(state: Any, path: str, value: Any) -> Any:
     """`state` with `value` appended to the array at the JSON pointer `path` (RFC 6901); `state` is not changed.
 

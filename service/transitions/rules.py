@@ -217,14 +217,14 @@ def _replace(view: View, target: Target, change: Replace) -> Made:
 def _merge(view: View, target: Target, change: Merge) -> Made:
     refuse_dear(target)
     execution = executions.merged_state(view, current(view, target), bytes(change.patch))
-    target.rewritten += len(executions.state_of(view, execution))
+    target.rewritten += executions.weight(executions.state_of(view, execution))
     return Made("merge_state")
 
 
 def _append_to(view: View, target: Target, change: AppendTo) -> Made:
     refuse_dear(target)
     execution = executions.appended_state(view, current(view, target), change.path, change.value)
-    target.rewritten += len(executions.state_of(view, execution))
+    target.rewritten += executions.weight(executions.state_of(view, execution))
     return Made("append_state")
 
 

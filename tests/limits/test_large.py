@@ -93,6 +93,20 @@ async def test_a_state_grows_to_a_bound_whatever_the_tenants_limit_says(
     await api.ok("PATCH", at, json={"l": [LONG]})
 
 
+async def test_a_state_of_many_small_parts_grows_to_a_bound_of_its_own(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executions, "STATE_PARTS", 10)
+    await api.start(execution_id="e", state={"l": [[]] * 8})
+    at = "/v1/executions/e/state"
+    problem = await api.refused("POST", f"{at}:append", "limit/state-bytes", json={"path": "/l", "value": {}})
+    assert (problem["limit"], problem["current"]) == (10, 10)
+    await api.ok("PATCH", at, json={"text": LONG})
+    await api.ok("PUT", at, json={"l": [[]] * 18})
+    await api.ok("PATCH", at, json={"n": 1})
+    await api.refused("PATCH", at, "limit/state-bytes", json={"m": {}})
+
+
 @given(DOCUMENTS, DOCUMENTS)
 def test_a_patch_in_place_makes_what_a_patch_makes(target: Any, patch: Any) -> None:
     wanted = merge_patch(target, patch)

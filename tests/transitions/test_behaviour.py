@@ -620,6 +620,16 @@ async def test_what_a_batch_was_refused_may_be_tried_again_under_its_key(api: Ap
     assert (first[1]["error"]["code"], again[1]["ok"]["sequence"]) == ("sequence/mismatch", 4)
 
 
+async def test_a_state_of_many_small_parts_may_be_written_anew_less_often(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "REWRITTEN_MAX", 250)
+    text, lists = {"l": "x" * 30}, {"l": [[]] * 10}
+    merges = [{"type": "merge_state", "patch": {"n": n}} for n in range(3)]
+    await transit(api, await api.start(state=text), *merges)
+    await refused(api, await api.start(state=lists), "request/invalid", *merges)
+
+
 async def test_what_goes_through_all_items_or_all_of_the_state_may_be_said_a_few_times_only(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
