@@ -4,7 +4,7 @@ The state is changed in place: to copy what an event leaves alone would cost as 
 large.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 import msgspec
@@ -13,6 +13,8 @@ from service.history.model import Fold, LoggedEvent
 from service.kernel.json import merge_patch
 
 Step = Callable[[Fold, LoggedEvent, Any], None]
+OF_STATE = frozenset({"state.replaced", "state.merged", "state.appended"})
+"""The kinds that change nothing but the state."""
 
 
 def fold(events: Iterable[LoggedEvent], start: Fold | None = None) -> Fold:
@@ -20,11 +22,11 @@ def fold(events: Iterable[LoggedEvent], start: Fold | None = None) -> Fold:
     return folded_on(clone(start) if start is not None else Fold(), events)
 
 
-def folded_on(found: Fold, events: Iterable[LoggedEvent]) -> Fold:
-    """`found` itself, with `events` folded on to it in order."""
+def folded_on(found: Fold, events: Iterable[LoggedEvent], leave_out: Container[str] = ()) -> Fold:
+    """`found` itself, with `events` folded on to it in order, but for some kinds."""
     for event in events:
         step = STEPS.get(event.kind)
-        if step is not None:
+        if step is not None and event.kind not in leave_out:
             step(found, event, msgspec.json.decode(event.body) if event.body else {})
         found.sequence = event.sequence
     return found

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from service.errors import StateError, invalid
-from service.executions.model import Execution
-from service.executions.rules import need_open
-from service.history.fold import folded_on
+from service.executions.model import Execution, State
+from service.executions.rules import need_open, state_of
+from service.history.fold import OF_STATE, folded_on
 from service.history.model import (
     LATEST,
     OURS,
@@ -77,7 +77,7 @@ def write_due_snapshots(view: View, _fact: Logged) -> None:
     grown = {(event.tenant_id, event.execution_id) for event in view.events}
     due = [one for key in grown if (one := view.get(Execution, *key)) is not None and is_due(one)]
     if due:
-        view.expect(*((group, (one.tenant_id, one.id)) for one in due for group in (LATEST, TAIL)))
+        view.expect(*((group, (one.tenant_id, one.id)) for one in due for group in (LATEST, TAIL, State)))
     for execution in due:
         keep_fold(view, execution, execution.sequence)
         view.put(folded(view, execution, execution.sequence))
@@ -132,7 +132,13 @@ def keep_fold(view: View, execution: Execution, at: int) -> int | None:
         return None
     below = [one for one in kept if one.sequence < at]
     start = msgspec.json.decode(below[-1].body, type=Fold) if below else Fold()
-    body = encoded(folded_on(start, log_between(view, execution, start.sequence, at)))
+    log = log_between(view, execution, start.sequence, at)
+    if at == execution.sequence:  # what it comes to is the state that is kept: no need to go through all that made it
+        found = folded_on(start, log, OF_STATE)
+        found.state = msgspec.Raw(state_of(view, execution))
+    else:
+        found = folded_on(start, log)
+    body = encoded(found)
     view.add(Snapshot(execution.tenant_id, execution.id, at, body, view.now))
     newest = sum(one.sequence > at for one in kept) < execution.snapshot_keep
     for old in kept[: max(0, len(kept) + newest - execution.snapshot_keep)]:

@@ -45,7 +45,7 @@ ALSO: dict[type, tuple[object, ...]] = {
     AppendTo: (State,),
     PatchAttributes: (Attributed, FACETS),
     CancelItems: (OPEN_ITEMS,),
-    TakeSnapshot: (LATEST, TAIL),
+    TakeSnapshot: (LATEST, TAIL, State),
 }
 """What a change needs of the execution beyond its head, asked for by (tenant, execution)."""
 
@@ -304,7 +304,7 @@ def _snapshot(view: View, target: Target, _change: TakeSnapshot) -> Made:
     refuse_dear(target)
     execution = snapshot(view, current(view, target))
     kept = view.group(Snapshot, LATEST, execution.tenant_id, execution.id)
-    target.rewritten += sum(len(one.body) for one in kept[-1:])
+    target.rewritten += sum(executions.weight(one.body) for one in kept[-1:])
     return Made("snapshot")
 
 

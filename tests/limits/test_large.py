@@ -8,7 +8,7 @@ from hypothesis import given
 
 from service.executions import rules as executions
 from service.history import rules
-from service.history.fold import folded_on
+from service.history.fold import STEPS, folded_on
 from service.history.model import Fold
 from service.http import lists
 from service.kernel.json import merge_patch
@@ -144,3 +144,21 @@ async def test_a_snapshot_goes_through_what_came_since_the_one_before(
     assert done["sequence"] == made["sequence"] + len(changes)
     assert len(gone_through) <= 4 * len(changes), "a few times each, not each time all of them"
     assert (await api.ok("POST", "/v1/executions/e/snapshots:verify"))["matches"]
+
+
+async def test_a_snapshot_of_now_takes_the_state_as_it_is_kept(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await api.start(execution_id="e", state={"n": 0})
+    gone_through: list[int] = []
+    for kind in ("state.replaced", "state.merged", "state.appended"):
+        step = STEPS[kind]
+        monkeypatch.setitem(STEPS, kind, lambda *of, step=step: gone_through.append(1) or step(*of))
+    at = "/v1/executions/e"
+    await api.ok("PUT", f"{at}/state", json={"l": [1]})
+    await api.ok("PATCH", f"{at}/state", json={"n": 1})
+    await api.ok("POST", f"{at}/state:append", json={"path": "/l", "value": 2})
+    before = (await api.ok("GET", at))["sequence"]
+    await api.ok("PUT", f"{at}/snapshots/{before}")
+    assert gone_through == []
+    await api.ok("PUT", f"{at}/snapshots/{before - 1}")
+    assert len(gone_through) == 2, "of a time before now nothing else is known"
+    assert (await api.ok("POST", f"{at}/snapshots:verify"))["matches"]
