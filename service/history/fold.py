@@ -22,12 +22,16 @@ def fold(events: Iterable[LoggedEvent], start: Fold | None = None) -> Fold:
     return folded_on(clone(start) if start is not None else Fold(), events)
 
 
-def folded_on(found: Fold, events: Iterable[LoggedEvent], leave_out: Container[str] = ()) -> Fold:
-    """`found` itself, with `events` folded on to it in order, but for some kinds."""
+def folded_on(
+    found: Fold, events: Iterable[LoggedEvent], leave_out: Container[str] = (), *, sealed: bool = False
+) -> Fold:
+    """`found` itself, with `events` folded on to it in order, but for some kinds. Where it is `sealed`, what nodes
+    gave back stays as it was sent: `found` is a `Sealed`, and all the outputs of a log may be very much."""
     for event in events:
         step = STEPS.get(event.kind)
         if step is not None and event.kind not in leave_out:
-            step(found, event, msgspec.json.decode(event.body) if event.body else {})
+            kind: Any = dict[str, msgspec.Raw] if sealed and step is _completed else Any
+            step(found, event, msgspec.json.decode(event.body, type=kind) if event.body else {})
         found.sequence = event.sequence
     return found
 

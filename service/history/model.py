@@ -72,6 +72,12 @@ class Fold(msgspec.Struct):
     active_nodes: dict[str, list[str]] = {}
 
 
+class Sealed(Fold):
+    """A fold whose outputs are not looked into: what is sent stays as it is, from the log to the snapshot."""
+
+    completed_nodes: dict[str, msgspec.Raw] = {}
+
+
 class AppendedEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An event to append; the service gives it its sequence and time."""
 

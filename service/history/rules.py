@@ -16,8 +16,8 @@ from service.history.model import (
     Appended,
     AppendedEvent,
     AppendEvents,
-    Fold,
     LoggedEvent,
+    Sealed,
     Snapshot,
     SnapshotWritten,
     WriteSnapshot,
@@ -131,13 +131,13 @@ def keep_fold(view: View, execution: Execution, at: int) -> int | None:
     if any(one.sequence == at for one in kept):
         return None
     below = [one for one in kept if one.sequence < at]
-    start = msgspec.json.decode(below[-1].body, type=Fold) if below else Fold()
+    start = msgspec.json.decode(below[-1].body, type=Sealed) if below else Sealed()
     log = log_between(view, execution, start.sequence, at)
     if at == execution.sequence:  # what it comes to is the state that is kept: no need to go through all that made it
-        found = folded_on(start, log, OF_STATE)
+        found = folded_on(start, log, OF_STATE, sealed=True)
         found.state = msgspec.Raw(state_of(view, execution))
     else:
-        found = folded_on(start, log)
+        found = folded_on(start, log, sealed=True)
     body = encoded(found)
     view.add(Snapshot(execution.tenant_id, execution.id, at, body, view.now))
     newest = sum(one.sequence > at for one in kept) < execution.snapshot_keep

@@ -9,7 +9,7 @@ from hypothesis import given
 from service.executions import rules as executions
 from service.history import rules
 from service.history.fold import STEPS, folded_on
-from service.history.model import Fold
+from service.history.model import Fold, Sealed
 from service.http import lists
 from service.kernel.json import merge_patch
 from tests.conftest import Api
@@ -162,3 +162,11 @@ async def test_a_snapshot_of_now_takes_the_state_as_it_is_kept(api: Api, monkeyp
     await api.ok("PUT", f"{at}/snapshots/{before - 1}")
     assert len(gone_through) == 2, "of a time before now nothing else is known"
     assert (await api.ok("POST", f"{at}/snapshots:verify"))["matches"]
+
+
+def test_what_nodes_gave_back_goes_into_a_snapshot_as_it_was_sent() -> None:
+    log = [msgspec.structs.replace(event(n, "work.completed", {"result": [[n]]}), node_id=f"n{n}") for n in (1, 2)]
+    kept = msgspec.json.encode(folded_on(Sealed(), log[:1], sealed=True))
+    found = folded_on(msgspec.json.decode(kept, type=Sealed), log[1:], sealed=True)
+    assert {type(result) for result in found.completed_nodes.values()} == {msgspec.Raw}
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Fold) == folded_on(Fold(), log)
