@@ -35,7 +35,7 @@ from service.kernel.wake import Place
 After = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 AFTER = Query("after", After, 0, "Only events after this sequence.")
 CHECK_SECONDS = 5.0
-PAGE = 1_000
+PAGE, MUCH = 1_000, 65_536
 """Events that a verification reads at a time."""
 TAIL_EVENTS, TAIL_PART = 500, 1 / 32
 """Events that a tail reads at a time, and what part of a page's bytes: it has them in hand until its caller takes
@@ -362,7 +362,10 @@ class Replay:
                 return
             expected = range(self._fold.sequence + 1, self._fold.sequence + 1 + len(page))
             self._dense = self._dense and [row[0] for row in page] == [*expected]
-            folded_on(self._fold, [LoggedEvent(tenant, execution, *row[:3], *row[5:7]) for row in page])
+            for row in page:
+                folded_on(self._fold, [LoggedEvent(tenant, execution, *row[:3], *row[5:7])])
+                if len(row[2] or b"") > MUCH:  # it took a while; others have their turn
+                    await asyncio.sleep(0)
 
     def compare_with(self, snapshot: Row) -> None:
         """A snapshot that is kept against the replay up to it."""

@@ -6,7 +6,7 @@ import msgspec
 
 from service.errors import StateError, invalid
 from service.executions.model import Execution, State
-from service.executions.rules import need_open, state_of
+from service.executions.rules import need_open, state_of, weight
 from service.history.fold import OF_STATE, folded_on
 from service.history.model import (
     LATEST,
@@ -29,6 +29,9 @@ from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import NewEvent, View
+
+FOLDED_MAX = 16_777_216
+"""How much a fold of what is not the end of a log goes through: bytes of state, as `weight` counts them."""
 
 
 def append_keys(command: AppendEvents | WriteSnapshot, who: Principal, _standing: Standing) -> Iterable[Wanted]:
@@ -137,13 +140,23 @@ def keep_fold(view: View, execution: Execution, at: int) -> int | None:
         found = folded_on(start, log, OF_STATE, sealed=True)
         found.state = msgspec.Raw(state_of(view, execution))
     else:
-        found = folded_on(start, log, sealed=True)
+        found = folded_on(start, affordable(log), sealed=True)
     body = encoded(found)
     view.add(Snapshot(execution.tenant_id, execution.id, at, body, view.now))
     newest = sum(one.sequence > at for one in kept) < execution.snapshot_keep
     for old in kept[: max(0, len(kept) + newest - execution.snapshot_keep)]:
         view.remove(old)
     return len(body)
+
+
+def affordable(log: Sequence[LoggedEvent]) -> list[LoggedEvent]:
+    """The log without the states that a later one replaced; 422 if to go through what is left takes too long."""
+    last = max((at for at, event in enumerate(log) if event.kind == "state.replaced"), default=0)
+    needed = [event for at, event in enumerate(log) if at >= last or event.kind not in OF_STATE]
+    if sum(weight(event.body or b"") for event in needed if event.kind in OF_STATE) > FOLDED_MAX:
+        said = f"up to there the log changes more than {FOLDED_MAX} bytes of state since the snapshot before"
+        raise invalid([("/sequence", f"{said}; keep one of the log as it is now")])
+    return needed
 
 
 def log_between(view: View, execution: Execution, after: int, upto: int) -> Sequence[LoggedEvent]:

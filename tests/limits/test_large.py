@@ -170,3 +170,26 @@ def test_what_nodes_gave_back_goes_into_a_snapshot_as_it_was_sent() -> None:
     found = folded_on(msgspec.json.decode(kept, type=Sealed), log[1:], sealed=True)
     assert {type(result) for result in found.completed_nodes.values()} == {msgspec.Raw}
     assert msgspec.json.decode(msgspec.json.encode(found), type=Fold) == folded_on(Fold(), log)
+
+
+async def test_a_snapshot_of_earlier_goes_through_a_bounded_part_of_the_log(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States that a later one replaced are passed over; what they were then is not asked for."""
+    monkeypatch.setattr(rules, "FOLDED_MAX", 5_000)
+    await api.start(execution_id="e")
+    at = "/v1/executions/e"
+    for n in range(4):
+        await api.ok("PUT", f"{at}/state", json={"n": n, "text": "t" * 3_000})
+    await api.ok("PATCH", f"{at}/state", json={"more": 1})
+    await api.ok("POST", f"{at}/events", json={"events": [{"kind": "k"}]})
+    sequence = (await api.ok("GET", at))["sequence"]
+    await api.ok("PUT", f"{at}/snapshots/{sequence - 1}")
+    for n in range(4):
+        await api.ok("PATCH", f"{at}/state", json={f"text{n}": "t" * 3_000})
+    last = (await api.ok("GET", at))["sequence"]
+    problem = await api.refused("PUT", f"{at}/snapshots/{last - 1}", "request/invalid")
+    assert problem["errors"][0]["pointer"] == "/sequence"
+    assert [one["sequence"] for one in (await api.ok("GET", f"{at}/snapshots"))["items"]] == [sequence - 1]
+    await api.ok("PUT", f"{at}/snapshots/{last}")
+    assert (await api.ok("POST", f"{at}/snapshots:verify"))["matches"]
