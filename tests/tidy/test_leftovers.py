@@ -13,8 +13,12 @@ def test_what_no_living_process_owns_is_cleared_away_with_its_server(tmp_path: P
     elsewhere = tmp_path / "somebody-elses"
     for folder in (left, owned, young, elsewhere):
         (folder / "data").mkdir(parents=True)
-    sleeping = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
-    server, stranger = subprocess.Popen([*sleeping, str(left / "data")]), subprocess.Popen(sleeping)
+    sleeping = [sys.executable, "-S", "-c", "import time; print('born', flush=True); time.sleep(60)"]
+    server = subprocess.Popen([*sleeping, str(left / "data")], stdout=subprocess.PIPE)
+    stranger = subprocess.Popen(sleeping, stdout=subprocess.PIPE)
+    for process in (server, stranger):
+        assert process.stdout is not None
+        process.stdout.readline()  # until then it may not have the name yet by which it is known
     (left / "data" / "postmaster.pid").write_text(f"{server.pid}\n")
     (left / "postmaster.pid").write_text(f"{stranger.pid}\n")  # the number has come to be another's
     for folder in (left, owned, elsewhere):
@@ -25,5 +29,6 @@ def test_what_no_living_process_owns_is_cleared_away_with_its_server(tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {owned.name, young.name, elsewhere.name}
     leftovers.clear(tmp_path)
     stranger.kill()
-    stranger.wait()
+    for process in (server, stranger):
+        process.communicate()
     assert not owned.exists() and young.exists()
