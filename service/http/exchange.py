@@ -24,7 +24,7 @@ class Exchange(RequestResponseCycle):
     access_log = False
     disconnected = response_started = response_complete = False
     chunked_encoding: bool | None = None
-    expected_content_length = 0
+    expected_content_length = came = 0
     more_body = True
     body: bytes | bytearray = b""  # type: ignore[assignment]
     _told_end = False
@@ -64,7 +64,9 @@ class Exchange(RequestResponseCycle):
         return self._event
 
     def add(self, part: bytes) -> None:
-        """A part of the body. Many small ones are grown in place: to copy them each time would hold everybody up."""
+        """A part of the body. Many small ones are grown in place: to copy them each time would hold everybody up.
+        `came` is how much came in all."""
+        self.came += len(part)
         if not self.body:
             self.body = part
         elif isinstance(self.body, bytearray):

@@ -31,8 +31,8 @@ HEAD_MAX, HEADERS_COUNT_MAX, TRAILERS_MAX = 32_768, 100, 16
 PIPELINED_MAX = 16
 REFUSED_MAX = 128
 """Connections beyond the most that are told so; those beyond them as well are dropped."""
-UNSENT_MAX = 268_435_456
-"""Bytes of answers that callers have not taken yet, of all together."""
+UNSENT_MAX = COMING_MAX = 268_435_456
+"""Bytes of answers that callers have not taken yet, and of bodies that are not all there yet, of all together."""
 LINGER_SECONDS, SEND_SECONDS, GRACE_SECONDS = 2.0, 30.0, 2.0
 LOOK_SECONDS = 1.0
 TAKES_BODY = ("POST", "PUT", "PATCH")
@@ -63,6 +63,7 @@ class State(ServerState):
     def __init__(self, limits: Limits) -> None:
         super().__init__()
         self.limits = limits
+        self._came = 0
 
     @property
     def default_headers(self) -> list[Header]:
@@ -93,6 +94,7 @@ class State(ServerState):
                 except Exception:  # one that cannot be looked at must not hide the others
                     log.exception("a connection could not be looked at")
             self.relieve()
+            self.make_room(loop.time())
 
     def relieve(self) -> None:
         """End connections whose callers do not take their answers while those are too much together: first whoever has
@@ -108,6 +110,29 @@ class State(ServerState):
             one.transport.abort()
         if ended:
             log.warning("callers did not take their answers", ended=ended)
+
+    def comes(self, size: int) -> None:
+        """So much more came of a body that is not all there: much may come in a second."""
+        self._came += size
+        if self._came > COMING_MAX // 8:
+            self.make_room(asyncio.get_running_loop().time())
+
+    def make_room(self, now: float) -> None:
+        """Refuse bodies that are on their way while they are too much together: first whatever has been coming for
+        longest, of equals the largest."""
+        connections: Any = self.connections
+        coming = [one for one in connections if one.coming]
+        self._came = 0
+        for one in coming:
+            one.look(now)
+        over, refused = sum(one.coming for one in coming) - COMING_MAX, 0
+        for one in sorted(coming, key=lambda one: (one.since, -one.coming)) if over > 0 else ():
+            if over <= 0:
+                break
+            over, refused = over - one.coming, refused + 1
+            one.refuse(CROWDED)
+        if refused:
+            log.warning("too many bodies were on their way", refused=refused)
 
 
 class Line:
@@ -183,6 +208,8 @@ class Connection(HttpToolsProtocol):
             self.refuse(reason if isinstance(reason, StateError) else UNREADABLE)
         else:
             begun = self.unfinished()
+            if begun is not None and begun is not self.scope:
+                self.server_state.comes(len(data))
             if begun is None:
                 self.begun = None
             elif begun is not self.begun:
@@ -204,6 +231,11 @@ class Connection(HttpToolsProtocol):
         if cycle is None or cycle.scope is not scope:
             return scope
         return cycle if cycle.more_body else None
+
+    @property
+    def coming(self) -> int:
+        """How much is there of a body that has not come whole."""
+        return self.cycle.came if not self.deaf and self.unfinished() is self.cycle is not None else 0
 
     def refuse_excess(self) -> None:
         """A head or a body that goes on and on, or what stands between the parts of a body and after them."""
@@ -392,4 +424,7 @@ async def refused(refusal: StateError, scope: Any, receive: Any, send: Any) -> N
     request_id.end(begun)
 
 
+CROWDED = StateError(
+    "server/busy", "Too many large bodies are on their way; send this one again, and faster.", retry_after=1
+)
 UNREADABLE = StateError("request/malformed", "This is not a request of HTTP/1.1 that can be read.")

@@ -193,6 +193,32 @@ async def test_of_too_much_that_is_not_taken_the_answers_of_who_takes_least_are_
         ]
 
 
+async def test_of_too_many_bodies_on_their_way_those_that_come_for_longest_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = State(LIMITS)
+    slow, large, small, whole, head = [connected(state) for _ in range(5)]
+    began = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n"
+    slow[0].data_received(began + b"b" * 300)
+    whole[0].data_received(began + b"b" * 900)
+    head[0].data_received(began[:20])
+    looked(slow[0], 100.0)
+    large[0].data_received(began + b"b" * 200)
+    for _ in range(5):
+        await asyncio.sleep(0)  # what has come is taken, and more is waited for
+    large[0].data_received(b"b" * 200)
+    small[0].data_received(began + b"b" * 300)
+    for connection, _ in (slow, large, small, whole, head):
+        looked(connection, 101.0)
+    for most, ended in ((1_000, 0), (999, 1), (700, 1), (699, 2), (200, 3)):
+        monkeypatch.setattr("service.http.server.COMING_MAX", most)
+        state.make_room(102.0)
+        refused = [transport.written.startswith(b"HTTP/1.1 503 ") for _, transport in (slow, large, small)]
+        assert refused == [number < ended for number in range(3)]
+    assert not head[1].written
+    assert not head[1].ended and not whole[1].ended
+
+
 async def test_one_connection_that_cannot_be_looked_at_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
