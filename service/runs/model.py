@@ -20,8 +20,9 @@ Seq = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 Seen = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """How far a log was seen: the sequence of the last event, 0 before the first."""
 Reason = Annotated[str, msgspec.Meta(max_length=1024)] | None
-COMMANDS_MAX = 10_000
-"""Commands of a submission, all of which are decided and written in one commit."""
+COMMANDS_MAX, TOGETHER_MAX = 2_000, 10_000
+"""Commands of a submission, all of which are decided and written in one commit while others wait; and of all
+submissions of a request, which have their turns."""
 
 
 class Run(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from service.runs.commands import ENVELOPE, Command, Envelope, submission
 from service.runs.histories import Asked, histories
 from service.runs.model import (
     COMMANDS_MAX,
+    TOGETHER_MAX,
     CancelRun,
     ClaimTasks,
     CompleteRun,
@@ -144,10 +145,10 @@ async def submit(call: Call) -> Submitted:
 
 
 async def submit_many(call: Call) -> Batch | Answer:
-    """Settle tasks, each by its commands; all of them together have no more than one may."""
+    """Settle tasks, each by its commands; all of them together have a bound, too."""
     said = decode(MANY, call.body)
-    if (count := sum(len(one.commands) for one in said)) > COMMANDS_MAX:
-        raise invalid([("", f"{count} commands; a request has at most {COMMANDS_MAX}, send the rest in another one")])
+    if (count := sum(len(one.commands) for one in said)) > TOGETHER_MAX:
+        raise invalid([("", f"{count} commands; a request has at most {TOGETHER_MAX}, send the rest in another one")])
     return await each(call, [tried(one) for one in said])
 
 
