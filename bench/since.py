@@ -52,25 +52,30 @@ def turn(running: Running, execution: str, queue: str, known: Known) -> tuple[fl
     claim = target.post(bodies.CLAIM_TASK, bodies.claim_task(queue, **since))
     outcome = load.run(Job(running.port, [claim], 1, 60, expect=(b'"task_id":', 1)), keep=True)
     (task,) = stock.TASKS.decode(outcome.bodies[0]).items
+    if task.execution_id != execution:
+        raise RuntimeError("the task of another run was claimed")
     stock.send(target, [stock.submission(target, task)], connections=1)
     return outcome.p50, len(task.history), Known(task.history_sequence, task.history[-1].at)
 
 
-def turns(running: Running, execution: str, queue: str, count: int, last: Known, keep: bool) -> tuple[list[float], int]:
+def turns(
+    running: Running, execution: str, queue: str, count: int, last: Known, whole: int, keep: bool
+) -> tuple[list[float], int]:
     """So many turns with a worker that has the log, or with one that has nothing of it; how many brought more, or less,
-    of the log than they should."""
+    than the signal, or than a `whole` answer."""
     taken, wrong = [], 0
     for _ in range(count):
         took, brought, last = turn(running, execution, queue, last if keep else NOTHING)
         taken.append(took)
-        wrong += brought != (1 if keep else min(last.sequence, HISTORY_MAX))
+        wrong += brought != 1 if keep else brought < whole
     return taken, wrong
 
 
 def measure(engine: Engine, events: int = EVENTS, count: int = TURNS) -> list[Handed]:
     """With the log, then without."""
     with engine.store() as url, serving(url) as running:
-        queue = stock.runs(running.target, 1)
+        queue = stock.fresh_queue()
+        stock.send(running.target, [running.target.post(bodies.EXECUTIONS, bodies.run(queue))])
         task = stock.claimed(running.target, 1, queue)[0]
         stock.send(running.target, [stock.submission(running.target, task)])
         stock.send(running.target, appends(running, task.execution_id, events, AT_ONCE), connections=1)
@@ -78,7 +83,8 @@ def measure(engine: Engine, events: int = EVENTS, count: int = TURNS) -> list[Ha
         found = []
         for keep, times in ((True, count), (False, WHOLE)):
             last = turn(running, task.execution_id, queue, NOTHING)[2]
-            taken, wrong = turns(running, task.execution_id, queue, times, last, keep)
+            last = turn(running, task.execution_id, queue, last)[2]  # of what the first had no room for
+            taken, wrong = turns(running, task.execution_id, queue, times, last, min(events, HISTORY_MAX), keep)
             found.append(Handed(engine.name, events, keep, percentile(taken, 0.5), percentile(taken, 0.99), wrong))
         return found
 

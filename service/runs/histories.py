@@ -16,7 +16,7 @@ from service.history.model import ShownEvent, show_event
 from service.kernel.together import Together
 
 HISTORY_MAX, HISTORY_BYTES = 10_000, 8_388_608
-PAGE_EVENTS = 256
+PAGE_EVENTS = 64
 """How many events are read at a time, whatever their size."""
 LANES, AT_ONCE = 4, 256
 NAME = "histories"
@@ -127,11 +127,21 @@ class Reading:
             for row in await tx.all("read_task_events", rows=[part for _, part in self.page.values()]):
                 found[row[0], row[1]].append(row[2:])
         for key, (span, _) in self.page.items():
-            self.logs[span] += [show_event(row) for row in found[key]]
-            size = sum(len(value) for row in found[key] for value in row if type(value) is bytes)
-            for place in self._asking[span]:
-                self._room[place] -= size
+            self.logs[span] += [show_event(row) for row in self._that_fit(span, found[key])]
         self.page = next(self._pages, {})
+
+    def _that_fit(self, span: Span, rows: Sequence[Row]) -> Iterator[Row]:
+        """The rows up to the one that fills the last of the answers that ask for them."""
+        asking = self._asking[span]
+        room = max(self._room[place] for place in asking)
+        for row in rows:
+            if room <= 0:
+                return
+            yield row
+            size = sum(len(value) for value in row if type(value) is bytes)
+            room -= size
+            for place in asking:
+                self._room[place] -= size
 
     def _cut(self) -> Iterator[dict[Key, tuple[Span, Span]]]:
         """Pages of parts of the spans, each run once in a page, as long as an answer has room for them."""
