@@ -165,12 +165,20 @@ def elsewhere(item: WorkItem, execution_id: str) -> StateError:
 
 def told_before(item: WorkItem, lease: Lease, execution_id: str, said: str) -> Transitioned | None:
     """The first answer to a transition that settled its item, or ended it with the execution, and is repeated."""
-    mine = item.epoch == lease.epoch + (item.status == "cancelled")  # to cancel took the fence away
-    if not mine or item.status == "leased" or item.settle_digest != said:
+    if item.status == "leased" or item.settle_digest != said:
+        return None
+    reply = msgspec.json.decode(item.settle_reply or b"", type=Transitioned)
+    if item.epoch != lease.epoch + lost_fence(item, reply):
         return None
     if execution_id not in ("", item.execution_id):
         raise elsewhere(item, execution_id)
-    return msgspec.json.decode(item.settle_reply or b"", type=Transitioned)
+    return reply
+
+
+def lost_fence(item: WorkItem, reply: Transitioned) -> bool:
+    """Whether the transition took the fence away, by ending the item with the execution. What was asked to stop and is
+    settled is cancelled as well, and keeps it."""
+    return item.status == "cancelled" and all(made.outcome != "cancelled" for made in reply.changes)
 
 
 def remember(view: View, target: Target, reply: Transitioned) -> None:

@@ -88,6 +88,27 @@ async def test_an_activity_that_was_told_to_stop_is_not_tried_again(how: str, ap
     assert (await api.ok("GET", "/v1/dead-letters"))["items"] == []
 
 
+@pytest.mark.parametrize("outcome", ["released", "failed"])
+async def test_a_transition_that_gives_back_what_was_to_stop_is_repeated_by_its_holder_only(
+    outcome: str, api: Api, clock: Clock
+) -> None:
+    run = await waiting(api, activity(start_to_close_ms=100_000))
+    (lost,) = await claimed(api, lease_ms=1_000)
+    clock.advance(1_000)
+    await reclaim(api)
+    clock.advance(60_000)
+    (held,) = await claimed(api)
+    await ordering(api, run, cancel())
+    path, changes = f"/v1/executions/{run}/transitions", [{"type": "settle", "outcome": outcome}]
+    mine, old = (
+        {"lease": {"work_item_id": item["id"], "epoch": item["epoch"]}, "changes": changes} for item in (held, lost)
+    )
+    told = await api.ok("POST", path, json=mine)
+    assert told["changes"][0]["outcome"] == "cancelled"
+    assert await api.ok("POST", path, json=mine) == told
+    await api.refused("POST", path, "lease/stale", json=old)
+
+
 async def test_a_run_that_is_asked_to_stop_asks_its_activities(api: Api) -> None:
     run = await waiting(api, *(activity(seq) for seq in range(30)))
     (item,) = await claimed(api, max_items=1)
