@@ -28,6 +28,7 @@ from service.runs.rules import (
     FORCE_CANCEL,
     CancelBody,
     Options,
+    arm,
     ended,
     head,
     need_run,
@@ -367,7 +368,7 @@ def reset(view: View, command: ResetRun) -> Next:
     if len(log) < execution.sequence:  # past its retention: it is being removed, a page at a time
         raise not_found("execution", execution.id)
     prefix, later = prefix_of(log[: command.to_sequence]), log[command.to_sequence :]
-    steps = steps_of(view, execution, prefix)
+    steps, force_at = steps_of(view, execution, prefix), force_at_of(view, run, prefix.events)
     start = start_of(view, execution, run, id, prefix, later)
     reserve(view, run, id)
     if execution.status not in ENDED:
@@ -375,7 +376,7 @@ def reset(view: View, command: ResetRun) -> Next:
         execution = append(view, execution, "workflow.reset", body, closing=True)
         execution = executions.move(view, execution, "terminated", None, None, command.reason)
     begin(view, execution, start, ())
-    replay(view, run, id, prefix, steps)
+    replay(view, run, id, prefix, steps, force_at)
     for event in later:
         if event.kind == SIGNAL:
             carry(view, execution.tenant_id, id, event)
@@ -449,9 +450,12 @@ def start_of(
     )
 
 
-def replay(view: View, run: Run, id: str, prefix: Prefix, steps: dict[tuple[str, int], Step]) -> None:
+def replay(
+    view: View, run: Run, id: str, prefix: Prefix, steps: dict[tuple[str, int], Step], force_at: int | None
+) -> None:
     """The prefix of a run's log in the new one: what has ended is copied, what was pending is asked for anew, after it.
-    A run that was asked to stop by then still is: what was pending when it was is withdrawn again."""
+    A run that was asked to stop by then still is: what was pending when it was is withdrawn again, and at `force_at` it
+    is forced to."""
     tenant_id, requests = run.tenant_id, [event for event in prefix.events if event.kind == CANCEL]
     for event in prefix.events:
         if event.kind == CANCEL or not (event.kind.startswith(LEFT_OUT) or begins_pending(event, prefix)):
@@ -465,14 +469,20 @@ def replay(view: View, run: Run, id: str, prefix: Prefix, steps: dict[tuple[str,
         stopped = msgspec.structs.replace(need_run(view, tenant_id, id), cancel_requested_at=run.cancel_requested_at)
         view.put(stopped)
         view.tell(CancelRequested(tenant_id, id, reason_of(event)))
+    if force_at is not None:
+        arm(view, tenant_id, id, FORCE_CANCEL, force_at)
     ask_anew(view, tenant_id, id, [step for key, step in steps.items() if key in prefix.pending - prefix.stopping])
 
 
 def ask_anew(view: View, tenant_id: str, id: str, steps: Iterable[Step]) -> None:
-    """Have the new run ask for what the old one had asked for and not got."""
+    """Have the new run ask for what the old one had asked for and not got. Each is as old as it was there: what a
+    request to stop has found stops, however it goes on."""
     for step in steps:
         asked = ONE.decode(step.said)
         view.tell(Ordered(tenant_id, id, asked), of=type(asked))
+        made = view.get(Step, tenant_id, id, step.kind, step.seq)
+        if made is not None:
+            view.put(msgspec.structs.replace(made, created_at=step.created_at))
 
 
 def begins_pending(event: LoggedEvent, prefix: Prefix) -> bool:

@@ -181,3 +181,41 @@ async def test_a_run_that_was_asked_to_stop_by_the_point_still_is(api: Api, cloc
     before = len(await api.events(made["next_id"]))
     await api.ok("POST", f"/v1/executions/{made['next_id']}/cancel", json={"reason": "again"})
     assert len(await api.events(made["next_id"])) == before  # it was asked already
+
+
+async def test_a_request_to_cancel_that_is_kept_by_a_reset_is_forced_when_it_would_have_been(
+    api: Api, clock: Clock
+) -> None:
+    run = await started(api)
+    await tasks(api)
+    await api.ok("POST", f"/v1/executions/{run}/cancel", json={"force_after_ms": 1_000})
+    clock.advance(400)
+    await api.ok("POST", f"/v1/executions/{run}/reset", json={"to_sequence": 2})
+    for ms, becomes in ((599, "running"), (1, "cancelled")):
+        clock.advance(ms)
+        await ring(api)
+        assert [one["status"] for one in await chain(api, run)] == ["terminated", becomes]
+
+
+@pytest.mark.parametrize("how", ["left as it is", "reset"])
+async def test_a_child_that_is_to_stop_is_told_so_though_it_goes_on_in_another_run(
+    how: str, api: Api, clock: Clock
+) -> None:
+    """Of so many children none is told in the commit of the request."""
+    run = await started(api)
+    (task,) = await tasks(api)
+    kid = {"type": "StartChildWorkflow", "workflow_type": "part", "parent_close_policy": "request_cancel"}
+    await submit(api, task, *(kid | {"seq": seq} for seq in range(101)))
+    clock.advance(5)
+    await api.ok("POST", f"/v1/executions/{run}/cancel", json={})
+    if how == "reset":
+        clock.advance(5)
+        last = len(await api.events(run))
+        run = (await api.ok("POST", f"/v1/executions/{run}/reset", json={"to_sequence": last}))["next_id"]
+    child = (await api.ok("GET", f"/v1/executions/{run}/children?limit=1"))["items"][0]["execution_id"]
+    found = [task for _ in range(21) for task in await tasks(api, "part") if task["execution_id"] == child]
+    await submit(api, found[0], {"type": "ContinueAsNew"})
+    while await ring(api):
+        pass
+    last = (await chain(api, child))[-1]["execution_id"]
+    assert await kinds(api, last) == ["workflow.cancel_requested"]
