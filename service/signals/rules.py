@@ -8,6 +8,8 @@ import msgspec
 from service.errors import StateError, invalid, under
 from service.executions import rules as executions
 from service.executions.model import ENDED, Execution
+from service.history.model import LoggedEvent
+from service.history.rules import logged
 from service.kernel.command import Rule
 from service.kernel.events import append
 from service.kernel.json import digest, fingerprint
@@ -65,7 +67,7 @@ def came_before(view: View, execution: Execution, command: SendSignal) -> Signal
     if command.signal_id is None:
         return None
     found = view.get(Signal, execution.tenant_id, execution.id, command.signal_id)
-    if found is not None and found.digest not in (digest_of(command), as_it_came(command)):
+    if found is not None and found.digest != digest_of(command) and not says(view, found, command):
         raise StateError(
             "signal/conflict",
             f"A signal {command.signal_id!r} came with other contents; send this one under another id.",
@@ -75,13 +77,20 @@ def came_before(view: View, execution: Execution, command: SendSignal) -> Signal
 
 
 def digest_of(command: SendSignal) -> str:
-    """What a signal says, however its JSON is written."""
-    return fingerprint(command.name, digest(command.payload) if command.payload else b"")
-
-
-def as_it_came(command: SendSignal) -> str:
-    """The same, byte for byte, as earlier versions kept it."""
+    """What a signal says, byte for byte: so the version before knows it, which may serve the same store."""
     return fingerprint(command.name, bytes(command.payload))
+
+
+def says(view: View, found: Signal, command: SendSignal) -> bool:
+    """Whether the signal that came says the same, its JSON written in another way: its event tells."""
+    at = found.tenant_id, found.execution_id
+    fresh = [logged(event) for event in view.appended(*at) if event.sequence == found.sequence]
+    event = fresh[0] if fresh else view.get(LoggedEvent, *at, found.sequence)
+    if event is None:
+        return False
+    body = msgspec.json.decode(event.body or b"", type=SignalBody)
+    both = [bytes(payload) for payload in (body.payload or ABSENT, command.payload)]
+    return body.name == command.name and all(both) and digest(both[0]) == digest(both[1])
 
 
 def receive(view: View, execution: Execution, command: SendSignal, sender: str | None = None) -> Execution:

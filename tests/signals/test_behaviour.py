@@ -1,5 +1,12 @@
 """Signals: durable before anybody waits, in the order of the log, once however often they are sent."""
 
+import asyncio
+
+import msgspec
+
+from service.kernel.json import fingerprint
+from service.signals import rules
+from service.signals.model import SendSignal
 from tests.conftest import Api
 from tests.runs.engine import started, submit, tasks
 
@@ -47,6 +54,24 @@ async def test_a_repeat_of_a_signal_may_be_written_otherwise(api: Api) -> None:
     first = await api.ok("POST", path, json={"payload": {"a": 1, "b": 2}, "signal_id": "s"})
     again = await api.ok("POST", path, json={"payload": {"b": 2, "a": 1}, "signal_id": "s"})
     assert (again["sequence"], again["created"]) == (first["sequence"], False)
+    for other in ({"payload": {"b": 2, "a": 3}}, {"payload": None}, {}):
+        await api.refused("POST", path, "signal/conflict", json={"signal_id": "s"} | other)
+    other = path.replace("/go", "/other")
+    await api.refused("POST", other, "signal/conflict", json={"payload": {"b": 2, "a": 1}, "signal_id": "s"})
+
+
+async def test_signals_that_come_together_are_one_however_they_are_written(api: Api) -> None:
+    run = await started(api)
+    said = [{"payload": payload, "signal_id": "s"} for payload in ({"a": 1, "b": 2}, {"b": 2, "a": 1})]
+    both = await asyncio.gather(*(api.ok("POST", f"/v1/executions/{run}/signals/go", json=one) for one in said * 4))
+    assert sorted(one["created"] for one in both) == [False] * 7 + [True]
+
+
+def test_what_is_kept_of_a_signal_is_what_the_version_before_compares() -> None:
+    """Both may serve one store for a while, and a repeat may come to either."""
+    raw = b'{"b": 2, "a": 1}'
+    command = SendSignal(msgspec.Raw(raw), "s", "go", "run")
+    assert rules.digest_of(command) == fingerprint("go", raw)
 
 
 async def test_a_signal_to_nobody_or_to_one_that_has_ended_is_refused(api: Api) -> None:
