@@ -208,8 +208,6 @@ class Connection(HttpToolsProtocol):
             self.refuse(reason if isinstance(reason, StateError) else UNREADABLE)
         else:
             begun = self.unfinished()
-            if begun is not None and begun is not self.scope:
-                self.server_state.comes(len(data))
             if begun is None:
                 self.begun = None
             elif begun is not self.begun:
@@ -222,6 +220,8 @@ class Connection(HttpToolsProtocol):
                 self.bare = 0 if self.carried else self.bare + len(data)
                 self.carried = False
                 self.refuse_excess()
+            if begun is not None and begun is not self.scope:
+                self.server_state.comes(len(data))
 
     def unfinished(self) -> Any:
         """What has begun to come and is not all there: a head's scope, a body's cycle, None between requests."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.http.server import LINGER_SECONDS, SEND_SECONDS, Connection, Limits, State
+from service.http.server import HEAD_MAX, LINGER_SECONDS, SEND_SECONDS, Connection, Limits, State
 
 LIMITS = Limits(head_seconds=10, body_seconds=20, idle_seconds=75, body_bytes=1_000, connections=5)
 
@@ -217,6 +217,19 @@ async def test_of_too_many_bodies_on_their_way_those_that_come_for_longest_are_r
         assert refused == [number < ended for number in range(3)]
     assert not head[1].written
     assert not head[1].ended and not whole[1].ended
+
+
+async def test_what_is_refused_for_itself_is_not_refused_again_because_too_much_is_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection, transport = connected(State(LIMITS))
+    connection.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n80\r\n" + b"b" * 128)
+    connection.data_received(b"\r\n80;")
+    monkeypatch.setattr("service.http.server.COMING_MAX", 100)
+    connection.data_received(b"x" * (HEAD_MAX + 1))
+    assert transport.written.startswith(b"HTTP/1.1 431 ")
+    assert transport.written.count(b"HTTP/1.1 ") == 1
+    assert transport.written.count(b"HTTP/1.1 ") == 1
 
 
 async def test_one_connection_that_cannot_be_looked_at_does_not_hide_the_others(
