@@ -105,7 +105,7 @@ async def read_table(tx: Tx, spool: Spool, engine: str, tenant_id: str, table: s
     limit, page = ROWS_FIRST, await tx.all(f"export_{table}", tenant_id=tenant_id, limit=ROWS_FIRST)
     while page:
         rows = staying(spool.going, table, [row[len(order) :] for row in page])
-        size = await asyncio.to_thread(spool.write, table, [travelling(table, row) for row in rows])
+        size = await asyncio.to_thread(spool.write, table, [travelling(table, row, tx.now) for row in rows])
         if len(page) < limit or not order:
             return
         place = {f"at_{index}": page[-1][index] for index in range(len(order))}
@@ -126,24 +126,26 @@ def staying(going: set[str], table: str, rows: list[Row]) -> list[Row]:
     return [row for row in rows if row[at] not in going]
 
 
-def travelling(table: str, row: Row) -> Sequence[Any]:
+def travelling(table: str, row: Row, now: int) -> Sequence[Any]:
     """A row as it leaves: a leased item is handed back, like one that its worker released."""
     if table != "work_items":
         return row
     names = names_of(table)
     item = dict(zip(names, row, strict=True))
-    return list((item | handed_back(item)).values())
+    return list((item | handed_back(item, now)).values())
 
 
-def handed_back(item: Mapping[str, Any]) -> dict[str, Any]:
+def handed_back(item: Mapping[str, Any], now: int) -> dict[str, Any]:
     """What changes of an item that is not leased any more. The epoch rises, so that no holder's fence fits; the attempt
-    does not count, because nobody failed."""
+    does not count, because nobody failed. It waits for a worker from now on. What was asked to stop is handed to nobody
+    else: it leaves as a lease that has run out, and the sweep that takes it back ends it where it arrives."""
     if item["status"] != "leased":
         return {}
-    return {
-        "status": "ready", "epoch": item["epoch"] + 1, "attempt": item["attempt"] - 1,
-        "worker_id": None, "token_id": None, "expires_at": None,
-    }  # fmt: skip
+    risen = {"epoch": item["epoch"] + 1, "token_id": None}
+    if item["cancel_requested_at"] is not None:
+        return {**risen, "expires_at": now}
+    ready = {"status": "ready", "ready_at": now, "worker_id": None, "expires_at": None}
+    return {**risen, **ready, "attempt": item["attempt"] - 1}
 
 
 def manifest_of(tenant: Tenant, tables: Mapping[str, Written], now: int) -> Manifest:

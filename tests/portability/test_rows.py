@@ -103,13 +103,17 @@ def test_bytes_that_are_no_text_travel_as_base64() -> None:
 
 @pytest.mark.parametrize("status", ["ready", "delayed", "completed", "dead", "cancelled", "discarded"])
 def test_an_item_that_nobody_holds_leaves_as_it_is(status: str) -> None:
-    assert handed_back({"status": status, "epoch": 3, "attempt": 2}) == {}
+    assert handed_back({"status": status, "epoch": 3, "attempt": 2}, 7) == {}
 
 
-def test_a_lease_does_not_travel() -> None:
-    item = {"status": "leased", "epoch": 3, "attempt": 2, "worker_id": "w", "token_id": "t", "expires_at": 9, "id": "i"}
-    left = item | handed_back(item)
-    assert left == {
-        "status": "ready", "epoch": 4, "attempt": 1, "worker_id": None, "token_id": None, "expires_at": None, "id": "i",
-    }  # fmt: skip
-    assert set(handed_back(item)) <= {column.name for column in COLUMNS["work_items"]}
+HELD = {"status": "leased", "epoch": 3, "attempt": 2, "worker_id": "w", "token_id": "t", "expires_at": 9, "ready_at": 5}
+
+
+@pytest.mark.parametrize("asked_to_stop", [None, 6])
+def test_a_lease_does_not_travel(asked_to_stop: int | None) -> None:
+    item = {**HELD, "cancel_requested_at": asked_to_stop, "id": "i"}
+    ready = {"status": "ready", "ready_at": 7, "attempt": 1, "worker_id": None, "expires_at": None}
+    over = {"expires_at": 7}
+    left = item | {"epoch": 4, "token_id": None} | (ready if asked_to_stop is None else over)
+    assert item | handed_back(item, 7) == left
+    assert set(handed_back(item, 7)) <= {column.name for column in COLUMNS["work_items"]}
