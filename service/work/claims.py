@@ -23,8 +23,9 @@ from service.kernel.tables import Key, Wanted
 from service.work.model import OPEN_ITEMS, TASKS_ALONE, ClaimWork, PromoteDue, ReclaimLeases, WorkItem, apart, queue_in
 
 FIELDS = WorkItem.__struct_fields__
-TENANT, ID, QUEUE, REQUIRES, PRIORITY, READY_AT, KEY = (
-    FIELDS.index(name) for name in ("tenant_id", "id", "queue", "requires", "priority", "ready_at", "concurrency_key")
+TENANT, ID, QUEUE, REQUIRES, PRIORITY, READY_AT, KEY, STATUS = (
+    FIELDS.index(name)
+    for name in ("tenant_id", "id", "queue", "requires", "priority", "ready_at", "concurrency_key", "status")
 )
 LOOKS = 8
 """How many times a batch of claims looks at the heads of shelves, each time behind what had a busy concurrency key."""
@@ -39,7 +40,8 @@ def together(_command: Any, _who: Principal) -> Any:
 
 class Ask:
     """Claims of a batch that look on the same shelves: `who` asks `command`, and those at `indexes` of the batch ask
-    the same, for `want` items in all. `best` is what they have found so far, by id."""
+    the same, for `want` items in all. `best` is what they have found so far, in order; `sure` are the first of it,
+    before which nothing can come that was not seen."""
 
     def __init__(self, who: Principal, command: ClaimWork) -> None:
         self.who, self.command, self.tenant_id = who, command, who.tenant_id
@@ -47,19 +49,28 @@ class Ask:
         self.indexes: list[int] = []
         self.want = 0
         self.shelves: list[ShelfKey] = []
-        self.best: dict[str, Row] = {}
+        self.best: list[Row] = []
+        self.sure: list[Row] = []
 
-    def look(self, heads: Mapping[ShelfKey, Sequence[Row]], taken: set[Key], busy: set[str]) -> bool:
+    def look(
+        self,
+        heads: Mapping[ShelfKey, Sequence[Row]],
+        most: Mapping[ShelfKey, int],
+        taken: set[Key],
+        busy: set[str],
+    ) -> bool:
         """Add what the heads of its shelves offer, without what others took or what has a busy concurrency key; whether
-        that is all there is, or all that is wanted. If not, what lies behind the busy ones must be looked at."""
-        found = [row for shelf in self.shelves for row in heads.get(shelf, ()) if key_of(row) not in taken]
-        fresh = one_a_key(sorted((row for row in found if row[KEY] not in busy), key=order))
-        self.best |= {row[ID]: row for row in fresh}
-        return len(fresh) == len(found) or len(self.best) >= self.want
-
-    def chosen(self) -> list[Row]:
-        """The best, as many as are wanted, in order."""
-        return sorted(self.best.values(), key=order)[: self.want]
+        nothing that comes before it lies behind them. If something may, that must be looked at."""
+        known = {row[ID] for row in self.sure}
+        found = [row for shelf in self.shelves for row in heads.get(shelf, ()) if row[KEY] not in busy]
+        free = (row for row in found if row[ID] not in known and key_of(row) not in taken)
+        fresh = one_a_key(sorted(free, key=order))
+        self.best = [*self.sure, *fresh][: self.want]  # what was sure comes before all that was found since
+        end = min((end for shelf in self.shelves for end in ends(heads.get(shelf, ()), most[shelf])), default=None)
+        if end is None or (len(self.best) == self.want and order(self.best[-1]) <= end):
+            return True
+        self.sure = [row for row in self.best if order(row) <= end]
+        return False
 
 
 def asks_of(commands: Sequence[ClaimWork], whos: Sequence[Principal]) -> list[Ask]:
@@ -85,21 +96,28 @@ class Deal:
         self.taken: set[Key] = set()
         self.busy: dict[str, set[str]] = defaultdict(set)
 
-    def after_look(self, asks: Sequence[Ask], heads: Mapping[ShelfKey, Sequence[Row]], *, last: bool) -> list[Ask]:
+    def after_look(
+        self,
+        asks: Sequence[Ask],
+        heads: Mapping[ShelfKey, Sequence[Row]],
+        most: Mapping[ShelfKey, int],
+        *,
+        last: bool,
+    ) -> list[Ask]:
         """Deal to whoever has seen enough; who must look again. Behind one of these its tenant's later claims wait."""
         again: dict[str, list[Ask]] = {}
         for ask in asks:
             waits = again.get(ask.tenant_id)
             if waits is not None:
                 waits.append(ask)
-            elif ask.look(heads, self.taken, self.busy[ask.tenant_id]) or last:
+            elif ask.look(heads, most, self.taken, self.busy[ask.tenant_id]) or last:
                 self._deal(ask)
             else:
                 again[ask.tenant_id] = [ask]
         return [ask for waits in again.values() for ask in waits]
 
     def _deal(self, ask: Ask) -> None:
-        chosen, start = ask.chosen(), 0
+        chosen, start = ask.best, 0
         self.taken.update(key_of(row) for row in chosen)
         self.busy[ask.tenant_id].update(row[KEY] for row in chosen if row[KEY] is not None)
         for index in ask.indexes:
@@ -125,7 +143,7 @@ async def choose_ready(
             most[shelf] += ask.want
     for look in range(LOOKS):
         heads = await heads_of(tx, asks, most, deal.busy)
-        asks = deal.after_look(asks, heads, last=look == LOOKS - 1)
+        asks = deal.after_look(asks, heads, most, last=look == LOOKS - 1)
         if not asks:
             break
     return deal.hands
@@ -140,7 +158,7 @@ async def heads_of(
     if not shelves:
         return {}
     held = {f"{tenant}/{key}" for tenant, keys in busy.items() for key in keys}
-    held |= {f"{ask.tenant_id}/{row[KEY]}" for ask in asks for row in ask.best.values() if row[KEY] is not None}
+    held |= {f"{ask.tenant_id}/{row[KEY]}" for ask in asks for row in ask.sure if row[KEY] is not None}
     rows = [(*shelf, most[shelf]) for shelf in shelves]
     found: dict[ShelfKey, list[Row]] = {}
     for row in await tx.all("heads_of_shelves", rows=rows, now=tx.now, busy=sorted(held)):
@@ -155,6 +173,15 @@ def one_a_key(rows: Sequence[Row]) -> list[Row]:
         if row[KEY] is not None:
             first.setdefault(row[KEY], row[ID])
     return [row for row in rows if row[KEY] is None or first[row[KEY]] == row[ID]]
+
+
+def ends(rows: Sequence[Row], most: int) -> list[tuple[int, int, str]]:
+    """Where the walks of a shelf were cut, that of what is ready and that of what was put off: what none of them showed
+    comes later."""
+    if len(rows) < most:
+        return []
+    walks = [[order(row) for row in rows if row[STATUS] == status] for status in ("ready", "delayed")]
+    return [max(walk) for walk in walks if len(walk) >= most]
 
 
 def key_of(row: Row) -> Key:

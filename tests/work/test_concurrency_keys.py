@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
+from random import Random
 
 import pytest
 
@@ -61,6 +62,74 @@ async def test_many_items_of_one_key_do_not_fill_a_claim(api: Api) -> None:
     await keyed(api, "b", *(f"b{n}" for n in range(6)), priority=8)
     await enqueue(api, id="free")
     assert await got(api, max_items=3) == ["a0", "b0", "free"]
+
+
+@pytest.mark.parametrize(("queue", "delay_ms"), [("elsewhere", 0), ("q", 10)])
+async def test_what_lies_behind_a_key_that_fills_a_claim_comes_before_what_is_less_urgent(
+    api: Api, clock: Clock, queue: str, delay_ms: int
+) -> None:
+    """Also of another queue, or put off until now."""
+    await enqueue(api, queue, id="cold", delay_ms=delay_ms)
+    clock.advance(delay_ms)
+    await keyed(api, "a", "a1", "a2", "a3", priority=9)
+    await enqueue(api, id="hot", priority=8)
+    assert await got(api, "q", "elsewhere", max_items=2) == ["a1", "hot"]
+    assert await got(api, "q", "elsewhere", max_items=2) == ["cold"]
+
+
+async def test_of_a_key_in_two_queues_the_more_urgent_item_comes_first_though_it_is_further_behind(api: Api) -> None:
+    await keyed(api, "b", "b1", queue="elsewhere")
+    await keyed(api, "a", "a1", "a2", "a3", priority=9)
+    await keyed(api, "b", "b2", priority=8)
+    assert await got(api, "q", "elsewhere", max_items=2) == ["a1", "b2"]
+
+
+async def test_a_claim_hides_nothing_of_what_it_leaves_from_the_next_one_of_its_transaction(api: Api) -> None:
+    await keyed(api, "a", *(f"a{n}" for n in range(5)), priority=9)
+    for name in ("hot", "warm"):
+        await enqueue(api, id=name, priority=8)
+    await keyed(api, "b", "b1", queue="elsewhere")
+    kernel, who = api.service.services.kernel, internal(api.tenant)
+    claims = ClaimWork("w", ["q", "elsewhere"], 3), ClaimWork("w", ["elsewhere"])
+    hands, _ = await kernel.backend.write(lambda tx: kernel._decided(tx, [Request(who, claim) for claim in claims]))
+    assert [[item.id for item in hand.items] for hand in hands] == [["a0", "hot", "warm"], ["b1"]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_claims_get_what_is_first_of_all_that_is_free_however_keys_lie(api: Api, clock: Clock, seed: int) -> None:
+    """Up to as many items as a batch takes looks."""
+    random = Random(seed)
+    ready: dict[str, Waits] = {}
+    for n in range(50):
+        priority, delay, name, queue = random.randint(0, 3), random.randint(0, 1), f"i{n:02}", random.choice("pqr")
+        key = random.choice((None, "a", "b", "c", "d"))
+        ready[name] = -priority, delay, name, queue, key
+        await enqueue(api, queue, id=name, priority=priority, delay_ms=delay, concurrency_key=key)
+    clock.advance(1)
+    held: set[str | None] = set()
+    for _ in range(16):
+        queues, most = random.sample("pqr", random.randint(1, 3)), random.randint(1, 8)
+        items = await api.claim(*queues, max_items=most)
+        assert [item["id"] for item in items] == first_free(ready, queues, most, held), queues
+        for item in items:
+            key = ready.pop(item["id"])[4]
+            if random.random() < 0.5:
+                await settle(api, item, "complete")
+                held.discard(key)
+
+
+Waits = tuple[int, int, str, str, str | None]
+"""An item in the order of claims: priority, turned round; how late it became ready; id; then its queue and its key."""
+
+
+def first_free(ready: dict[str, Waits], queues: list[str], most: int, held: set[str | None]) -> list[str]:
+    """What a claim should get of `ready`, whose keys are held from then on."""
+    found = list[str]()
+    for _, _, name, queue, key in sorted(ready.values()):
+        if len(found) < most and queue in queues and key not in held:
+            found.append(name)
+            held.update([key] if key else [])
+    return found
 
 
 async def test_a_key_is_free_again_once_its_item_is_settled_however_that_is(api: Api, clock: Clock) -> None:
