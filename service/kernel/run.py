@@ -65,6 +65,11 @@ Meter = Callable[[int, Counter[Key]], None]
 """Told after each commit when it was (milliseconds) and what it did, as `Table.metered` names it."""
 
 
+def said_under(request: Request) -> tuple[str, str] | None:
+    """Whose idempotency key a request has, and which; None if it has none."""
+    return None if request.idempotency_key is None else (request.who.tenant_id, request.idempotency_key)
+
+
 class Kernel:
     """Runs commands on a backend. `run` is all that a route, a sweep or a test needs."""
 
@@ -330,9 +335,13 @@ class Kernel:
         for _ in range(ROUNDS):
             missing: list[Wanted] = []
             again = []
+            undecided = set[tuple[str, str] | None]()
             for index in todo:
                 if decided and index != todo[0] and perf_counter() > until:
                     outcomes[index] = PutOff(batch[index])
+                    continue
+                if (under := said_under(batch[index])) is not None and under in undecided:
+                    again.append(index)  # behind the one that it repeats
                     continue
                 view = View(base, batch[index].who, standings[index], tx.now)
                 view.origin = batch[index].origin
@@ -349,6 +358,7 @@ class Kernel:
                     missing += error.wanted
                     ids[index] = view.ids
                     again.append(index)
+                    undecided.add(under)
             if not again:
                 break
             asked = perf_counter()

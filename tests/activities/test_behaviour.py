@@ -57,6 +57,15 @@ async def test_a_claim_that_is_repeated_under_its_key_shows_the_same_attempts(ap
     assert ["idempotent-replayed" in one.headers for one in asked] == [False, True]
 
 
+async def test_a_claim_that_is_made_several_times_at_once_under_one_key_shows_the_same_attempts(api: Api) -> None:
+    """The first asks for more rows before it is decided: those behind it do not overtake it, who find nothing left."""
+    await waiting(api, activity(7))
+    asked = {"worker_id": "w", "queues": ["pay"], "activities": ["charge"]}
+    claims = (api.http.post("/v1/activities:claim", json=asked, headers={"idempotency-key": "k"}) for _ in range(4))
+    first, *others = [answer.json()["items"] for answer in await asyncio.gather(*claims)]
+    assert len(first) == 1 and others == [first] * 3
+
+
 async def test_namespaces_do_not_share_activities(api: Api) -> None:
     await api.ok("POST", "/v1/namespaces", json={"name": "blue"})
     await started(api, namespace="blue")
