@@ -10,7 +10,9 @@ from backends.errors import Conflict
 from backends.protocol import Row, StateBackend, Tx
 from service.errors import StateError, invalid, not_found
 from service.kernel.jobs import Job, write
-from service.kernel.principal import SYSTEM
+from service.kernel.principal import SYSTEM, Principal
+from service.kernel.run import refuse_if_out
+from service.kernel.standing import standings_of
 from service.portability.model import IMPORT_MS, Importing, ImportPart, Manifest, ShownImport
 from service.portability.rows import after, digest_of, first, packed, unpacked
 from service.portability.rules import alive, ended, show, unfit
@@ -42,9 +44,9 @@ def refuse_unfit(manifest: Manifest) -> None:
             raise unfit([(f"/tenant/{name}", str(error))]) from None
 
 
-async def write_part(backend: StateBackend, import_id: str, part: ImportPart) -> ShownImport:
-    """Write a part; the one that was written last is answered again. 409 for another than the next, 422 for rows that
-    do not fit."""
+async def write_part(backend: StateBackend, who: Principal, import_id: str, part: ImportPart) -> ShownImport:
+    """Write a part; the one that was written last is answered again. 401 for a token that has ended since the request
+    came, 409 for another part than the next, 422 for rows that do not fit."""
     columns = COLUMNS.get(part.table)
     if columns is None:
         raise invalid([("/table", f"there is no table {part.table!r} that travels")])
@@ -53,6 +55,8 @@ async def write_part(backend: StateBackend, import_id: str, part: ImportPart) ->
 
     async def work(tx: Tx) -> ShownImport:
         job, detail = await held(tx, import_id)
+        [standing] = await standings_of(tx, [who])  # once it is held: whoever revoked the token meanwhile is heeded
+        refuse_if_out(who, standing, tx.now)
         if part.part == detail.part:
             return show(job)
         if part.part != detail.part + 1:

@@ -79,7 +79,7 @@ async def begin(call: Call) -> ShownImport:
 
 async def write(call: Call) -> ShownImport:
     """Write the next part; the same part again changes nothing. An import waits a quarter of an hour for its next."""
-    return await write_part(call.services.backend, call.path["id"], decode(PART, call.body))
+    return await write_part(call.services.backend, call.who, call.path["id"], decode(PART, call.body))
 
 
 async def finish(call: Call) -> ShownTenant:

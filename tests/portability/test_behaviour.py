@@ -410,6 +410,29 @@ async def test_rows_that_do_not_fit_are_refused_and_nothing_of_their_part_is_kep
     assert (await admin.post(f"/v1/imports/{import_id}/finish")).status_code == 200
 
 
+async def test_a_part_is_not_written_for_a_token_that_was_revoked_while_it_came(
+    service: Service, api: Api, file: File
+) -> None:
+    """It was good when the request came: the part's own transaction looks again, as those of commands do."""
+    import_id = (await begin(api.admin, file))["id"]
+    path, whose = f"/v1/imports/{import_id}", "?tenant_id=system"
+    made = (await api.admin.post("/v1/tokens", json={"name": "importer", "role": "admin"})).json()
+    number, table, rows = next(iter(file.parts))
+    part = json.dumps({"part": number, "table": table, "rows": rows}).encode()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield part[:1]
+        answer = await api.admin.delete(f"/v1/tokens/{made['token']['id']}{whose}")
+        assert answer.status_code == 200, answer.text
+        yield part[1:]
+
+    headers = {"content-type": "application/json"}
+    answer = await service.client(made["secret"]).post(f"{path}/parts", content=body(), headers=headers)
+    assert code(answer) == (401, "auth/revoked")
+    assert (await begin(api.admin, file))["next_part"] == number, "nothing of it was written"
+    assert (await api.admin.delete(path)).status_code == 202
+
+
 async def test_an_import_that_is_not_there_takes_nothing(api: Api) -> None:
     part = {"part": 1, "table": "states", "rows": [["run", "{}", 1]]}
     job = (await api.admin.delete(f"/v1/tenants/{api.tenant}")).json()["job_id"]
