@@ -57,7 +57,7 @@ async def each(call: Call, commands: list[Any]) -> Batch | Answer:
     asked = requests(call, commands)
     await refuse_reused(call, asked)
     outcomes = await all_of([place(call, request) for request in asked])
-    refuse_ended(outcomes)
+    refuse_ended(asked, outcomes)
     made = Batch([entry(outcome) for outcome in outcomes])
     return Answer(200, encode(made), (JSON, REPLAYED)) if replayed(outcomes) else made
 
@@ -117,7 +117,8 @@ def requests(call: Call, commands: list[Any]) -> list[Request | StateError]:
 
 
 async def refuse_reused(call: Call, asked: list[Request | StateError]) -> None:
-    """422 for the whole request, before anything of it is run, when its key was used for another one."""
+    """422 for the whole request, before anything of it is run, when its key was used for another one; told to nobody
+    whose token has ended."""
     keyed = {one.idempotency_key: one for one in asked if isinstance(one, Request) and one.idempotency_key}
     if not keyed:
         return
@@ -127,6 +128,7 @@ async def refuse_reused(call: Call, asked: list[Request | StateError]) -> None:
 
     for row in await call.services.backend.read(read, tenants=call.who.reach):
         if row[2] != keyed[row[1]].fingerprint:
+            await call.services.tokens.stands(call.who)
             raise mismatch(row[1].rpartition(OF_BATCH)[0])
 
 
@@ -136,11 +138,12 @@ def replayed(outcomes: list[Any]) -> bool:
     return bool(done) and all(isinstance(outcome, Replayed) for outcome in done)
 
 
-def refuse_ended(outcomes: list[Any]) -> None:
-    """A token that ended before any item was run is refused as it is elsewhere: the whole request, with 401."""
-    first = outcomes[0]
-    if all(isinstance(outcome, StateError) and outcome.status == 401 for outcome in outcomes):
-        raise first
+def refuse_ended(asked: list[Request | StateError], outcomes: list[Any]) -> None:
+    """A token that ended before any item was run is refused as it is elsewhere: the whole request, with 401, whatever
+    stood in the way of others beforehand."""
+    tried = [outcome for one, outcome in zip(asked, outcomes, strict=True) if isinstance(one, Request)]
+    if tried and all(isinstance(outcome, StateError) and outcome.status == 401 for outcome in tried):
+        raise tried[0]
 
 
 def entry(outcome: Any) -> Ok | Failed:

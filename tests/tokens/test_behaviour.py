@@ -837,3 +837,18 @@ async def test_the_limit_of_tokens_is_not_passed_by_rotating_what_was_never_used
     _, second = await rotated(api, token["id"])
     assert (await status(client), await status(second), await status(client)) == (GOOD, GOOD, REVOKED)
     assert (await api.ok("GET", f"/v1/tenants/{api.tenant}/usage"))["tokens"] == 2
+
+
+async def test_a_batch_of_a_revoked_token_is_refused_whole_whatever_else_is_wrong_with_it(api: Api) -> None:
+    """The process has just served the token; what it finds before it looks at the store is told to nobody."""
+    token, client = await minted(api, role="owner")
+    start, keyed = {"workflow_id": "w"}, {"idempotency-key": "once"}
+    assert (await client.post("/v1/executions:batch", json=[start], headers=keyed)).status_code == 200
+    await api.ok("DELETE", f"/v1/tokens/{token['id']}")
+    for path, batch, headers in (
+        ("/v1/executions:batch", [start, {}], {}),
+        ("/v1/work-items:complete", [{"epoch": 1}, {"id": "one", "epoch": 1}], {}),
+        ("/v1/executions:batch", [start, start], keyed),
+    ):
+        answer = await client.post(path, json=batch, headers=headers)
+        assert (answer.status_code, answer.json().get("code")) == REVOKED, answer.text
