@@ -9,6 +9,9 @@ from service.settings import Settings
 from service.tokens.bootstrap import first_admin, has_admin
 from service.tokens.secret import Presented, parse
 
+FILE_MAX = 4_096
+"""Characters that are read of a file with a token."""
+
 
 async def introduce(services: Any, settings: Settings) -> bool:
     """See to it that there is a system administrator's token; False when there was one already.
@@ -25,9 +28,11 @@ async def introduce(services: Any, settings: Settings) -> bool:
 
 
 def of_file(path: str) -> tuple[str, Presented]:
-    """The token in a file: its text and its parts."""
+    """The token in a file: its text and its parts. No more is read than a token and some room around it: what is named
+    by mistake may be large, or a device that has no end."""
     try:
-        text = Path(path).read_text("ascii").strip()
+        with Path(path).open(encoding="ascii") as file:
+            text = file.read(FILE_MAX).strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise Refused(

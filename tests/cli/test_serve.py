@@ -49,6 +49,15 @@ def test_a_token_file_that_cannot_be_used_stops_the_start(
     assert content is None or content not in done.stderr
 
 
+def test_a_token_file_without_end_is_not_read_whole(holdfast: Command, tmp_path: Path) -> None:
+    """What is named by mistake may be a device, or larger than the memory; this one has holes and takes no room."""
+    with (tmp_path / "secret").open("wb") as file:
+        file.truncate(1 << 43)
+    done = holdfast("serve", "--port", "0", "--bootstrap-token-file", "secret")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("holdfast: bootstrap_token_file secret: does not hold a whole system token")
+
+
 def test_init_prints_the_token_that_serve_then_accepts(holdfast: Command, tmp_path: Path) -> None:
     made = holdfast("init")
     again = holdfast("init")
