@@ -431,7 +431,8 @@ class World:
                     ask.expect = None  # it may be that it comes after this
             self._order(UpdateTenant(status="active", id=tenant), lambda: self._suspended.pop(tenant))
         elif value < 0.2:
-            self._order(UpdateTenant(status="suspended", id=tenant), lambda: self._suspended.update({tenant: True}))
+            told = lambda: self._suspended.setdefault(tenant, True)  # noqa: E731  unless it is being resumed again
+            self._order(UpdateTenant(status="suspended", id=tenant), told)
         elif value < 0.6 and len(self._live[tenant]) > 1:
             token = self.random.choice(self._live[tenant])
             self._order(RevokeToken(tenant, token), lambda: self._revoke(tenant, token))
