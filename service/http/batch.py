@@ -141,9 +141,9 @@ def replayed(outcomes: list[Any]) -> bool:
 def refuse_ended(asked: list[Request | StateError], outcomes: list[Any]) -> None:
     """A token that ended before any item was run is refused as it is elsewhere: the whole request, with 401, whatever
     stood in the way of others beforehand."""
-    tried = [outcome for one, outcome in zip(asked, outcomes, strict=True) if isinstance(one, Request)]
-    if tried and all(isinstance(outcome, StateError) and outcome.status == 401 for outcome in tried):
-        raise tried[0]
+    ended = [isinstance(outcome, StateError) and outcome.status == 401 for outcome in outcomes]
+    if any(ended) and all(out for one, out in zip(asked, ended, strict=True) if isinstance(one, Request)):
+        raise outcomes[ended.index(True)]
 
 
 def entry(outcome: Any) -> Ok | Failed:
