@@ -21,6 +21,8 @@ from tests.security.test_matrix import OPERATIONS, PRIVATE, ROLES, ROW_OF, ROWS,
 
 PATIENCE = 20.0
 PROCESSES = 3
+POOL = 4
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'"
 EXAMPLES = examples()
 
 # ── every operation ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -79,7 +81,7 @@ class Doors:
     def __init__(self, bases: list[str], admin: str, url: str, server: str) -> None:
         self.bases, self.url, self.server = bases, url, server
         self._stack = contextlib.AsyncExitStack()
-        self.admin = self.client(0, admin)
+        self.token, self.admin = admin, self.client(0, admin)
 
     def client(self, door: int, token: str) -> httpx.AsyncClient:
         """A client of one process."""
@@ -90,6 +92,17 @@ class Doors:
     def each(self, token: str) -> list[httpx.AsyncClient]:
         """A client of each process."""
         return [self.client(door, token) for door in range(len(self.bases))]
+
+    async def warm(self) -> None:
+        """Until every process has all the connections that it may have: after a cut it could make no other."""
+        clients, name = self.each(self.token), self.url.partition("?")[0].rpartition("/")[2]
+        db = await asyncpg.connect(with_database(self.server, "postgres"))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while await db.fetchval(SESSIONS, name) < len(self.bases) * (POOL + 1):  # and one that listens
+                    await asyncio.gather(*(client.get("/v1/tenants") for client in clients * 2 * POOL))
+        finally:
+            await db.close()
 
     async def cut(self) -> None:
         """Let nobody connect any more, and end every session that listens; those that serve requests stay."""
@@ -118,12 +131,12 @@ async def doors(
     url, folder = await new_store(postgres_server), tmp_path_factory.mktemp("doors")
     admin = await prepared(url)
     async with contextlib.AsyncExitStack() as stack:
-        servers = [serving_process(url, folder / f"log{n}") for n in range(PROCESSES)]
+        few = {"postgres_connections_max": POOL}
+        servers = [serving_process(url, folder / f"log{n}", **few) for n in range(PROCESSES)]
         bases = [(await stack.enter_async_context(server)).base for server in servers]
         doors = Doors(bases, admin, url, postgres_server)
         stack.push_async_callback(doors.close)
-        for clients in (doors.each(admin),) * 2:  # each has the connections that it needs
-            await asyncio.gather(*(client.get("/v1/tenants") for client in clients * 4))
+        await doors.warm()
         if request.param == "cut":
             await doors.cut()
         yield doors
