@@ -1,6 +1,7 @@
 """The cases: what is sent, what it uses up, and what is asked of the result."""
 
 import math
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
@@ -150,6 +151,37 @@ def completing(target: Target) -> Follow:
     return Follow(make, DONE)
 
 
+def completing_one(target: Target) -> Follow:
+    """The completion of the item that a claim got."""
+    decoder = msgspec.json.Decoder(stock.Claims)
+
+    def make(body: bytes) -> bytes:
+        (item,) = decoder.decode(body).items
+        return target.post(f"{bodies.ITEMS}/{item.id}/complete", bodies.complete(item.epoch))
+
+    return Follow(make, SETTLED)
+
+
+def worker_loop(target: Target, count: int) -> list[bytes]:
+    """Claims, each the first of a loop."""
+    queue = stock.ready(target, count, bodies.QUEUE)
+    return [target.post(bodies.CLAIM, bodies.claim(queue))] * math.ceil(count / ROUNDS)
+
+
+def settling(target: Target) -> Follow:
+    """After a claim so many more, each of which settles what the one before got."""
+    decoder = msgspec.json.Decoder(stock.Claims)
+
+    def make(body: bytes) -> bytes:
+        done = [{"complete": {"id": one.id} | bodies.complete(one.epoch)} for one in decoder.decode(body).items]
+        return target.post(bodies.CLAIM, bodies.claim() | {"settle": done})
+
+    follow = Follow(make, CLAIMED)
+    for _ in range(ROUNDS - 2):
+        follow = Follow(make, CLAIMED, follow)
+    return follow
+
+
 def workflow_task(target: Target, count: int) -> list[bytes]:
     """In turn a claim of a workflow task, from a queue that holds one for each, and the commands of one that was
     claimed before: an activity."""
@@ -159,8 +191,8 @@ def workflow_task(target: Target, count: int) -> list[bytes]:
     return [request for submit in made for request in (claim, submit)]
 
 
-SPARE = 2_000
-STEPS, TEN = 7, 10
+SPARE, ROUNDS = 2_000, 50
+STEPS, LOOPS, TEN = 7, 4, 10
 
 
 def workflow_one(target: Target, _count: int) -> list[bytes]:
@@ -223,6 +255,53 @@ def working_on_many(target: Target) -> Follow:
     return task(done)
 
 
+class Hands:
+    """What the workers of a workflow hold: every claim hands in what an earlier one brought."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._tasks: deque[stock.TaskLease] = deque()
+        self._activities: deque[stock.Lease] = deque()
+        self._decoder = msgspec.json.Decoder(stock.Claims)
+
+    def claim_task(self, _body: bytes) -> bytes:
+        """A claim of a task, with what the workflow of another asks for."""
+        held = [self._tasks.popleft()] if self._tasks else []
+        settle = [{"id": one.task_id} | bodies.commands(one.epoch, one.history_sequence, next_of(one)) for one in held]
+        return self._target.post(bodies.CLAIM_TASK, bodies.claim_task(settle=settle))
+
+    def claim_activity(self, body: bytes) -> bytes:
+        """Having been given a task: a claim of an activity, with the completion of another."""
+        self._tasks += stock.TASKS.decode(body).items
+        held = [self._activities.popleft()] if self._activities else []
+        settle = [{"complete": {"id": one.id} | bodies.complete(one.epoch)} for one in held]
+        return self._target.post(bodies.CLAIM_ACTIVITY, bodies.claim_activity() | {"settle": settle})
+
+    def claim_next_task(self, body: bytes) -> bytes:
+        """Having been given an activity: a claim of a task."""
+        self._activities += self._decoder.decode(body).items
+        return self.claim_task(body)
+
+    def keep(self, body: bytes) -> None:
+        """Having been given a task: nothing more."""
+        self._tasks += stock.TASKS.decode(body).items
+
+
+def workflow_loop(target: Target, count: int) -> list[bytes]:
+    """Starts of workflows of one activity, for workers whose loop is one request. Some activities wait already."""
+    requests = workflow_one(target, count)
+    ahead = stock.claimed(target, SPARE // 10, bodies.QUEUE)
+    stock.send(target, [stock.submission(target, task, bodies.activity()) for task in ahead])
+    return requests
+
+
+def looping(target: Target) -> Follow:
+    """After a start: claims of a task, an activity, a task, each with what an earlier one of its kind brought."""
+    hands = Hands(target)
+    task = Follow(hands.claim_next_task, CLAIMED, Follow(hands.keep))
+    return Follow(hands.claim_task, CLAIMED, Follow(hands.claim_activity, CLAIMED, task))
+
+
 def next_of(task: stock.TaskLease) -> dict[str, object]:
     """What the workflow asks for: its activity, or to end."""
     done = any(event.kind == "activity.completed" for event in task.history)
@@ -244,6 +323,8 @@ CASES = [
     Case("transition-light", light_transition, Goal(0.55, p99=P99), expect=SETTLED),
     Case("append", append, Goal(0.60, p99=P99), again=True, expect=(b'"last_sequence":', 1)),
     Case("transition-alone", transition, Goal(rate=2_000, rate_on_postgres=1_200), connections=1, expect=SETTLED),
+    Case("worker-alone", claim, per=1 / 2, connections=1, expect=CLAIMED, then=completing_one),
+    Case("worker-alone-loop", worker_loop, connections=1, expect=CLAIMED, then=settling),
     Case("start-50", start_many, Goal(1.6), MANY, BATCH_CONNECTIONS, True, DONE),
     Case("claim-50", claim_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=MANY_CLAIMED),
     Case("complete-50", complete_many, Goal(1.6), MANY, BATCH_CONNECTIONS, expect=DONE),
@@ -252,6 +333,7 @@ CASES = [
     Case("drain", drain, Goal(1.4, 40_000), MANY // 2, BATCH_CONNECTIONS, expect=MANY_CLAIMED, then=completing),
     Case("workflow-task", workflow_task, Goal(0.45, p99=P99), expect=OF_RUN),
     Case("workflow-one", workflow_one, Goal(rate=1_000), 1 / STEPS, 32, True, STARTED, working),
+    Case("workflow-one-loop", workflow_loop, Goal(rate=1_000), 1 / LOOPS, 32, True, STARTED, looping),
     Case("workflow-one-10", workflows, Goal(rate=1_000), TEN / STEPS, 32, True, TEN_DONE, working_on_many),
     Case("start-wide", start, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, again=True, expect=STARTED),
     Case("claim-wide", claim, Goal(p99=WIDE_P99), connections=WIDE_CONNECTIONS, expect=CLAIMED),

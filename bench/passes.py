@@ -67,7 +67,7 @@ def job_of(case: Case, running: Running, requests: list[bytes], plan: Plan, seco
 
 def client_of(case: Case, plan: Plan) -> tuple[str, Callable[[Job], Outcome]]:
     """Who sends: `wrk`, but for batches, where a 200 may hold refusals and every answer must be looked into."""
-    return ("wrk", wrk.run) if plan.client == "wrk" and case.per == 1 else ("python", load.run)
+    return ("wrk", wrk.run) if plan.client == "wrk" and case.per == 1 and case.then is None else ("python", load.run)
 
 
 def measured(engine: Engine, running: Running, run: Callable[[Job], Outcome], job: Job) -> Pass:

@@ -137,8 +137,24 @@ class Scheduled(msgspec.Struct, frozen=True):
     created: bool
 
 
+class CompleteActivity(CompleteWork, frozen=True, forbid_unknown_fields=True):
+    """An activity is done; its workflow is told."""
+
+
+class FailActivity(FailWork, frozen=True, forbid_unknown_fields=True):
+    """An attempt has failed: another one later, or the workflow is told."""
+
+
+class ActivitySettlement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What became of an attempt: one of `complete` and `fail`."""
+
+    complete: CompleteActivity | None = None
+    fail: FailActivity | None = None
+
+
 class ClaimActivities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ask for activities of some queues, of names that this worker can run."""
+    """Ask for activities of some queues, of names that this worker can run. What `settle` says is done first, each for
+    itself, and in the same commit where there is room; if any of it is refused, the answer does not wait."""
 
     worker_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
     queues: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=64)]
@@ -147,14 +163,7 @@ class ClaimActivities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_items: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
     wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
     lease_ms: LeaseMs = 30_000
-
-
-class CompleteActivity(CompleteWork, frozen=True, forbid_unknown_fields=True):
-    """An activity is done; its workflow is told."""
-
-
-class FailActivity(FailWork, frozen=True, forbid_unknown_fields=True):
-    """An attempt has failed: another one later, or the workflow is told."""
+    settle: Annotated[list[ActivitySettlement], msgspec.Meta(max_length=1_000)] = []
 
 
 class HeartbeatActivity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,12 +1,13 @@
 """Activities over HTTP."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from backends.protocol import Row, Tx
 from service.activities.model import (
     KIND,
+    ActivitySettlement,
     ClaimActivities,
     CompleteActivity,
     FailActivity,
@@ -16,12 +17,12 @@ from service.activities.model import (
     name_of,
 )
 from service.activities.rules import as_work, status_of, task_queue
-from service.errors import not_found
-from service.http.batch import Batch, batch
+from service.errors import invalid, not_found
+from service.http.batch import Batch, batch, results, unnamed
 from service.http.endpoint import Call, Endpoint, command, decode
 from service.kernel.raw import shown
 from service.work.model import Claimed, Claims, Renewed, Settled, ShownErrors, ShownLease
-from service.work.waiting import claimed_as
+from service.work.waiting import claimed
 
 CLAIM = msgspec.json.Decoder(ClaimActivities)
 
@@ -42,10 +43,12 @@ class ClaimedActivity(msgspec.Struct, frozen=True):
     details: msgspec.Raw | None
 
 
-class ClaimedActivities(msgspec.Struct, frozen=True):
-    """What a claim of activities got, best first; empty when there is nothing."""
+class ClaimedActivities(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a claim of activities got, best first, empty when there is nothing; and what came of what it settled, in
+    that order."""
 
     items: list[ClaimedActivity]
+    settled: Annotated[list[Any], results(Settled)] = []
 
 
 class ShownActivity(msgspec.Struct, frozen=True):
@@ -75,13 +78,22 @@ class ShownActivity(msgspec.Struct, frozen=True):
 
 
 async def claim(call: Call) -> Any:
-    """Claim activities of names that this worker can run."""
-    return await claimed_as(call, as_work(decode(CLAIM, call.body)), handed_out)
+    """Settle what was done, and claim activities of names that this worker can run."""
+    made = decode(CLAIM, call.body)
+    return await claimed(call, as_work(made), handed_out, [settlement(at, one) for at, one in enumerate(made.settle)])
 
 
-async def handed_out(found: Claims) -> ClaimedActivities:
+def settlement(at: int, said: ActivitySettlement) -> Any:
+    """The command that settles an attempt, or why there is none."""
+    made = said.complete or said.fail
+    if made is None or (said.complete and said.fail):
+        raise invalid([(f"/settle/{at}", "say one of `complete` and `fail`")])
+    return made if made.id else unnamed("id")
+
+
+async def handed_out(found: Claims, settled: list[Any]) -> ClaimedActivities:
     """What a claim got, as attempts at activities."""
-    return ClaimedActivities([handed(item) for item in found.items if item.drives == KIND])
+    return ClaimedActivities([handed(item) for item in found.items if item.drives == KIND], settled)
 
 
 def handed(item: Claimed) -> ClaimedActivity:
@@ -157,7 +169,7 @@ ENDPOINTS = [
         "/v1/activities:claim",
         "claimActivities",
         "work.claim",
-        "Claim activities that this worker can run",
+        "Claim activities that this worker can run, having settled what was done",
         claim,
         reply=ClaimedActivities,
         body=ClaimActivities,

@@ -1,7 +1,7 @@
 """Batches over HTTP: an array of commands in, one result each out, in the same order; each is atomic by itself."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -35,6 +35,11 @@ class Failed(msgspec.Struct, frozen=True):
     """An item that was refused."""
 
     error: Any
+
+
+def results(*kinds: type) -> msgspec.Meta:
+    """Says of a field that it is a list of results of commands, of the kinds that one may be answered with."""
+    return msgspec.Meta(extra={"results": kinds})
 
 
 def batch(kind: type, prepare: Prepare | None = None, named: str = "") -> Handle:
@@ -103,7 +108,7 @@ def place(call: Call, request: Request | StateError) -> "asyncio.Future[Any]":
         return refused
 
 
-def requests(call: Call, commands: list[Any]) -> list[Request | StateError]:
+def requests(call: Call, commands: Sequence[Any]) -> list[Request | StateError]:
     """The commands as requests; under an Idempotency-Key each has its own, the key and its place."""
     key = call.headers.get(b"idempotency-key")
     text = None if key is None else idempotency_key(key)
@@ -116,7 +121,7 @@ def requests(call: Call, commands: list[Any]) -> list[Request | StateError]:
     ]
 
 
-async def refuse_reused(call: Call, asked: list[Request | StateError]) -> None:
+async def refuse_reused(call: Call, asked: Sequence[Request | StateError]) -> None:
     """422 for the whole request, before anything of it is run, when its key was used for another one; told to nobody
     whose token has ended."""
     keyed = {one.idempotency_key: one for one in asked if isinstance(one, Request) and one.idempotency_key}
@@ -129,7 +134,7 @@ async def refuse_reused(call: Call, asked: list[Request | StateError]) -> None:
     for row in await call.services.backend.read(read, tenants=call.who.reach):
         if row[2] != keyed[row[1]].fingerprint:
             await call.services.tokens.stands(call.who)
-            raise mismatch(row[1].rpartition(OF_BATCH)[0])
+            raise mismatch(row[1].partition(OF_BATCH)[0])
 
 
 def replayed(outcomes: list[Any]) -> bool:

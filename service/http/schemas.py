@@ -39,9 +39,9 @@ def named_by_path(field: FieldInfo) -> bool:
     return field.type is str and field.default == PATH
 
 
-def known_shape(bounds: Sequence[Any]) -> Any:
-    """What is stored as JSON and answered as it is stored, by `Meta(extra={"shape": …})`; None for opaque JSON."""
-    return next((bound.extra["shape"] for bound in bounds if isinstance(bound, Meta) and bound.extra), None)
+def known(bounds: Sequence[Any], what: str) -> Any:
+    """What `Meta(extra={what: …})` says: of opaque JSON its `shape`; of answers to many commands the `results`."""
+    return next((bound.extra.get(what) for bound in bounds if isinstance(bound, Meta) and bound.extra), None)
 
 
 def form_of(kind: type[msgspec.Struct], mode: Mode) -> Mode:
@@ -49,7 +49,9 @@ def form_of(kind: type[msgspec.Struct], mode: Mode) -> Mode:
     filled = {field.name for field in fields(kind) if named_by_path(field)}
     if mode == "reply":
         return "nested" if kind.__struct_config__.omit_defaults and not filled else mode
-    return "nested" if filled <= set(NEVER_SENT) else mode
+    if filled <= set(NEVER_SENT):
+        return "nested"
+    return "entry" if mode == "nested" else mode  # what no path names is named where it is said
 
 
 class Schemas:
@@ -90,8 +92,11 @@ class Schemas:
         inner: Mode = "nested" if mode in ("body", "entry") else mode
         if kind is msgspec.Raw:
             return OPAQUE
-        if origin is Annotated and args[0] is msgspec.Raw and (known := known_shape(args[1:])) is not None:
-            return self.twin(known, mode)
+        if origin is Annotated and args[0] is msgspec.Raw and (shape := known(args[1:], "shape")) is not None:
+            return self.twin(shape, mode)
+        if origin is Annotated and (answers := known(args[1:], "results")) is not None:
+            arms = [arm for answer in answers for arm in self._arms(self.twin(answer, "reply"), answer)]
+            return list[self._union(list(dict.fromkeys(arms)))]  # type: ignore[misc]
         if origin is Annotated:
             return Annotated[(self.twin(args[0], mode), *args[1:])]
         if origin in (Union, UnionType):
@@ -159,9 +164,13 @@ class Schemas:
 
     def _batch(self, item: Any, said: Any) -> Any:
         name = said.__name__ if said else "Item"
+        return self._made(f"{name}Batch", Batch.__doc__, [("results", list[self._union(self._arms(item, said))])])  # type: ignore[misc]
+
+    def _arms(self, item: Any, said: Any) -> list[Any]:
+        """What one result of a batch may be."""
+        name = said.__name__ if said else "Item"
         done = self._made(f"{name}Done", "An item that was done.", [("ok", item)])
-        failed = self._made("Refused", "An item that was refused.", [("error", PROBLEM)])
-        return self._made(f"{name}Batch", Batch.__doc__, [("results", list[self._union([done, failed])])])  # type: ignore[misc]
+        return [done, self._made("Refused", "An item that was refused.", [("error", PROBLEM)])]
 
     def _made(self, name: str, doc: str | None, made: list[tuple[str, Any]]) -> type:
         if name not in self._twins:

@@ -73,7 +73,8 @@ class Origin:
 
 class Request(msgspec.Struct, frozen=True):
     """A command on its way: who asks, and, when the caller wants it recognised, its Idempotency-Key and fingerprint.
-    `again` says that it was refused and is decided once more."""
+    `again` says that it was refused and is decided once more; `behind`, that it is decided over what the others of its
+    batch have written, in the same transaction."""
 
     who: Principal
     command: Any
@@ -82,6 +83,7 @@ class Request(msgspec.Struct, frozen=True):
     status_of: Callable[[Any], int] | None = None
     origin: Origin | None = None
     again: bool = False
+    behind: bool = False
 
 
 class PutOff(msgspec.Struct, frozen=True):

@@ -269,7 +269,7 @@ class Kernel:
         Whom many commands wake looks with the next batch: in company a look costs less than it does behind each batch.
         """
         run, write = self._transaction, self.backend.write
-        lone, begun = len(batch) == 1 and not self._count, perf_counter()
+        lone, begun = sum(not request.behind for request in batch) == 1 and not self._count, perf_counter()
         with Along(self.wakes, tenants) as along:
             try:
                 outcomes, sets = await write(partial(run, batch=batch, along=along if lone else None), tenants=tenants)
@@ -303,15 +303,19 @@ class Kernel:
     async def _transaction(
         self, tx: Tx, batch: Sequence[Request], along: Along | None
     ) -> tuple[list[Outcome], list[WorkingSet]]:
-        outcomes, base = await self._decided(tx, batch)
-        sets = [base]
-        if along is not None and (company := along.called(base.wakes)):
-            found, beside = await self._decided(tx, company)
-            along.decided(found)
+        behind = [request for request in batch if request.behind]
+        found, base = await self._decided(tx, [request for request in batch if not request.behind])
+        company = [] if along is None else along.called(base.wakes)
+        outcomes, sets = {False: iter(found)}, [base]
+        if behind or company:
+            found, beside = await self._decided(tx, [*behind, *company])
             sets.append(beside)
+            outcomes[True] = iter(found[: len(behind)])
+            if along is not None:
+                along.decided(found[len(behind) :])
         for channel in told_of(sets):
             tx.wake(channel)
-        return outcomes, sets
+        return [next(outcomes[request.behind]) for request in batch], sets
 
     async def _decided(self, tx: Tx, batch: Sequence[Request]) -> tuple[list[Outcome], WorkingSet]:
         """Load, decide, write; the outcomes, and what it was decided over."""

@@ -10,7 +10,7 @@ from service.kernel.command import PATH
 from service.kernel.ids import Id, Name
 from service.kernel.raw import ABSENT
 from service.kernel.tables import Wanted
-from service.work.model import Delay, Epoch, LeaseMs, WorkError
+from service.work.model import Delay, Epoch, WorkError
 
 OF_TASK = "run_of_task"
 """The run that a work item belongs to, asked for by (tenant, item)."""
@@ -175,25 +175,6 @@ class Submitted(msgspec.Struct, frozen=True):
 
 Places = Annotated[dict[Id, Seen], msgspec.Meta(max_length=1_000)]
 """A number for each of some executions."""
-
-
-class ClaimTasks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ask for workflow tasks of some queues, of workflow types that this worker can run.
-
-    `since` says how far the worker has the log of executions in its memory: their history is answered from there on, or
-    from the beginning if the log ends before that. `since_at` says of some of them when the event there was written,
-    its `at`: where another event stands there, the log is another one, and answered from the beginning.
-    """
-
-    worker_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    queues: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=64)]
-    types: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=256)]
-    namespace: Name = "main"
-    max_items: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
-    lease_ms: LeaseMs = 30_000
-    wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 0
-    since: Places = {}
-    since_at: Places = {}
 
 
 class CancelRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

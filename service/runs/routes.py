@@ -10,29 +10,22 @@ from service.errors import StateError, invalid
 from service.executions.model import Changed
 from service.history.model import ShownEvent
 from service.http.answer import Answer
-from service.http.batch import BATCH_MAX, Batch, each, unnamed
+from service.http.batch import Batch, each, results, unnamed
 from service.http.endpoint import Call, Endpoint, command, decode, fill
-from service.kernel.command import PATH
 from service.kernel.raw import shown
-from service.runs.commands import ENVELOPE, Command, Envelope, submission
+from service.runs.commands import CLAIM, MANY, SUBMISSION, ClaimTasks, Submission, submission
 from service.runs.histories import Asked, histories
 from service.runs.model import (
-    COMMANDS_MAX,
     TOGETHER_MAX,
     CancelRun,
-    ClaimTasks,
     CompleteRun,
     FailRun,
-    Seen,
     SubmitCommands,
     Submitted,
     TerminateRun,
 )
-from service.work.model import TASKS_ALONE, Claimed, Claims, ClaimWork, Epoch, Renewed, RenewLease
-from service.work.waiting import claimed_as
-
-CLAIM = msgspec.json.Decoder(ClaimTasks)
-MANY = msgspec.json.Decoder(Annotated[list[Envelope], msgspec.Meta(min_length=1, max_length=BATCH_MAX)])
+from service.work.model import TASKS_ALONE, Claimed, Claims, ClaimWork, Renewed, RenewLease
+from service.work.waiting import claimed
 
 
 class ClaimedTask(msgspec.Struct, frozen=True):
@@ -65,24 +58,18 @@ class ClaimedTask(msgspec.Struct, frozen=True):
     history_complete: bool
 
 
-class ClaimedTasks(msgspec.Struct, frozen=True):
-    """What a claim of workflow tasks got; empty when there is nothing."""
+class ClaimedTasks(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a claim of workflow tasks got, empty when there is nothing; and what came of what it settled, in that
+    order."""
 
     items: list[ClaimedTask]
-
-
-class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a workflow asks for, having seen the log up to `history_sequence`."""
-
-    epoch: Epoch
-    history_sequence: Seen
-    commands: Annotated[list[Command], msgspec.Meta(max_length=COMMANDS_MAX)] = []
-    id: str = PATH
+    settled: Annotated[list[Any], results(Submitted)] = []
 
 
 async def claim(call: Call) -> Any:
-    """Claim tasks of workflow types that the worker declares, with the history that it needs."""
+    """Settle tasks, and claim others of workflow types that the worker declares, with the history that it needs."""
     made = decode(CLAIM, call.body)
+    refuse_many(made.settle)
     if stray := made.since_at.keys() - made.since.keys():
         raise invalid([(f"/since_at/{id}", "`since` does not say which event that is") for id in sorted(stray)])
     asked = ClaimWork(
@@ -95,7 +82,7 @@ async def claim(call: Call) -> Any:
         made.namespace,
     )
 
-    async def show(found: Claims) -> ClaimedTasks:
+    async def show(found: Claims, settled: list[Any]) -> ClaimedTasks:
         items = [item for item in found.items if item.drives == "decision" and item.execution_id is not None]
         ids = [item.execution_id or "" for item in items]
         runs = [Asked(call.who.tenant_id, id, made.since.get(id, 0), made.since_at.get(id)) for id in ids]
@@ -105,10 +92,11 @@ async def claim(call: Call) -> Any:
                 handed(item, history.head, history.events, history.after)
                 for item, history in zip(items, found_of, strict=True)
                 if history.head is not None  # else the run went away since the claim
-            ]
+            ],
+            settled,
         )
 
-    return await claimed_as(call, asked, show)
+    return await claimed(call, asked, show, [tried(one) for one in made.settle])
 
 
 def handed(item: Claimed, head: Row, events: Sequence[ShownEvent], after: int) -> ClaimedTask:
@@ -139,7 +127,7 @@ def handed(item: Claimed, head: Row, events: Sequence[ShownEvent], after: int) -
 
 async def submit(call: Call) -> Submitted:
     """Settle a task by its commands."""
-    made = submission(decode(ENVELOPE, call.body))
+    made = submission(decode(SUBMISSION, call.body))
     fill(made, "id", call.path["id"])
     return await call.run(made)  # type: ignore[no-any-return]
 
@@ -147,12 +135,17 @@ async def submit(call: Call) -> Submitted:
 async def submit_many(call: Call) -> Batch | Answer:
     """Settle tasks, each by its commands; all of them together have a bound, too."""
     said = decode(MANY, call.body)
-    if (count := sum(len(one.commands) for one in said)) > TOGETHER_MAX:
-        raise invalid([("", f"{count} commands; a request has at most {TOGETHER_MAX}, send the rest in another one")])
+    refuse_many(said)
     return await each(call, [tried(one) for one in said])
 
 
-def tried(said: Envelope) -> SubmitCommands | StateError:
+def refuse_many(said: Sequence[Submission]) -> None:
+    """422 for more commands than a request may have."""
+    if (count := sum(len(one.commands) for one in said)) > TOGETHER_MAX:
+        raise invalid([("", f"{count} commands; a request has at most {TOGETHER_MAX}, send the rest in another one")])
+
+
+def tried(said: Submission) -> SubmitCommands | StateError:
     """A submission as it is to be run, or why it cannot be."""
     try:
         return submission(said) if said.id else unnamed("id")
@@ -168,7 +161,7 @@ ENDPOINTS = [
         "/v1/workflow-tasks:claim",
         "claimWorkflowTasks",
         "work.claim",
-        "Claim workflow tasks with their history",
+        "Claim workflow tasks with their history, having settled others",
         claim,
         reply=ClaimedTasks,
         body=ClaimTasks,

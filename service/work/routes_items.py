@@ -1,16 +1,18 @@
 """Work items and their leases over HTTP."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import not_found
-from service.http.batch import Batch, batch
+from service.errors import invalid, not_found
+from service.http.batch import BATCH_MAX, Batch, batch, results, unnamed
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode
 from service.http.lists import Page, listed, where
 from service.kernel.raw import shown
+from service.transitions.model import Transition, Transitioned
 from service.work.model import (
+    Claimed,
     Claims,
     ClaimWork,
     CompleteWork,
@@ -33,7 +35,34 @@ from service.work.reach import reached
 from service.work.vocabulary import VOCABULARY
 from service.work.waiting import claimed
 
-CLAIM = msgspec.json.Decoder(ClaimWork)
+
+class Settlement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What became of an item: one of `complete`, `fail`, `release`, or a `transition` under its lease."""
+
+    complete: CompleteWork | None = None
+    fail: FailWork | None = None
+    release: ReleaseWork | None = None
+    transition: Transition | None = None
+
+
+class ClaimAndSettle(ClaimWork, frozen=True, forbid_unknown_fields=True):
+    """Ask for items of some queues, up to 16 of them globs. With `wait_ms` the answer waits for work that long.
+
+    What `settle` says is done first, each for itself, and in the same commit where there is room; if any of it is
+    refused, the answer does not wait.
+    """
+
+    settle: Annotated[list[Settlement], msgspec.Meta(max_length=BATCH_MAX)] = msgspec.field(default_factory=list)
+
+
+class ClaimedAndSettled(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a claim got, best first, and what came of what it settled, in that order."""
+
+    items: list[Claimed]
+    settled: Annotated[list[Any], results(Settled, Transitioned)] = []
+
+
+CLAIM = msgspec.json.Decoder(ClaimAndSettle)
 
 
 class ShownItem(msgspec.Struct, frozen=True):
@@ -86,9 +115,24 @@ def show(row: Row) -> ShownItem:
     )
 
 
-async def claim(call: Call) -> Claims:
-    """Claim; with `wait_ms`, wait for something to claim."""
-    return await claimed(call, decode(CLAIM, call.body))
+async def claim(call: Call) -> Any:
+    """Settle what was done, and claim; with `wait_ms`, wait for something to claim."""
+    made = decode(CLAIM, call.body)
+    asked = ClaimWork(*(getattr(made, name) for name in ClaimWork.__struct_fields__))
+    return await claimed(call, asked, show_claims, [settlement(at, one) for at, one in enumerate(made.settle)])
+
+
+async def show_claims(found: Claims, settled: list[Any]) -> Claims | ClaimedAndSettled:
+    """What a claim got; and, if it settled anything, what came of that."""
+    return ClaimedAndSettled(found.items, settled) if settled else found
+
+
+def settlement(at: int, said: Settlement) -> Any:
+    """The command that settles an item, or why there is none."""
+    made = [one for one in (said.complete, said.fail, said.release, said.transition) if one is not None]
+    if len(made) != 1:
+        raise invalid([(f"/settle/{at}", "say one of `complete`, `fail`, `release`, `transition`")])
+    return made[0] if isinstance(made[0], Transition) or made[0].id else unnamed("id")
 
 
 async def get(call: Call) -> ShownItem:
@@ -161,10 +205,10 @@ ITEMS = [
         "/v1/work-items:claim",
         "claimWork",
         "work.claim",
-        "Claim work under a lease",
+        "Claim work under a lease, having settled what was done",
         claim,
-        reply=Claims,
-        body=ClaimWork,
+        reply=ClaimedAndSettled,
+        body=ClaimAndSettle,
         errors=("auth/queue",),
     ),
     Endpoint(

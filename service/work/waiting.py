@@ -1,14 +1,20 @@
-"""Claims over HTTP: now, or as soon as a commit brings something to claim."""
+"""Claims over HTTP: now, or as soon as a commit brings something to claim; perhaps with what the worker settles first.
+
+A worker's loop is one request so: it hands in what it has done and is handed what comes next, by one commit.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from service.errors import invalid
+from service.errors import StateError, invalid
+from service.http.answer import encode
+from service.http.batch import all_of, entry, place, refuse_reused, requests
 from service.http.endpoint import Call
-from service.kernel.command import Replayed
+from service.kernel.command import Replayed, Request
 from service.kernel.principal import Principal
 from service.work.claims import asked, fits, is_glob
 from service.work.model import Claims, ClaimWork, queue_in
@@ -19,42 +25,81 @@ PATTERNS_MAX = 16
 enqueued as long as the claim waits."""
 
 
-async def claimed(call: Call, made: ClaimWork) -> Claims:
-    """Claim; with `wait_ms`, wait for something to claim. Refuses queues that the token may not use, and too many
-    patterns."""
+class Settling:
+    """What a claim settles, in front of it and mostly in the same transaction: each for itself, as in a batch."""
+
+    def __init__(self, call: Call, asked: Sequence[Request | StateError]) -> None:
+        self._futures = [place(call, one) for one in asked]
+        self._outcomes: list[Any] | None = None
+
+    async def outcomes(self) -> list[Any]:
+        """What came of each."""
+        if self._outcomes is None:
+            self._outcomes = await all_of(self._futures)
+        return self._outcomes
+
+    async def went_well(self) -> bool:
+        """Whether nothing was refused: else the worker may still hold something, and had better hear of it at once."""
+        return not any(isinstance(outcome, BaseException) for outcome in await self.outcomes())
+
+    def __enter__(self) -> "Settling":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for future in self._futures if self._outcomes is None else ():  # the claim failed: nobody asks any more
+            future.cancel() or future.cancelled() or future.exception()
+
+
+async def claimed(
+    call: Call, made: ClaimWork, show: Callable[[Claims, list[Any]], Awaitable[Any]], settle: Sequence[Any] = ()
+) -> Any:
+    """Settle what the worker has done, claim, and answer as `show` has it, given what was claimed and what came of the
+    settling; a request that is repeated has the same leases shown again.
+
+    With `wait_ms`, wait for something to claim, unless anything could not be settled. Of `settle` a `StateError` says
+    why it was refused beforehand. Refuses queues that the token may not use, and too many patterns.
+    """
+    refuse_queues(call.who, made)
+    request, asked = call.request(made), requests(call, settle)
+    if asked:
+        await refuse_reused(call, [*asked, request])
+    first = replace(request, behind=True) if asked else request
+    with Settling(call, asked) as settling:
+        if made.wait_ms:
+            found = await claim_waiting(call, made, first, request, settling)
+        else:
+            found = await call.services.kernel.submit(first)
+        settled = [entry(outcome) for outcome in await settling.outcomes()]
+    if isinstance(found, Replayed):
+        claims = msgspec.json.decode(found.body, type=Claims)
+        return Replayed(found.status, encode(await show(claims, settled)))
+    return await show(found, settled)
+
+
+def refuse_queues(who: Principal, made: ClaimWork) -> None:
+    """Refuse queues that the token may not use, and too many patterns."""
     if (patterns := sum(map(is_glob, made.queues))) > PATTERNS_MAX:
         raise invalid([("/queues", f"{PATTERNS_MAX} of them may be patterns, and {patterns} are; name the queues")])
     for queue in (queue_in(made.namespace, name) for name in made.queues):
-        if not call.who.may_use(queue):
-            raise not_yours(call.who, queue)
-    if not made.wait_ms:
-        return await call.run(made)  # type: ignore[no-any-return]
-    return await claim_waiting(call, made)
+        if not who.may_use(queue):
+            raise not_yours(who, queue)
 
 
-async def claimed_as(call: Call, made: ClaimWork, show: Callable[[Claims], Awaitable[Any]]) -> Any:
-    """Claim, and answer as `show` has it; a request that is repeated has the same leases shown again."""
-    found: Any = await claimed(call, made)
-    if isinstance(found, Replayed):
-        claims = msgspec.json.decode(found.body, type=Claims)
-        return Replayed(found.status, msgspec.json.encode(await show(claims)))
-    return await show(found)
-
-
-async def claim_waiting(call: Call, made: ClaimWork) -> Claims:
+async def claim_waiting(call: Call, made: ClaimWork, first: Request, request: Request, settling: Settling) -> Any:
     """Look, park until a commit puts something on one of the queues, look again, unless that commit has served the
     claim; until the time is up or the caller gone: nothing is leased to a worker that no longer listens."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
-    request, gone = call.request(made), asyncio.ensure_future(call.gone())
+    gone = asyncio.ensure_future(call.gone())
     try:
         with call.services.wakes.park(
             f"work/{call.who.tenant_id}", waits_for(made, call.who), alike(made, call.who), request, made.max_items
         ) as place:
+            look = first
             while True:
-                found: Claims = await call.services.kernel.submit(request)
-                left = deadline - loop.time()
-                if not isinstance(found, Claims) or found.items or left <= 0:
+                found: Claims = await call.services.kernel.submit(look)
+                left, look = deadline - loop.time(), request
+                if not isinstance(found, Claims) or found.items or left <= 0 or not await settling.went_well():
                     return found
                 goes_on = await place.rest(left, gone)
                 if place.answer is not None or not goes_on:

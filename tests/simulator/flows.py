@@ -339,7 +339,7 @@ OPS: Ops = {
     "cancel": (cancel, 2),
     "pause_run": (pause_run, 4),
     "terminate": (terminate, 2),
-    "complete_run": (complete_run, 1),
+    "complete_run": (complete_run, 2),
     "fail_run": (fail_run, 2),
     "continue_run": (continue_run, 2),
     "reset": (reset, 2),

@@ -38,7 +38,7 @@ def test_no_promise_is_broken_in_worlds_by_chance() -> None:
 
 
 def test_no_promise_is_broken_in_worlds_of_workflows() -> None:
-    found = many(first=21, steps=3_000, worlds=8, engine=True)
+    found = many(first=21, steps=3_000, worlds=9, engine=True)
     print(found)
     rare = {op: found.get(op, 0) for op in flows.OPS | plans.OPS if found.get(op, 0) < 5}
     assert not rare, f"too few of {rare}"

@@ -43,6 +43,8 @@ TOKENS = 3
 SENDINGS = 6
 WAITS = 0.3
 """How often a claim waits for something to come."""
+BEHIND = 0.3
+"""How often a claim is decided behind the others of its batch."""
 LEAP = 0.3
 """How often the clock moves as far as schedules count, in a world of workflows."""
 AWAY = frozenset({"store/unavailable", "store/outcome-unknown", "store/full", "server/busy"})
@@ -313,7 +315,8 @@ class World:
         if ask.expect is None and self._suspended.get(ask.tenant):
             ask.expect = "tenant/suspended"
         client.process, client.answered = process, False
-        request = Request(ask.who, ask.command, ask.key, f"f{ask.number}" if ask.key else "")
+        behind = isinstance(ask.command, ClaimWork) and self.random.random() < BEHIND
+        request = Request(ask.who, ask.command, ask.key, f"f{ask.number}" if ask.key else "", behind=behind)
         self._trace(client.name, "asks", process.name, str(ask) if self.say else "")
         self.counts["requests"] += 1
         waits = isinstance(ask.command, ClaimWork) and self.random.random() < WAITS

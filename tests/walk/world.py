@@ -170,7 +170,7 @@ class World:
             self.see(body)
             if body.get("code") == "execution/terminal" and ask.path.startswith("/v1/executions/"):
                 self.ended.add(ask.path.split("/")[3].partition("?")[0])
-            for one in body.get("results", ()):
+            for one in body.get("results", body.get("settled", ())):
                 self.see(one.get("ok", {}))
                 self.learn_items(ask, one.get("ok", {}))
         if told.status >= 300 or not isinstance(body, dict):
@@ -196,7 +196,7 @@ class World:
         made += [change.get("work_item_id") for change in body.get("changes", ()) if change["type"] == "enqueue"]
         made += [body.get("id") if ask.op == "enqueue_batch" else None]
         self.items += [one for one in made if one is not None and one not in self.items]
-        if ask.op == "claim":
+        if ask.op in ("claim", "claim_and_settle") and "items" in body:
             self.leases |= {one["id"]: one["epoch"] for one in body["items"]}
         settled = [body] if "outcome" in body else []
         settled += [change for change in body.get("changes", ()) if change["type"] == "settle"]
@@ -329,6 +329,23 @@ def claim(w: World) -> Ask:
     return post("/v1/work-items:claim", body)
 
 
+def claim_and_settle(w: World) -> Ask:
+    """A claim that settles some leases first, one of them twice now and then."""
+    ask, settle = claim(w), []
+    for item, epoch in [w.lease() for _ in range(w.random.randint(1, 3))]:
+        lease = {"id": item, "epoch": epoch}
+        changes = [{"type": "settle", "outcome": "completed"}, {"type": "enqueue", "queue": w.random.choice(QUEUES)}]
+        said = {
+            "complete": lease | {"result": w.value()},
+            "fail": lease | {"error": w.random.choice(ERRORS)},
+            "release": lease,
+            "transition": {"lease": {"work_item_id": item, "epoch": epoch}, "changes": changes},
+        }
+        how = w.random.choice(list(said))
+        settle.append({how: said[how]})
+    return post(ask.path, ask.body | {"settle": settle})
+
+
 def of_lease(verb: str, more: Callable[[World], dict[str, Any]]) -> Callable[[World], Ask]:
     """A request of a holder."""
 
@@ -440,6 +457,7 @@ OPS: dict[str, tuple[Callable[[Any], Ask], float]] = {
     "enqueue": (enqueue, 9),
     "enqueue_batch": (enqueue_batch, 5),
     "claim": (claim, 14),
+    "claim_and_settle": (claim_and_settle, 6),
     "renew": (of_lease("renew", lambda w: {"progress": w.value()} if w.chance(0.5) else {"lease_ms": 2_000}), 7),
     "renew_batch": (batch_of_leases("/v1/leases:renew"), 5),
     "complete": (of_lease("complete", lambda w: {"result": w.value()}), 6),
