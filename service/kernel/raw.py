@@ -5,7 +5,7 @@ An absent field is `ABSENT` (empty bytes); JSON null is a value and stays `b"nul
 
 import msgspec
 
-ABSENT = msgspec.Raw(b"")
+ABSENT, NULL = msgspec.Raw(b""), msgspec.Raw(b"null")
 
 
 def stored(raw: msgspec.Raw) -> bytes | None:
@@ -16,6 +16,11 @@ def stored(raw: msgspec.Raw) -> bytes | None:
 def shown(stored_bytes: bytes | None) -> msgspec.Raw | None:
     """What to answer for a stored column."""
     return None if stored_bytes is None else msgspec.Raw(stored_bytes)
+
+
+def said(stored_bytes: bytes | None) -> msgspec.Raw:
+    """The same for what is read again out of a stored answer: msgspec reads no `Raw | None`."""
+    return NULL if stored_bytes is None else msgspec.Raw(stored_bytes)
 
 
 def encoded(value: object) -> bytes:

@@ -232,13 +232,13 @@ class Claimed(msgspec.Struct, frozen=True):
     node_id: str | None
     queue: str
     drives: str
-    payload: msgspec.Raw | None
+    payload: msgspec.Raw
     priority: int
     attempt: int
     max_attempts: int
     epoch: int
     expires_at: int
-    progress: msgspec.Raw | None
+    progress: msgspec.Raw
 
 
 class Claims(msgspec.Struct, frozen=True):

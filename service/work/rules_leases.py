@@ -8,7 +8,7 @@ import msgspec
 from service.errors import StateError, not_found
 from service.kernel.limits import refuse_past, use
 from service.kernel.principal import Principal, Standing
-from service.kernel.raw import shown, stored
+from service.kernel.raw import said, stored
 from service.kernel.tables import Wanted
 from service.kernel.view import View
 from service.work.model import (
@@ -81,13 +81,13 @@ def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
         node_of(held),
         held.queue,
         held.drives,
-        shown(item.payload),
+        said(item.payload),
         held.priority,
         held.attempt,
         held.max_attempts,
         held.epoch,
         held.expires_at or 0,
-        shown(held.progress),
+        said(held.progress),
     )
 
 

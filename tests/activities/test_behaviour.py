@@ -49,8 +49,9 @@ async def test_two_workers_have_one_winner(api: Api) -> None:
     assert sorted(len(items) for items in found) == [0] * 7 + [1]
 
 
-async def test_a_claim_that_is_repeated_under_its_key_shows_the_same_attempts(api: Api) -> None:
-    await waiting(api, activity())
+@pytest.mark.parametrize("said", [{}, {"input": None}, {"input": {"amount": 7}}], ids=repr)
+async def test_a_claim_that_is_repeated_under_its_key_shows_the_same_attempts(api: Api, said: Any) -> None:
+    await waiting(api, activity(**said))
     body = {"worker_id": "a", "queues": ["pay"], "activities": ["charge"]}
     asked = [await api.http.post("/v1/activities:claim", json=body, headers={"idempotency-key": "k"}) for _ in "ab"]
     assert asked[0].json() == asked[1].json() != {"items": []}
