@@ -7,6 +7,7 @@ statements (measured), so those that are well stay out of it until the process e
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +19,8 @@ from backends.postgres_fit import explained
 
 ACQUIRE_SECONDS = 5
 PLANS_SECONDS = 1.0
+AGAIN_SECONDS = 1.0
+"""After Postgres had no connection left, those that we have must do for so long before it is asked for one more."""
 LOST = (
     OSError,
     asyncpg.InterfaceError,
@@ -46,12 +49,16 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no ty
 
 
 class Connections:
-    """As many as the pool has, at most."""
+    """As many as the pool has, at most. Who finds none stands in line here, not there, for one that is given back."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         self._idle: list[Any] = []
-        self._waiting = 0
+        self._line: deque[asyncio.Future[Any]] = deque()
+        self._ours = self._making = 0
+        self._refusal: Exception | None = None
+        self._again_at = 0.0
+        self._closing = False
         self._planned: dict[int, float] = {}
 
     @contextlib.asynccontextmanager
@@ -69,19 +76,81 @@ class Connections:
             await self.give_back(db, failed)
 
     async def take(self) -> Any:
-        """A connection, the one that was given back last. Raises `Unavailable` when none can be had in five seconds."""
-        while self._idle:
-            db = self._idle.pop()
-            if is_open(db):
-                return db
-            await self._pool.release(db)
-        self._waiting += 1
+        """A connection, the one that was given back last. While Postgres has no more for us, those that we have must
+        do. Raises `Unavailable` when none can be had in five seconds."""
         try:
-            return await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                return await self._found()
         except (*LOST, asyncpg.PostgresError) as error:
-            raise Unavailable(explained(error)) from error
+            refused = isinstance(error, TimeoutError) and time.monotonic() < self._again_at + ACQUIRE_SECONDS
+            raise Unavailable(explained(self._refusal if refused and self._refusal else error)) from error
+
+    async def _found(self) -> Any:
+        while True:
+            while self._idle:
+                db = self._idle.pop()
+                if is_open(db):
+                    return db
+                await self._part_with(db)
+            if self._may_make():
+                try:
+                    return await self._make()
+                except asyncpg.TooManyConnectionsError as error:
+                    self._refusal, self._again_at = error, time.monotonic() + AGAIN_SECONDS
+                    if not self._ours:
+                        self._pass_on(None)
+                        raise
+            if not self._idle and (db := await self._stand_in_line()) is not None:
+                return db
+
+    def _may_make(self) -> bool:
+        """Whether there may be one more, and Postgres did not just refuse it."""
+        if self._ours + self._making >= self._pool.get_max_size():
+            return False
+        return not self._ours or time.monotonic() >= self._again_at
+
+    async def _make(self) -> Any:
+        self._making += 1
+        try:
+            db = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+        except asyncpg.TooManyConnectionsError:
+            raise
+        except BaseException:
+            self._pass_on(None)
+            raise
         finally:
-            self._waiting -= 1
+            self._making -= 1
+        self._ours += 1
+        return db
+
+    async def _stand_in_line(self) -> Any:
+        """The next one that is given back; None where there may be room for a new one instead."""
+        place: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._line.append(place)
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if not place.cancelled():  # it had come as its taker went away
+                self._pass_on(place.result())
+            raise
+
+    def _pass_on(self, db: Any) -> None:
+        """Give a connection, or word of room for one, to the first in line; who went away is passed over."""
+        while self._line:
+            place = self._line.popleft()
+            if not place.done():
+                place.set_result(db)
+                return
+        if db is not None:
+            self._idle.append(db)
+
+    async def _part_with(self, db: Any) -> None:
+        """Leave one to the pool: there may be a new one in its place."""
+        try:
+            await self._pool.release(db)
+        finally:
+            self._ours, self._again_at = self._ours - 1, 0.0
+            self._pass_on(None)
 
     async def give_back(self, db: Any, error: BaseException | None = None) -> None:
         """Part with a connection, on which `error` may have left something open, or nothing that can be used."""
@@ -90,12 +159,12 @@ class Connections:
         kept = False
         try:
             await undo(db)
-            kept = is_open(db) and not self._waiting
+            kept = is_open(db) and not self._closing
         finally:
             if kept:
-                self._idle.append(db)
+                self._pass_on(db)
             else:
-                await self._pool.release(db)  # whoever waits stands in line there
+                await self._part_with(db)
 
     async def plan_anew(self, db: Any) -> None:
         """Throw a connection's plans away once they are a second old."""
@@ -114,21 +183,18 @@ class Connections:
         while self._idle:
             db = self._idle.pop()
             drop(db)
-            await self._pool.release(db)
+            await self._part_with(db)
 
     async def close(self) -> None:
         """Close all, once they are given back."""
-        await self._release_idle()
-        self._waiting = 1  # so that those still out go to the pool, which waits for them
+        self._closing = True  # so that those still out go to the pool, which waits for them
+        while self._idle:
+            await self._part_with(self._idle.pop())
         await self._pool.close()
 
     def terminate(self) -> None:
         """Close all, now."""
         self._pool.terminate()
-
-    async def _release_idle(self) -> None:
-        while self._idle:
-            await self._pool.release(self._idle.pop())
 
 
 def misused(error: BaseException | None, db: Any) -> bool:
