@@ -73,8 +73,8 @@ class Origin:
 
 class Request(msgspec.Struct, frozen=True):
     """A command on its way: who asks, and, when the caller wants it recognised, its Idempotency-Key and fingerprint.
-    `again` says that it was refused and is decided once more; `behind`, that it is decided over what the others of its
-    batch have written, in the same transaction."""
+    `again` says that it was refused or given nothing, and is decided once more; `behind`, that it is decided over what
+    the others of its batch have written, in the same transaction."""
 
     who: Principal
     command: Any

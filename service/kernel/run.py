@@ -31,7 +31,7 @@ from backends.errors import (
 from backends.protocol import Read, Row, StateBackend, Tenants, Tx
 from service.errors import StateError
 from service.kernel import idempotency
-from service.kernel.command import Chooser, PutOff, Request, Rule
+from service.kernel.command import Chooser, PutOff, Replayed, Request, Rule
 from service.kernel.events import Logged
 from service.kernel.handover import Along, told_of
 from service.kernel.metrics import Metrics
@@ -371,6 +371,7 @@ class Kernel:
             todo = again
         else:
             raise RuntimeError("a decision kept asking for more rows")
+        look_again(batch, outcomes, chosen)
         await base.flush(tx)
         return outcomes, base
 
@@ -443,6 +444,25 @@ class Kernel:
         """Wait for what is in flight."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def look_again(batch: Sequence[Request], outcomes: list[Outcome], chosen: Mapping[int, Sequence[RowKey]]) -> None:
+    """Put off who was given nothing where rows that were chosen for the tenant were not taken: a command before had
+    changed them, or they were chosen for one that was refused or answered as before. There may be others."""
+    left = {batch[i].who.tenant_id for i, rows in chosen.items() if rows and empty_handed(outcomes[i])}
+    for i, request in enumerate(batch):
+        if request.who.tenant_id in left and nothing(outcomes[i]) and not request.again:
+            outcomes[i] = PutOff(replace(request, again=True))
+
+
+def empty_handed(outcome: Outcome) -> bool:
+    """Whether a command took nothing of what was chosen for it."""
+    return nothing(outcome) or isinstance(outcome, StateError | Replayed)
+
+
+def nothing(outcome: Outcome) -> bool:
+    """Whether it says itself that nothing happened."""
+    return bool(getattr(outcome, "nothing_happened", False))
 
 
 def unmetered(_now: int, _measured: Counter[Key]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from bench.seam import CountedBackend, Tally
-from service.kernel.command import Request
-from service.kernel.principal import internal
+from service.errors import StateError
+from service.kernel.command import Replayed, Request
+from service.kernel.principal import Principal, internal
 from service.kernel.run import Kernel
 from service.work import claims
-from service.work.model import Claims, ClaimWork, EnqueueWork
+from service.work.model import Claims, ClaimWork, DeadLetterWork, EnqueueWork, WorkError
 from tests.conftest import Api, Service, serving
 from tests.work.steps import enqueue
 
@@ -157,6 +158,38 @@ async def test_claims_of_one_tenant_never_get_the_same_item(service: Service, or
     got = await batch(service.services.kernel, asked)
     found = Counter(name for ids in got for name in ids)
     assert found == Counter(f"i{n}" for n in range(6)), "each once, none left behind"
+
+
+async def test_a_claim_whose_items_a_command_before_it_took_looks_once_more(api: Api) -> None:
+    first, second = await enqueue(api), await enqueue(api)
+    given_up = Request(Principal(api.tenant, "owner"), DeadLetterWork(WorkError("x", "y"), id=first))
+    _, got = await api.service.services.kernel.execute([given_up, Request(internal(api.tenant), claim())])
+    assert [item.id for item in got.items] == [second]
+
+
+async def test_a_claim_that_finds_no_others_is_answered_empty(api: Api) -> None:
+    item = await enqueue(api)
+    given_up = Request(Principal(api.tenant, "owner"), DeadLetterWork(WorkError("x", "y"), id=item))
+    _, got = await api.service.services.kernel.execute([given_up, Request(internal(api.tenant), claim())])
+    assert got == Claims([])
+
+
+@pytest.mark.parametrize("first", ["refused", "repeated"])
+async def test_what_was_chosen_for_a_claim_that_takes_nothing_is_for_those_behind_it(api: Api, first: str) -> None:
+    kernel, who = api.service.services.kernel, internal(api.tenant)
+    taken = Request(who, claim(), "key", "print") if first == "repeated" else Request(ended(api), claim())
+    if first == "repeated":
+        await enqueue(api)
+        assert (await kernel.execute([taken]))[0].items
+    item = await enqueue(api)
+    before, got = await kernel.execute([taken, Request(who, claim())])
+    assert isinstance(before, Replayed if first == "repeated" else StateError)
+    assert [one.id for one in got.items] == [item]
+
+
+def ended(api: Api) -> Principal:
+    """Who has a token that works no longer."""
+    return Principal(api.tenant, "worker", "ended", api.tenant)
 
 
 async def test_what_another_process_holds_is_stepped_over_for_every_tenant(engine: str, fresh_url: str) -> None:
