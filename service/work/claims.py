@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import translate
+from itertools import islice
 from typing import Any
 
 from backends.protocol import Read, Row, Tx
@@ -29,6 +30,8 @@ TENANT, ID, QUEUE, REQUIRES, PRIORITY, READY_AT, KEY, STATUS = (
 )
 LOOKS = 8
 """How many times a batch of claims looks at the heads of shelves, each time behind what had a busy concurrency key."""
+DUE_MAX = 1_000
+"""How much of what is due a batch takes, however many ask."""
 ShelfKey = tuple[str, str, str]
 """A shelf: tenant, queue, required capabilities."""
 
@@ -271,26 +274,28 @@ def whose(_command: Any, who: Principal) -> Any:
 
 
 async def choose_expired(tx: Tx, commands: Sequence[ReclaimLeases], whos: Sequence[Principal]) -> list[list[Row]]:
-    """Leases that ran out, the longest first; the first command gets them all."""
-    return await first_gets_all(tx, ("expired_leases", "expired_leases_of_tenant"), commands, whos[0].tenant_id)
+    """Leases that ran out, the longest first."""
+    return await dealt(tx, ("expired_leases", "expired_leases_of_tenant"), commands, whos[0].tenant_id)
 
 
 async def choose_due(tx: Tx, commands: Sequence[PromoteDue], whos: Sequence[Principal]) -> list[list[Row]]:
     """Items whose time has come, the most overdue first."""
-    return await first_gets_all(tx, ("due_items", "due_items_of_tenant"), commands, whos[0].tenant_id)
+    return await dealt(tx, ("due_items", "due_items_of_tenant"), commands, whos[0].tenant_id)
 
 
-async def first_gets_all(
+async def dealt(
     tx: Tx, statements: tuple[str, str], commands: Sequence[ReclaimLeases | PromoteDue], tenant_id: str
 ) -> list[list[Row]]:
-    """What is due of every tenant if the system asks, else of the one that does."""
+    """What is due of every tenant if the system asks, else of the one that does; to each command in turn as much as it
+    asks for, and to all of them no more than one may have."""
     of_all, of_tenant = statements
-    limit = max(command.limit for command in commands)
+    limit = min(DUE_MAX, sum(command.limit for command in commands))
     if tenant_id == SYSTEM:
         rows = await tx.all(of_all, now=tx.now, limit=limit)
     else:
         rows = await tx.all(of_tenant, tenant_id=tenant_id, now=tx.now, limit=limit)
-    return [rows, *([] for _ in commands[1:])]
+    left = iter(rows)
+    return [list(islice(left, command.limit)) for command in commands]
 
 
 def item_and_execution(values: Row) -> list[Wanted]:

@@ -597,6 +597,16 @@ async def test_two_reclaims_at_once_take_a_lease_back_once(api: Api, clock: Cloc
     assert sum(len(retryable) for retryable, _ in taken) == 1
 
 
+async def test_reclaims_of_one_batch_take_back_as_many_as_each_asked_for(api: Api, clock: Clock) -> None:
+    for _ in range(5):
+        await enqueue(api)
+    await api.claim("q", max_items=5, lease_ms=1_000)
+    clock.advance(2_000)
+    asked = [Request(internal(api.tenant), ReclaimLeases(limit)) for limit in (1, 3)]
+    taken = await api.service.services.kernel.execute(asked)
+    assert [len(one.retryable) for one in taken] == [1, 3]
+
+
 async def test_when_many_drivers_die_at_once_all_their_executions_end_in_one_reclaim(api: Api, clock: Clock) -> None:
     """Each execution has another open item, which must be found and cancelled with it; also one whose own lease ran out
     a moment later."""
