@@ -154,7 +154,8 @@ class PostgresBackend:
         self._to_write = f" ISOLATION LEVEL READ COMMITTED{pooled}" if pooled else ""
         self._to_write += f"; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL lock_timeout = {lock_ms}"
         self._fence: Fence | None = None
-        self.scan_lanes = max(2, (pool.get_max_size() - lanes) // 2)
+        others = max(1, pool.get_max_size() - lanes)
+        self.scan_lanes, self._scan_turn = min(others, max(2, others // 2)), asyncio.Semaphore(others)
         self._statements = load("postgres")
         self._listener = Listener(lambda: postgres_hosts.connect(dsn, timeout=5, server_settings=LISTENING))
         self._time = DatabaseClock()
@@ -226,6 +227,10 @@ class PostgresBackend:
         return result
 
     async def read(self, work: Work[T], *, tenants: Tenants = EVERY, scan: bool = False) -> T:
+        async with self._scan_turn if scan else contextlib.nullcontext():  # the connections of batches are left to them
+            return await self._read_again(work, tenants, scan)
+
+    async def _read_again(self, work: Work[T], tenants: Tenants, scan: bool) -> T:
         for attempt in (1, 2):
             try:
                 async with self._connections.one() as db:

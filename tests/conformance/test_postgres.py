@@ -221,6 +221,29 @@ async def test_a_cancelled_reader_ends_at_once_and_is_not_tried_again(
         assert reader.cancelled()
 
 
+@pytest.mark.parametrize(("connections", "lanes"), [(2, 1), (3, 2), (5, 2)])
+async def test_scans_leave_to_batches_as_many_connections_as_there_are_lanes(
+    url: str, killer: Any, monkeypatch: pytest.MonkeyPatch, connections: int, lanes: int
+) -> None:
+    monkeypatch.setitem(load("postgres"), "ping", Statement("ping", "SELECT pg_sleep(600)", "postgres"))
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    store = await connect(url, connections=connections, lanes=lanes)
+    await store.migrate()
+    scans = [asyncio.ensure_future(store.read(lambda tx: tx.one("ping"), scan=True)) for _ in range(connections)]
+    try:
+        async with asyncio.timeout(20):
+            while await killer.fetchval(asleep) < connections - lanes:
+                await asyncio.sleep(0.001)
+        await asyncio.gather(*(store.write(adding(job("t", f"j{n}"))) for n in range(4)))
+        assert await exists(store, "t", "j3")
+        assert 1 <= store.scan_lanes <= connections - lanes
+    finally:
+        for scan in scans:
+            scan.cancel()
+        await asyncio.gather(*scans, return_exceptions=True)
+        await store.close()
+
+
 async def test_a_database_that_is_not_there_is_unavailable(url: str) -> None:
     with pytest.raises(Unavailable):
         await connect(url.replace("/t_", "/missing_"))
