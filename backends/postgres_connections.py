@@ -21,6 +21,9 @@ ACQUIRE_SECONDS = 5
 PLANS_SECONDS = 1.0
 AGAIN_SECONDS = 1.0
 """After Postgres had no connection left, those that we have must do for so long before it is asked for one more."""
+ALL_IN_USE = (
+    "every connection of this process was in use for too long; see what holds them, or raise postgres_connections_max"
+)
 LOST = (
     OSError,
     asyncpg.InterfaceError,
@@ -82,8 +85,16 @@ class Connections:
             async with asyncio.timeout(ACQUIRE_SECONDS):
                 return await self._found()
         except (*LOST, asyncpg.PostgresError) as error:
-            refused = isinstance(error, TimeoutError) and time.monotonic() < self._again_at + ACQUIRE_SECONDS
-            raise Unavailable(explained(self._refusal if refused and self._refusal else error)) from error
+            raise Unavailable(self._why(error)) from error
+
+    def _why(self, error: Exception) -> str:
+        """What to do about a connection that was not had."""
+        if isinstance(error, TimeoutError):
+            if self._refusal is not None and time.monotonic() < self._again_at + ACQUIRE_SECONDS:
+                return explained(self._refusal)
+            if self._ours >= self._pool.get_max_size():
+                return ALL_IN_USE
+        return explained(error)
 
     async def _found(self) -> Any:
         while True:

@@ -121,6 +121,16 @@ async def test_none_that_is_given_back_in_time_is_unavailable_and_says_why(
     assert await own.take() is held[0]
 
 
+async def test_that_all_of_ours_are_in_use_is_said(limited: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = await asyncpg.create_pool(limited, min_size=0, max_size=1)
+    monkeypatch.setattr(postgres_connections, "ACQUIRE_SECONDS", 0.5)
+    own = Connections(pool)
+    await own.take()
+    with pytest.raises(Unavailable, match="raise postgres_connections_max"):
+        await own.take()
+    pool.terminate()
+
+
 async def test_with_none_of_ours_to_wait_for_a_refusal_is_told_at_once(
     own: Connections, limited: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
