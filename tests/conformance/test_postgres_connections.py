@@ -148,9 +148,11 @@ async def test_once_postgres_has_room_again_there_are_more(
     own: Connections, postgres_server: str, limited: str
 ) -> None:
     held = [await own.take() for _ in range(LIMIT)]
-    await standing(own, 1)
+    [waiting] = await standing(own, 1)
     admin = await asyncpg.connect(postgres_server)
     await admin.execute(f"ALTER ROLE {limited.partition('//')[2].partition('@')[0]} CONNECTION LIMIT {LIMIT + 2}")
     await admin.close()
     own._again_at = 0.0  # a second later
     assert await own.take() not in held
+    waiting.cancel()
+    await asyncio.wait([waiting])
