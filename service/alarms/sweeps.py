@@ -1,16 +1,20 @@
 """The sweep that rings alarms: a page of what is due at a time, an owner's together and in the order of their times.
 
 The kernel gathers the owners' commands. Those of one owner never go side by side: its log says what was due first.
+Where somebody holds a row that one of them needs, a stranger or a process that was paused in a transaction, their batch
+is undone. They go apart from then on, each by itself and behind all others, until they have rung.
 """
 
 import asyncio
 from functools import partial
 from typing import Any
 
+import msgspec
 import structlog
 
 from backends.protocol import EVERY, Row, StateBackend, Tx
 from service.alarms.model import RingAlarms
+from service.errors import StateError
 from service.kernel.principal import SYSTEM, internal
 from service.kernel.rota import Line, Page, Took, in_turns
 from service.kernel.run import Kernel
@@ -20,6 +24,12 @@ log = structlog.get_logger()
 PAGE = 500
 TOGETHER = 100
 """Alarms of one owner that ring in one commit."""
+
+
+class AlarmLine(Line):
+    """The line of the alarms, and those who go apart: the names of their alarms by tenant and owner."""
+
+    apart: dict[tuple[str, str], list[str]] = msgspec.field(default_factory=dict)
 
 
 async def due(backend: StateBackend, tenant_id: str, limit: int) -> list[Row]:
@@ -34,24 +44,49 @@ async def due(backend: StateBackend, tenant_id: str, limit: int) -> list[Row]:
     return await backend.read(read, tenants=EVERY if tenant_id == SYSTEM else [tenant_id])
 
 
-async def take(backend: StateBackend, kernel: Kernel, tenant_id: str, limit: int) -> Took:
-    """Ring what has been due longest."""
+async def take(backend: StateBackend, kernel: Kernel, line: AlarmLine, tenant_id: str, limit: int) -> Took:
+    """Ring what has been due longest, but for what goes apart."""
     rows, owners = await due(backend, tenant_id, limit), dict[tuple[str, str], list[str]]()
     for tenant, owner, name in rows:
         owners.setdefault((tenant, owner), []).append(name)
-    parts = await asyncio.gather(*(ring_of(kernel, *owner, names) for owner, names in owners.items()))
-    told = [one for part in parts for one in part]
+    line.apart |= {key: owners.pop(key) for key in list(owners) if key in line.apart}
+    parts = await asyncio.gather(*(ring_of(kernel, *key, names) for key, names in owners.items()))
+    found = list(zip(owners.items(), parts, strict=True))
+    held = {} if backend.serial else {key: names for (key, names), part in found if any(map(away, part))}
+    line.apart |= held
+    told = [one for (key, _), part in found if key not in held for one in part]
     errors = tuple(one for one in told if isinstance(one, Exception))
     return Took(len(rows), sum(one is True for one in told), errors)
 
 
+async def ring_apart(kernel: Kernel, line: AlarmLine) -> list[bool | Exception]:
+    """Ring what goes apart, until the store fails one of them again: its turn is behind the others the next time."""
+    told: list[bool | Exception] = []
+    while line.apart and not any(map(away, told)):
+        key = next(iter(line.apart))
+        names = line.apart.pop(key)
+        part = await ring_of(kernel, *key, names)
+        told += part
+        if any(map(away, part)):
+            line.apart[key] = names
+    return told
+
+
+def away(told: bool | Exception) -> bool:
+    """Whether it was the store that failed, not the alarm."""
+    return isinstance(told, StateError) and told.code.startswith("store/")
+
+
 async def ring_of(kernel: Kernel, tenant_id: str, owner_id: str, names: list[str]) -> list[bool | Exception]:
-    """Ring alarms of one owner, some at a commit; if a commit fails, each of these by itself."""
+    """Ring alarms of one owner, some at a commit; if a commit fails, each of these by itself, unless the store failed:
+    it would fail each of them."""
     told: list[bool | Exception] = []
     for some in (tuple(names[first : first + TOGETHER]) for first in range(0, len(names), TOGETHER)):
         try:
             told += await kernel.run(internal(tenant_id), RingAlarms(owner_id, some))
         except Exception as error:
+            if away(error):
+                return [*told, error]
             told += [error] if len(some) == 1 else [await ring_alone(kernel, tenant_id, owner_id, one) for one in some]
     return told
 
@@ -62,15 +97,18 @@ async def ring_alone(kernel: Kernel, tenant_id: str, owner_id: str, name: str) -
     return told
 
 
-async def ring_page(backend: StateBackend, kernel: Kernel, line: Line) -> Page:
-    """A page of due alarms, tenants in turn behind those that have been due longest."""
-    return await in_turns(backend, line, "tenants_with_due_alarms", partial(take, backend, kernel), PAGE)
+async def ring_page(backend: StateBackend, kernel: Kernel, line: AlarmLine) -> Page:
+    """A page of due alarms, tenants in turn behind those that have been due longest; then those that go apart."""
+    page = await in_turns(backend, line, "tenants_with_due_alarms", partial(take, backend, kernel, line), PAGE)
+    told = await ring_apart(kernel, line)
+    errors = tuple(one for one in told if isinstance(one, Exception))
+    return Page(page.done + sum(one is True for one in told), page.more, page.errors + errors)
 
 
 async def ring_due(backend: StateBackend, kernel: Kernel) -> int:
     """Ring what is due, until nothing of a page rings; how many rang. One that cannot ring holds up no other, and the
     first such error is raised at the end."""
-    line, rang, errors, more = Line(), 0, list[BaseException](), True
+    line, rang, errors, more = AlarmLine(), 0, list[BaseException](), True
     while more:
         done = await ring_page(backend, kernel, line)
         rang, more, errors = rang + done.done, done.more, [*errors, *done.errors]
@@ -81,7 +119,7 @@ async def ring_due(backend: StateBackend, kernel: Kernel) -> int:
 
 async def ring(services: Any) -> bool:
     """Ring a page of what is due."""
-    done = await ring_page(services.backend, services.kernel, services.lines.setdefault("alarms", Line()))
+    done = await ring_page(services.backend, services.kernel, services.lines.setdefault("alarms", AlarmLine()))
     if done.errors:
         log.warning("alarms could not ring and are tried again", count=len(done.errors), error=str(done.errors[0]))
     return done.more

@@ -2,7 +2,8 @@
 
 What is due is taken in the order of time. A full page says that there is more behind it; then as much again is taken
 from tenants in turn, found by an index that begins with the tenant. The line goes on where it ended the last time, and
-looks at so many tenants for a page: no page grows with what is due, or with how many wait.
+looks at so many tenants for a page: no page grows with what is due, or with how many wait. A page that fails may have
+met one tenant's trouble, a row that somebody holds: then tenants go in turn, each by itself.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from backends.protocol import EVERY, Row, StateBackend, Tx
+from service.errors import StateError
 from service.kernel.principal import SYSTEM
 
 LOOKS = 250
@@ -47,14 +49,30 @@ Take = Callable[[str, int], Awaitable[Took]]
 
 async def in_turns(backend: StateBackend, line: Line, tenants: str, take: Take, limit: int) -> Page:
     """Up to `limit` by time and, if there are so many, up to `limit` by tenants in turn, named by the statement
-    `tenants`."""
-    took = [await take(SYSTEM, limit)]
+    `tenants`. Raises what went wrong with the whole page, once others have had their turn."""
+    try:
+        took = [await take(SYSTEM, limit)]
+    except StateError:
+        if not backend.serial:  # one that is has but one lock, of everything
+            await one_by_one(backend, line, tenants, take, limit)
+        raise
     full = took[0].found >= limit
     if full and (served := await next_in_line(backend, line, tenants)):
         share = max(1, limit // len(served))
         took += await asyncio.gather(*(take(tenant_id, share) for tenant_id in served))
     done = sum(one.done for one in took)
     return Page(done, full and done > 0, tuple(error for one in took for error in one.errors))
+
+
+async def one_by_one(backend: StateBackend, line: Line, tenants: str, take: Take, limit: int) -> None:
+    """Up to `limit` of tenants in turn, no two of them in one commit, until one fails; the next ones have their turn
+    first then."""
+    for tenant_id in await next_in_line(backend, line, tenants):
+        try:
+            await take(tenant_id, limit)
+        except StateError:
+            line.after = tenant_id
+            return
 
 
 async def next_in_line(backend: StateBackend, line: Line, tenants: str) -> list[str]:

@@ -12,10 +12,14 @@ import pytest
 from backends import connect
 from backends.errors import Unavailable
 from backends.sqlite import SqliteBackend
+from service.alarms import sweeps as alarms
+from service.alarms.model import RingAlarms
+from service.errors import StateError
 from service.kernel.sweeps import Sweep, Sweeper
 from service.work import sweeps as work
 from tests.conformance.jobs import adding, exists, job
 from tests.conftest import Api, Service, new_database, serving
+from tests.timers.test_behaviour import kinds, timer, waiting
 from tests.work.steps import enqueue, shown
 from tests.work.test_waiting import parked, turns, until
 
@@ -141,6 +145,67 @@ async def test_a_sweep_that_waits_too_long_for_a_lock_is_put_off_and_others_have
     assert (queue["ready"], queue["delayed"]) == (1, 0)
     assert (await shown(api, item))["status"] == "ready"
     await sweeper.lease.release()
+
+
+async def test_timers_fire_beside_one_whose_run_is_locked(
+    own: Service, fresh_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was paused in a transaction holds it, or an operator."""
+    if own.services.backend.name == "sqlite":
+        return  # it has no locks but that of the whole file
+    api, beside = await own.tenant(), await own.tenant()
+    held_up = await waiting(api, *(timer(seq, duration_ms=10) for seq in range(1, 6)))
+    runs = [await waiting(beside, timer(1, duration_ms=20)) for _ in range(3)]
+    own.clock.advance(1_000)
+    tried = list[int]()
+    run = own.services.kernel.run
+
+    async def counted(who: Any, command: Any) -> Any:
+        if isinstance(command, RingAlarms):
+            tried.append(len(command.names))
+        return await run(who, command)
+
+    monkeypatch.setattr(own.services.kernel, "run", counted)
+    async with held(fresh_url, api.tenant, "executions"):
+        await alarms.ring(own.services)  # it is the first of those that go apart, and none is tried behind it
+        assert tried == [5, 1, 1, 1, 5], "its timers are not tried one by one: each would wait as long"
+        await alarms.ring(own.services)
+        assert [(await kinds(beside, one))[-1] for one in runs] == ["timer.fired"] * 3
+        beside = await own.tenant()
+        runs = [await waiting(beside, timer(1, duration_ms=20)) for _ in range(3)]
+        own.clock.advance(1_000)
+        tried.clear()
+        await alarms.ring(own.services)
+        assert tried == [1, 1, 1, 5], "it goes behind all others, in a commit of its own"
+        assert [(await kinds(beside, one))[-1] for one in runs] == ["timer.fired"] * 3
+    await alarms.ring(own.services)
+    assert (await kinds(api, held_up)).count("timer.fired") == 5
+    assert not own.services.lines["alarms"].apart
+
+
+@pytest.mark.parametrize("sweep", ["promote", "reclaim"])
+async def test_a_row_of_one_tenant_that_is_locked_holds_up_no_sweep_of_others(
+    own: Service, fresh_url: str, sweep: str
+) -> None:
+    if own.services.backend.name == "sqlite":
+        return  # it has no locks but that of the whole file
+    crowd = sorted([await own.tenant() for _ in range(3)], key=lambda api: api.tenant)
+    for api in crowd:
+        await enqueue(api, delay_ms=1_000 if sweep == "promote" else 0)
+        if sweep == "reclaim":
+            await api.ok("POST", "/v1/work-items:claim", json={"worker_id": "w", "queues": ["q"], "lease_ms": 1_000})
+    own.clock.advance(1_000)
+    async with held(fresh_url, crowd[1].tenant, "work_items"):
+        for _ in range(2):  # who comes behind it in the line has its turn in the next round
+            with pytest.raises(StateError, match="away or busy"):
+                await getattr(work, sweep)(own.services)
+        queues = [(await api.ok("GET", "/v1/queues"))["items"][0] for api in crowd]
+        waits = "delayed" if sweep == "promote" else "leased"
+        assert [queue[waits] for queue in queues] == [0, 1, 0]
+    await getattr(work, sweep)(own.services)
+    own.clock.advance(60_000)
+    await work.promote(own.services)
+    assert [(await api.ok("GET", "/v1/queues"))["items"][0]["ready"] for api in crowd] == [1, 1, 1]
 
 
 async def test_a_lock_that_is_missed_at_the_commit_leaves_no_doubt(postgres_server: str) -> None:
