@@ -2,10 +2,12 @@
 
 The kernel gathers the owners' commands. Those of one owner never go side by side: its log says what was due first.
 Where somebody holds a row that one of them needs, a stranger or a process that was paused in a transaction, their batch
-is undone. They go apart from then on, each by itself and behind all others, until they have rung.
+is undone. They go apart from then on, each in a transaction of its own and behind all others, until they have rung: no
+caller's command is undone with them.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,8 @@ import structlog
 from backends.protocol import EVERY, Row, StateBackend, Tx
 from service.alarms.model import RingAlarms
 from service.errors import StateError
-from service.kernel.principal import SYSTEM, internal
+from service.kernel.command import Request
+from service.kernel.principal import SYSTEM, Principal, internal
 from service.kernel.rota import Line, Page, Took, in_turns
 from service.kernel.run import Kernel
 from service.kernel.sweeps import Sweep
@@ -24,6 +27,8 @@ log = structlog.get_logger()
 PAGE = 500
 TOGETHER = 100
 """Alarms of one owner that ring in one commit."""
+Run = Callable[[Principal, Any], Awaitable[Any]]
+"""Runs a command."""
 
 
 class AlarmLine(Line):
@@ -50,7 +55,7 @@ async def take(backend: StateBackend, kernel: Kernel, line: AlarmLine, tenant_id
     for tenant, owner, name in rows:
         owners.setdefault((tenant, owner), []).append(name)
     line.apart |= {key: owners.pop(key) for key in list(owners) if key in line.apart}
-    parts = await asyncio.gather(*(ring_of(kernel, *key, names) for key, names in owners.items()))
+    parts = await asyncio.gather(*(ring_of(kernel.run, *key, names) for key, names in owners.items()))
     found = list(zip(owners.items(), parts, strict=True))
     held = {} if backend.serial else {key: names for (key, names), part in found if any(map(away, part))}
     line.apart |= held
@@ -65,11 +70,19 @@ async def ring_apart(kernel: Kernel, line: AlarmLine) -> list[bool | Exception]:
     while line.apart and not any(map(away, told)):
         key = next(iter(line.apart))
         names = line.apart.pop(key)
-        part = await ring_of(kernel, *key, names)
+        part = await ring_of(partial(run_alone, kernel), *key, names)
         told += part
         if any(map(away, part)):
             line.apart[key] = names
     return told
+
+
+async def run_alone(kernel: Kernel, who: Principal, command: Any) -> Any:
+    """Run a command in a transaction of its own, beside those of others."""
+    (outcome,) = await kernel.execute([Request(who, command)])
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def away(told: bool | Exception) -> bool:
@@ -77,23 +90,23 @@ def away(told: bool | Exception) -> bool:
     return isinstance(told, StateError) and told.code.startswith("store/")
 
 
-async def ring_of(kernel: Kernel, tenant_id: str, owner_id: str, names: list[str]) -> list[bool | Exception]:
+async def ring_of(run: Run, tenant_id: str, owner_id: str, names: list[str]) -> list[bool | Exception]:
     """Ring alarms of one owner, some at a commit; if a commit fails, each of these by itself, unless the store failed:
     it would fail each of them."""
     told: list[bool | Exception] = []
     for some in (tuple(names[first : first + TOGETHER]) for first in range(0, len(names), TOGETHER)):
         try:
-            told += await kernel.run(internal(tenant_id), RingAlarms(owner_id, some))
+            told += await run(internal(tenant_id), RingAlarms(owner_id, some))
         except Exception as error:
             if away(error):
                 return [*told, error]
-            told += [error] if len(some) == 1 else [await ring_alone(kernel, tenant_id, owner_id, one) for one in some]
+            told += [error] if len(some) == 1 else [await ring_alone(run, tenant_id, owner_id, one) for one in some]
     return told
 
 
-async def ring_alone(kernel: Kernel, tenant_id: str, owner_id: str, name: str) -> bool | Exception:
+async def ring_alone(run: Run, tenant_id: str, owner_id: str, name: str) -> bool | Exception:
     """Ring one alarm."""
-    (told,) = await ring_of(kernel, tenant_id, owner_id, [name])
+    (told,) = await ring_of(run, tenant_id, owner_id, [name])
     return told
 
 

@@ -157,26 +157,25 @@ async def test_timers_fire_beside_one_whose_run_is_locked(
     held_up = await waiting(api, *(timer(seq, duration_ms=10) for seq in range(1, 6)))
     runs = [await waiting(beside, timer(1, duration_ms=20)) for _ in range(3)]
     own.clock.advance(1_000)
-    tried = list[int]()
-    run = own.services.kernel.run
+    batches = list[list[int]]()
+    try_one = own.services.kernel._tried
 
-    async def counted(who: Any, command: Any) -> Any:
-        if isinstance(command, RingAlarms):
-            tried.append(len(command.names))
-        return await run(who, command)
+    async def noted(batch: Any) -> Any:
+        batches.append([len(one.command.names) for one in batch if isinstance(one.command, RingAlarms)])
+        return await try_one(batch)
 
-    monkeypatch.setattr(own.services.kernel, "run", counted)
+    monkeypatch.setattr(own.services.kernel, "_tried", noted)
     async with held(fresh_url, api.tenant, "executions"):
         await alarms.ring(own.services)  # it is the first of those that go apart, and none is tried behind it
-        assert tried == [5, 1, 1, 1, 5], "its timers are not tried one by one: each would wait as long"
+        assert batches == [[5, 1, 1, 1], [5]], "its timers are not tried one by one: each would wait as long"
         await alarms.ring(own.services)
         assert [(await kinds(beside, one))[-1] for one in runs] == ["timer.fired"] * 3
         beside = await own.tenant()
         runs = [await waiting(beside, timer(1, duration_ms=20)) for _ in range(3)]
         own.clock.advance(1_000)
-        tried.clear()
+        batches.clear()
         await alarms.ring(own.services)
-        assert tried == [1, 1, 1, 5], "it goes behind all others, in a commit of its own"
+        assert batches == [[1, 1, 1], [5]], "it goes behind all others, in a commit of its own"
         assert [(await kinds(beside, one))[-1] for one in runs] == ["timer.fired"] * 3
     await alarms.ring(own.services)
     assert (await kinds(api, held_up)).count("timer.fired") == 5
