@@ -16,11 +16,10 @@ import structlog
 
 from backends.protocol import EVERY, Row, StateBackend, Tx
 from service.alarms.model import RingAlarms
-from service.errors import StateError
 from service.kernel.command import Request
 from service.kernel.principal import SYSTEM, Principal, internal
 from service.kernel.rota import Line, Page, Took, in_turns
-from service.kernel.run import Kernel
+from service.kernel.run import Kernel, is_held
 from service.kernel.sweeps import Sweep
 
 log = structlog.get_logger()
@@ -57,7 +56,7 @@ async def take(backend: StateBackend, kernel: Kernel, line: AlarmLine, tenant_id
     line.apart |= {key: owners.pop(key) for key in list(owners) if key in line.apart}
     parts = await asyncio.gather(*(ring_of(kernel.run, *key, names) for key, names in owners.items()))
     found = list(zip(owners.items(), parts, strict=True))
-    held = {} if backend.serial else {key: names for (key, names), part in found if any(map(away, part))}
+    held = {} if backend.serial else {key: names for (key, names), part in found if any(map(is_held, part))}
     line.apart |= held
     told = [one for (key, _), part in found if key not in held for one in part]
     errors = tuple(one for one in told if isinstance(one, Exception))
@@ -65,14 +64,14 @@ async def take(backend: StateBackend, kernel: Kernel, line: AlarmLine, tenant_id
 
 
 async def ring_apart(kernel: Kernel, line: AlarmLine) -> list[bool | Exception]:
-    """Ring what goes apart, until the store fails one of them again: its turn is behind the others the next time."""
+    """Ring what goes apart, until one meets such a row again: its turn is behind the others the next time."""
     told: list[bool | Exception] = []
-    while line.apart and not any(map(away, told)):
+    while line.apart and not any(map(is_held, told)):
         key = next(iter(line.apart))
         names = line.apart.pop(key)
         part = await ring_of(partial(run_alone, kernel), *key, names)
         told += part
-        if any(map(away, part)):
+        if any(map(is_held, part)):
             line.apart[key] = names
     return told
 
@@ -85,20 +84,15 @@ async def run_alone(kernel: Kernel, who: Principal, command: Any) -> Any:
     return outcome
 
 
-def away(told: bool | Exception) -> bool:
-    """Whether it was the store that failed, not the alarm."""
-    return isinstance(told, StateError) and told.code.startswith("store/")
-
-
 async def ring_of(run: Run, tenant_id: str, owner_id: str, names: list[str]) -> list[bool | Exception]:
-    """Ring alarms of one owner, some at a commit; if a commit fails, each of these by itself, unless the store failed:
-    it would fail each of them."""
+    """Ring alarms of one owner, some at a commit; if a commit fails, each of these by itself, unless it met
+    a row that somebody holds: each would wait for it as long."""
     told: list[bool | Exception] = []
     for some in (tuple(names[first : first + TOGETHER]) for first in range(0, len(names), TOGETHER)):
         try:
             told += await run(internal(tenant_id), RingAlarms(owner_id, some))
         except Exception as error:
-            if away(error):
+            if is_held(error):
                 return [*told, error]
             told += [error] if len(some) == 1 else [await ring_alone(run, tenant_id, owner_id, one) for one in some]
     return told

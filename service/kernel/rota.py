@@ -2,8 +2,8 @@
 
 What is due is taken in the order of time. A full page says that there is more behind it; then as much again is taken
 from tenants in turn, found by an index that begins with the tenant. The line goes on where it ended the last time, and
-looks at so many tenants for a page: no page grows with what is due, or with how many wait. A page that fails may have
-met one tenant's trouble, a row that somebody holds: then tenants go in turn, each by itself.
+looks at so many tenants for a page: no page grows with what is due, or with how many wait. Where a page met a row that
+somebody holds, tenants go in turn, each by itself.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import msgspec
 from backends.protocol import EVERY, Row, StateBackend, Tx
 from service.errors import StateError
 from service.kernel.principal import SYSTEM
+from service.kernel.run import is_held
 
 LOOKS = 250
 """Tenants that are looked at for a page."""
@@ -52,8 +53,8 @@ async def in_turns(backend: StateBackend, line: Line, tenants: str, take: Take, 
     `tenants`. Raises what went wrong with the whole page, once others have had their turn."""
     try:
         took = [await take(SYSTEM, limit)]
-    except StateError:
-        if not backend.serial:  # one that is has but one lock, of everything
+    except StateError as error:
+        if is_held(error) and not backend.serial:  # a serial one has but one lock, of everything
             await one_by_one(backend, line, tenants, take, limit)
         raise
     full = took[0].found >= limit

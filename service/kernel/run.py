@@ -491,8 +491,20 @@ def refuse_if_suspended(who: Principal, standing: Standing) -> None:
     )
 
 
+def is_held(told: Any) -> bool:
+    """Whether a command failed because somebody held a row that its batch needed: without that it can be done."""
+    return isinstance(told, StateError) and isinstance(told.__cause__, Locked)
+
+
 def away(error: StoreError) -> StateError:
-    """The answer for a store that could not do it."""
+    """The answer for a store that could not do it, and why."""
+    answer = told_of_store(error)
+    answer.__cause__ = error
+    return answer
+
+
+def told_of_store(error: StoreError) -> StateError:
+    """What a caller is told."""
     if isinstance(error, Full):
         return StateError("store/full", "The store has no room; nothing was changed. Free space and try again.")
     if isinstance(error, TooSlow):
