@@ -81,6 +81,8 @@ class Connections:
     async def take(self) -> Any:
         """A connection, the one that was given back last. While Postgres has no more for us, those that we have must
         do. Raises `Unavailable` when none can be had in five seconds."""
+        if (db := await self._idle_one()) is not None:
+            return db
         try:
             async with asyncio.timeout(ACQUIRE_SECONDS):
                 return await self._found()
@@ -96,13 +98,19 @@ class Connections:
                 return ALL_IN_USE
         return explained(error)
 
+    async def _idle_one(self) -> Any:
+        """One that idles and is well, if there is any."""
+        while self._idle:
+            db = self._idle.pop()
+            if is_open(db):
+                return db
+            await self._part_with(db)
+        return None
+
     async def _found(self) -> Any:
         while True:
-            while self._idle:
-                db = self._idle.pop()
-                if is_open(db):
-                    return db
-                await self._part_with(db)
+            if (db := await self._idle_one()) is not None:
+                return db
             if self._may_make():
                 try:
                     return await self._make()
