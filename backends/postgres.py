@@ -26,12 +26,16 @@ from backends.postgres_clock import DatabaseClock
 from backends.postgres_connections import LOST, Connection, Connections
 from backends.postgres_fence import LEAVE, Fence
 from backends.postgres_listen import Listener
+from backends.postgres_locks import ENDLESS
 from backends.protocol import EVERY, Heard, Read, Row, Tenants, Tx, Where, Work, Write
 from backends.statements import Statement, gathered, load, together
 
 T = TypeVar("T")
 ATTEMPTS = 8
 LOCK_MS = 5_000
+COMMAND_SECONDS = 60.0
+"""How long an answer to a statement is waited for: then the connection counts as lost. A scan says by itself how long
+it may take, and is waited for as much longer."""
 PING_SECONDS = 5.0
 TIME = "SELECT extract(epoch FROM clock_timestamp())::float8 * 1000"
 RACES = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -59,13 +63,14 @@ class Lost(Unavailable):
 class PostgresTx:
     """A transaction, or a reader whose statements stand alone, on one connection."""
 
-    def __init__(self, db: Any, statements: dict[str, Statement], now: int) -> None:
-        self._db, self._statements, self.now = db, statements, now
+    def __init__(self, db: Any, statements: dict[str, Statement], now: int, seconds: float | None = None) -> None:
+        """`seconds` is how long a read waits for its answer where that is not as long as any other statement."""
+        self._db, self._statements, self.now, self._seconds = db, statements, now, seconds
         self.channels: dict[str, int] = {}
 
     async def one(self, statement: str, /, **params: Any) -> Row | None:
         found = self._statements[statement]
-        return cast("Row | None", await self._db.fetchrow(found.sql, *found.values(params)))
+        return cast("Row | None", await self._db.fetchrow(found.sql, *found.values(params), timeout=self._seconds))
 
     async def all(
         self, statement: str, /, rows: Sequence[Sequence[Any]] | None = None, where: Where | None = None, **params: Any
@@ -76,7 +81,8 @@ class PostgresTx:
         if rows is not None and not rows:
             return []
         columns = [] if rows is None else [list(column) for column in zip(*rows, strict=True)]
-        return cast("list[Row]", await self._db.fetch(found.sql, *columns, *found.values(params)))
+        values = found.values(params)
+        return cast("list[Row]", await self._db.fetch(found.sql, *columns, *values, timeout=self._seconds))
 
     async def load(self, reads: Sequence[Read], /) -> list[list[Row]]:
         if len(reads) == 1:
@@ -247,7 +253,8 @@ class PostgresBackend:
 
     async def _read(self, db: Any, work: Work[T], tenants: Tenants, scan: bool) -> T:
         """In a transaction for a scan, and where sessions are a pooler's; else the session acts for `tenants`."""
-        tx = cast("Tx", PostgresTx(db, self._statements, self.now()))
+        seconds = COMMAND_SECONDS + (ENDLESS if self.scan_seconds is None else self.scan_seconds) if scan else None
+        tx = cast("Tx", PostgresTx(db, self._statements, self.now(), seconds))
         if not scan and (self._sessions or self._fence is None):
             if self._fence is not None:
                 await db.act(self._fence.scope(tenants, local=""))
@@ -366,7 +373,8 @@ async def connect(
     postgres_arrays.ask_for_concrete_types()
     try:
         pool = await asyncpg.create_pool(
-            url, min_size=min(2, connections), max_size=connections, reset=no_reset, timeout=5, command_timeout=60,
+            url, min_size=min(2, connections), max_size=connections, reset=no_reset, timeout=5,
+            command_timeout=COMMAND_SECONDS,
             statement_cache_size=1024 if plain else 0, server_settings=SESSION if plain else {},
             max_inactive_connection_lifetime=0, connect=postgres_hosts.connect,
             connection_class=Connection, init=postgres_fit.stay if plain else None,

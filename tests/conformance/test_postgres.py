@@ -244,6 +244,25 @@ async def test_scans_leave_to_batches_as_many_connections_as_there_are_lanes(
         await store.close()
 
 
+@pytest.mark.parametrize("seconds", [None, 3_600])
+async def test_a_scan_is_waited_for_as_long_as_it_may_take(
+    store: PostgresBackend, monkeypatch: pytest.MonkeyPatch, seconds: float | None
+) -> None:
+    """Also past the time after which any other statement counts as lost: a doctor reads every log there is."""
+    ask, usual, takes = asyncpg.Connection.fetch, 60, 120
+
+    async def ask_for_long(*asked: Any, **more: Any) -> Any:
+        if (more.get("timeout") or usual) < takes:
+            raise TimeoutError
+        return await ask(*asked, **more)
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", ask_for_long)
+    monkeypatch.setattr(store, "scan_seconds", seconds)
+    assert len(await store.read(lambda tx: tx.all("engine_version"), scan=True)) == 1
+    with pytest.raises(Unavailable):
+        await store.read(lambda tx: tx.all("engine_version"))
+
+
 async def test_a_database_that_is_not_there_is_unavailable(url: str) -> None:
     with pytest.raises(Unavailable):
         await connect(url.replace("/t_", "/missing_"))
