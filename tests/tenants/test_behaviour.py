@@ -9,6 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
+from backends.errors import TooSlow
 from service.kernel.chain import trim
 from service.kernel.gcra import Rate
 from service.kernel.jobs import due
@@ -594,6 +595,32 @@ async def test_a_deletion_goes_on_where_the_process_that_died_left_it(
     await erased(service, clock)
     after = (await api.admin.get(f"/v1/jobs/{job_id}")).json()
     assert (after["status"], after["done"]) == ("completed", rows)
+
+
+async def test_a_tenant_that_takes_too_long_to_count_is_deleted_all_the_same(
+    service: Service, api: Api, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = service.services.backend
+    read = backend.read
+
+    async def without_time(work: Any, *, scan: bool = False, **more: Any) -> Any:
+        if scan:
+            raise TooSlow("the scan was cut off")
+        return await read(work, **more)
+
+    monkeypatch.setattr(sweeps, "PAGE", 4)
+    await enqueue(api)
+    rows = sum((await rows_of(service, api.tenant)).values()) - 1
+    job_id = (await api.admin.delete(f"/v1/tenants/{api.tenant}")).json()["job_id"]
+    monkeypatch.setattr(backend, "read", without_time)
+    for _ in range(rows):
+        await sweeps.erase(service.services)
+    clock.advance(sweeps.QUIET_MS)
+    await sweeps.erase(service.services)
+    monkeypatch.setattr(backend, "read", read)
+    assert set((await rows_of(service, api.tenant)).values()) == {0}
+    job = (await api.admin.get(f"/v1/jobs/{job_id}")).json()
+    assert (job["status"], job["done"], job["total"]) == ("completed", rows, rows)
 
 
 async def test_the_default_tenant_and_one_that_is_not_there_are_not_deleted(api: Api) -> None:
