@@ -6,15 +6,13 @@ and begins the WAL anew, so the copy is old pages under new ones. SQLite's own b
 
 import contextlib
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import apsw
 
 from backends.errors import Corrupt, Full, Unavailable
 from backends.new_file import new_file
-from backends.sqlite_file import open_to_read, open_to_write
+from backends.sqlite_file import open_to_read, open_to_write, refuse_other
 
 PAGES = 2_048
 """Pages copied, and thousands of instructions checked, before whoever wants to stop it is heard."""
@@ -51,7 +49,7 @@ def copy(source: Path, part: Path) -> None:
         shutil.copymode(source, part)
         theirs.execute("BEGIN")
         # This reading begins a snapshot, so that no commit makes the copy begin again.
-        refuse_other(source, theirs.execute("SELECT name FROM sqlite_schema").fetchall())
+        refuse_other(source, theirs)
         with ours.backup("main", theirs, "main") as whole:
             while not whole.done:
                 whole.step(PAGES)
@@ -59,9 +57,3 @@ def copy(source: Path, part: Path) -> None:
         found = [str(row[0]) for row in ours.execute("PRAGMA integrity_check(1)")]
     if found != ["ok"]:
         raise Corrupt(f"{source} is damaged ({' '.join(found[0].split())}); keep the backups that you have")
-
-
-def refuse_other(source: Path, names: Sequence[Sequence[Any]]) -> None:
-    """Raise `Unavailable` for a file that another program made: a copy of it would be taken for a backup."""
-    if not {("schema_migrations",), ("executions",)}.issubset({tuple(name) for name in names}):
-        raise Unavailable(f"{source} is no store of Holdfast's; check database_url")

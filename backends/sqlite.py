@@ -28,7 +28,7 @@ from backends import damage, migrate
 from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable
 from backends.protocol import EVERY, Heard, Read, Row, Tenants, Tx, Where, Work, Write
 from backends.sqlite_commit import Committer
-from backends.sqlite_file import code_of, open_to_read, open_to_write
+from backends.sqlite_file import code_of, open_to_read, open_to_write, refuse_other
 from backends.statements import Statement, chunks, load
 
 T = TypeVar("T")
@@ -173,6 +173,7 @@ class SqliteBackend:
         self.path, self._clock, self._lock = path, clock, lock
         self._statements = load("sqlite")
         self._db = open_to_write(path)
+        refuse_other(path, self._db, empty=True)
         for pragma in (*PRAGMAS, f"synchronous={synchronous}"):
             self._db.execute(f"PRAGMA {pragma}")
         self._reader: apsw.Connection | None = None
@@ -394,7 +395,8 @@ def refuse_unfit(path: Path) -> None:
 async def connect(
     path: Path, *, synchronous: str = "FULL", lock: bool = True, clock: Callable[[], int] = process_clock
 ) -> SqliteBackend:
-    """Open (and create) the file. A second process on it is refused with `Unavailable`, damage with `Corrupt`."""
+    """Open (and create) the file. A second process on it, and another program's file, are refused with `Unavailable`,
+    damage with `Corrupt`."""
     refuse_unfit(path)
     held = take_lock(path) if lock else None
     try:

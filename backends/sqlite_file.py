@@ -8,8 +8,17 @@ from pathlib import Path
 
 import apsw
 
+from backends.errors import Unavailable
+
 BUSY_MS = 5_000
 """How long a connection waits for another process's lock."""
+
+
+WHOSE = """
+SELECT count(*), (SELECT count(*) FROM pragma_table_info('schema_migrations') WHERE name = 'checksum')
+  FROM sqlite_schema
+"""
+"""How much there is in a file, and whether our migrations have made it."""
 
 
 def opened(path: str, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) -> apsw.Connection:
@@ -28,6 +37,14 @@ def open_to_write(path: Path) -> apsw.Connection:
 def open_to_read(path: Path) -> apsw.Connection:
     """A connection to the file that never writes it."""
     return opened(str(path), apsw.SQLITE_OPEN_READONLY)
+
+
+def refuse_other(path: Path, db: apsw.Connection, *, empty: bool = False) -> None:
+    """Raise `Unavailable` for a file that another program made: nothing is written to it, and a copy of it would be
+    taken for a backup. `empty` lets a file pass in which there is nothing yet."""
+    [(things, ours)] = db.execute(WHOSE)
+    if not ours and (things or not empty):
+        raise Unavailable(f"{path} is no store of Holdfast's; check database_url")
 
 
 def code_of(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """What holds on SQLite alone: one writer, one process, a disk that may be full."""
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -83,6 +84,19 @@ async def test_a_file_that_is_no_database_is_refused_in_our_words(tmp_path: Path
     for _ in range(2):  # the second time too: a refusal does not keep the lock
         with pytest.raises(StoreError, match="cannot be opened"):
             await connect(url)
+
+
+@pytest.mark.parametrize("table", ["places (id INTEGER)", "schema_migrations (version TEXT)"])
+async def test_another_programs_file_is_refused_and_left_as_it_is(tmp_path: Path, table: str) -> None:
+    """Also where somebody only looks: the journal is not another one afterwards, and there are no tables of ours."""
+    other = tmp_path / "other.db"
+    with contextlib.closing(apsw.Connection(str(other))) as db:
+        db.execute(f"CREATE TABLE {table}")
+    before = other.read_bytes()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="is no store of Holdfast's"):
+            await connect(f"sqlite:///{other}")
+    assert other.read_bytes() == before
 
 
 async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
