@@ -38,7 +38,8 @@ class Server:
     json: Annotated[bool, Parameter(group=GROUP, negative=(), help="Print the server's answer as JSON.")] = False
 
     def ask(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """The JSON of a request that the server grants; `Refused` with its own sentence when it does not."""
+        """The JSON of a request that the server grants; `Refused` with its own sentence when it does not. `body` is
+        JSON already where it is bytes."""
         given = {name: value for name, value in query.items() if value is not None}
         status, raw = self._send(method, path + (f"?{urlencode(given)}" if given else ""), body)
         answer = parsed(self.url, status, raw)
@@ -89,7 +90,8 @@ class Server:
 
     def _send(self, method: str, target: str, body: Any) -> tuple[int, bytes]:
         with answering(self.url), contextlib.closing(self._connection(SECONDS)) as connection:
-            answer = self._request(connection, method, target, None if body is None else json.dumps(body), {})
+            given = body if body is None or isinstance(body, bytes) else json.dumps(body)
+            answer = self._request(connection, method, target, given, {})
             return answer.status, answer.read()
 
     def _request(

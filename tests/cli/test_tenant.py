@@ -1,5 +1,6 @@
 """`holdfast tenant export` and `import`: a file from one server, a tenant in another."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Command, Running, start
+from tests.cli.conftest import Command, Running, headers, start
 
 
 def test_the_first_tenant_is_shown_without_a_day_on_which_nobody_made_it(holdfast: Command, served: Running) -> None:
@@ -64,6 +65,23 @@ def test_a_tenant_moves_to_another_server(
     assert items(elsewhere, owner(elsewhere, "mover")) == items(served, token)
     again = holdfast("tenant", "import", "m.ndjson", **at(elsewhere))
     assert (again.returncode, "tenant/exists" in again.stderr) == (1, True)
+
+
+def test_a_row_travels_as_it_stands_in_the_file_and_not_spelt_longer(
+    holdfast: Command, served: Running, elsewhere: Running
+) -> None:
+    """A state of 600 kB that is no ASCII fits a request as UTF-8, and not as escapes, three times as long."""
+    token = furnished(served, "wordy")
+    assert served.ask(token, "POST", "/v1/executions", {"workflow_id": "wf", "execution_id": "e"})[0] == 201
+    with contextlib.closing(served.connect()) as connection:
+        state = f'"{"é" * 300_000}"'.encode()
+        connection.request("PUT", "/v1/executions/e/state", state, headers(token))
+        assert connection.getresponse().status == 200
+    assert holdfast("tenant", "export", "wordy", "--output", "w.ndjson", **at(served, token)).returncode == 0
+    done = holdfast("tenant", "import", "w.ndjson", **at(elsewhere))
+    assert (done.returncode, done.stderr) == (0, "")
+    there = elsewhere.ask(owner(elsewhere, "wordy"), "GET", "/v1/executions/e")
+    assert there == served.ask(token, "GET", "/v1/executions/e")
 
 
 def test_an_owner_exports_without_a_reason_and_an_administrator_does_not(
