@@ -6,13 +6,14 @@ and begins the WAL anew, so the copy is old pages under new ones. SQLite's own b
 
 import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 
 from backends.errors import Corrupt, Full, Unavailable
 from backends.new_file import new_file
-from backends.sqlite_file import open_to_read, open_to_write, refuse_other
+from backends.sqlite_file import lacks_room, open_to_read, open_to_write, refuse_other
 
 PAGES = 2_048
 """Pages copied, and thousands of instructions checked, before whoever wants to stop it is heard."""
@@ -40,6 +41,15 @@ def back_up(source: Path, target: Path) -> int:
     return target.stat().st_size
 
 
+@contextlib.contextmanager
+def within_room(part: Path) -> Iterator[None]:
+    """Raise `FullError` also where a quota or a limit, and no disk, leaves no room for what is written to `part`."""
+    try:
+        yield
+    except apsw.IOError as error:
+        raise (apsw.FullError() if lacks_room(error, part) else error) from None
+
+
 def copy(source: Path, part: Path) -> None:
     """One snapshot of `source` into `part`, which SQLite then reads from end to end."""
     with (
@@ -50,7 +60,7 @@ def copy(source: Path, part: Path) -> None:
         theirs.execute("BEGIN")
         # This reading begins a snapshot, so that no commit makes the copy begin again.
         refuse_other(source, theirs)
-        with ours.backup("main", theirs, "main") as whole:
+        with ours.backup("main", theirs, "main") as whole, within_room(part):
             while not whole.done:
                 whole.step(PAGES)
         ours.set_progress_handler(lambda: False, PAGES * 1_000)

@@ -10,10 +10,8 @@ interpreter lock is not fought over between two busy threads; measured, this is 
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import math
-import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +26,11 @@ from backends import damage, migrate
 from backends.errors import Conflict, Corrupt, Full, OutcomeUnknown, StoreError, TooSlow, Unavailable
 from backends.protocol import EVERY, Heard, Read, Row, Tenants, Tx, Where, Work, Write
 from backends.sqlite_commit import Committer
-from backends.sqlite_file import code_of, open_to_read, open_to_write, refuse_other
+from backends.sqlite_file import code_of, lacks_room, open_to_read, open_to_write, refuse_other
 from backends.statements import Statement, chunks, load
 
 T = TypeVar("T")
 AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
-WRITING = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
 READ_ONLY = "the store's file, or one beside it, is read-only; let this user write them"
 SAID = (apsw.Error, UnicodeDecodeError)
 """What SQLite raises; the second where damaged bytes have come into the very text of an error."""
@@ -294,7 +291,7 @@ class SqliteBackend:
     def _store_error(self, error: Exception) -> StoreError:
         """The store error for what SQLite raised; damage is kept in mind."""
         found = translate(error)
-        if isinstance(found, Unavailable) and code_of(error) in WRITING and no_room(self.path):
+        if isinstance(found, Unavailable) and lacks_room(error, self.path):
             return Full("the system gives the file no more room")
         if isinstance(found, Corrupt):
             self._damage = found
@@ -345,19 +342,6 @@ def translate(error: Exception) -> StoreError:
     if name.startswith(AWAY):
         return Unavailable(f"SQLite: {name}")
     return StoreError(f"SQLite: {name}")
-
-
-def no_room(path: Path) -> bool:
-    """Whether the system would refuse to let a file grow: SQLite calls only ENOSPC full, not a quota or a limit."""
-    files = (path, path.with_name(path.name + "-wal"))
-    grown = max((file.stat().st_size for file in files if file.exists()), default=0)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent, buffering=0) as scratch:
-            scratch.seek(grown)
-            scratch.write(b"-")
-    except OSError as error:
-        return error.errno in (errno.EFBIG, errno.EDQUOT, errno.ENOSPC)
-    return False
 
 
 def process_clock() -> int:

@@ -4,6 +4,8 @@ The library is apsw, which brings its own SQLite. No other copy of SQLite may ha
 locks of a file belong to the process, and whoever closes it first takes them from all.
 """
 
+import errno
+import tempfile
 from pathlib import Path
 
 import apsw
@@ -14,6 +16,7 @@ BUSY_MS = 5_000
 """How long a connection waits for another process's lock."""
 
 
+WRITING = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
 WHOSE = """
 SELECT count(*), (SELECT count(*) FROM pragma_table_info('schema_migrations') WHERE name = 'checksum')
   FROM sqlite_schema
@@ -52,3 +55,21 @@ def code_of(error: Exception) -> str:
     code = getattr(error, "extendedresult", 0)
     name = apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes.get(code & 0xFF)
     return str(name) if code and name else type(error).__name__
+
+
+def lacks_room(error: Exception, path: Path) -> bool:
+    """Whether a quota or a limit kept SQLite from writing the file: it calls nothing but a disk full."""
+    return code_of(error) in WRITING and no_room(path)
+
+
+def no_room(path: Path) -> bool:
+    """Whether the system would refuse to let a file grow: SQLite calls only ENOSPC full, not a quota or a limit."""
+    files = (path, path.with_name(path.name + "-wal"))
+    grown = max((file.stat().st_size for file in files if file.exists()), default=0)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent, buffering=0) as scratch:
+            scratch.seek(grown)
+            scratch.write(b"-")
+    except OSError as error:
+        return error.errno in (errno.EFBIG, errno.EDQUOT, errno.ENOSPC)
+    return False

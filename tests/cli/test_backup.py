@@ -1,12 +1,15 @@
 """`holdfast backup`: a copy of a store, served or not; nothing is written over, nothing half is left."""
 
 import contextlib
+import resource
 import signal
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from backends.backup import back_up
+from backends.errors import Full
 from backends.new_file import new_file
 from service.cli.ended import through_the_door
 from tests.cli.conftest import Command, start
@@ -55,6 +58,18 @@ def test_what_cannot_be_copied_is_refused_and_leaves_nothing(holdfast: Command, 
     (tmp_path / "holdfast.db").write_bytes(page)
     assert "is damaged" in refused("copy.db")
     assert sorted(path.name for path in tmp_path.glob("*.db*") if not path.name.startswith("holdfast")) == ["there.db"]
+
+
+def test_a_limit_that_leaves_no_room_is_said_to_be_one_and_nothing_is_left(holdfast: Command, tmp_path: Path) -> None:
+    assert holdfast("init").returncode == 0
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(Full, match="there is no room for a copy"):
+            back_up(tmp_path / "holdfast.db", tmp_path / "copy.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert list(tmp_path.glob("copy*")) == []
 
 
 def test_of_two_at_once_to_one_file_the_first_to_end_has_it_whole(tmp_path: Path) -> None:
