@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from urllib.parse import quote
 
 from service.cli.ended import through_the_door
 from service.cli.options import StoreFlags, settings
@@ -77,4 +78,5 @@ def backup(file: Path, /, *, flags: StoreFlags = None) -> None:
         raise Refused("backup copies SQLite stores; use pg_dump or pg_basebackup for Postgres", 2)
     with through_the_door():
         size = copy_store(found, file)
-    print(f"Copied {size:,} bytes to {file}; `holdfast doctor --database-url sqlite:///{file}` examines the copy.")
+    url = f"sqlite:///{quote(str(file))}"
+    print(f"Copied {size:,} bytes to {file}; `holdfast doctor --database-url {url}` examines the copy.")

@@ -1,6 +1,7 @@
 """`holdfast backup`: a copy of a store, served or not; nothing is written over, nothing half is left."""
 
 import contextlib
+import re
 import resource
 import signal
 import sqlite3
@@ -70,6 +71,14 @@ def test_a_limit_that_leaves_no_room_is_said_to_be_one_and_nothing_is_left(holdf
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert list(tmp_path.glob("copy*")) == []
+
+
+@pytest.mark.parametrize("name", ["a b.db", "a%20b.db", "a?b.db"])
+def test_the_url_that_is_told_is_that_of_the_copy_however_odd_its_name(holdfast: Command, name: str) -> None:
+    assert holdfast("init").returncode == 0
+    told = re.search(r"--database-url (\S+)`", holdfast("backup", name).stdout)
+    assert told is not None
+    assert holdfast("doctor", "--database-url", told.group(1)).returncode == 0
 
 
 def test_of_two_at_once_to_one_file_the_first_to_end_has_it_whole(tmp_path: Path) -> None:
