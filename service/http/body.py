@@ -15,6 +15,8 @@ from service.errors import StateError
 from service.http.exchange import Exchange
 
 T = TypeVar("T")
+JSON_PATCH = b"application/json-patch+json"
+"""A patch that is JSON and another than ours: taken for one of ours it would put its operations in place of a state."""
 
 
 async def read_body(
@@ -76,6 +78,11 @@ def check_media(headers: Mapping[bytes, bytes]) -> None:
     media = headers.get(b"content-type", b"")
     if media != b"application/json":
         media = media.split(b";")[0].strip().lower()
+        if media == JSON_PATCH:
+            said = (
+                "A JSON Patch (RFC 6902) is not taken; send a merge patch (RFC 7396), as application/merge-patch+json."
+            )
+            raise StateError("request/media-type", said)
         if media != b"application/json" and not (media.startswith(b"application/") and media.endswith(b"+json")):
             said = media.decode("latin-1") or "nothing"
             raise StateError("request/media-type", f"The body must be application/json; {said} was said.")

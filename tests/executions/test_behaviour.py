@@ -499,6 +499,16 @@ async def test_a_state_is_merged_by_rfc_7396(api: Api, before: Any, patch: Any, 
     await verified(api, made)
 
 
+async def test_a_patch_of_another_kind_is_not_taken_for_a_merge_patch(api: Api) -> None:
+    made = await api.start(state={"a": 1})
+    patch = {
+        "content": b'[{"op":"add","path":"/b","value":2}]',
+        "headers": {"content-type": "application/json-patch+json"},
+    }
+    await api.refused("PATCH", at(made, "/state"), "request/media-type", **patch)
+    assert await state(api, made) == {"a": 1}
+
+
 async def test_a_patch_may_say_that_it_is_a_merge_patch(api: Api) -> None:
     made = await api.start()
     headers = {"content-type": "application/merge-patch+json"}

@@ -72,6 +72,7 @@ BROKEN = {
 NOT_JSON = (
     b"", b"text/plain", b"text/json", b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=x",
     b"application/jsonp", b"json", b"\xff", b"application/json-patch",
+    b"application/json-patch+json",
 )  # fmt: skip
 
 
