@@ -499,10 +499,10 @@ def refuse_growth(before: bytes, after: bytes) -> None:
 
 
 def facet(tenant: str, execution: str, family: str, name: str, value: Value) -> Facet:
-    """One label or attribute as lists filter by it."""
-    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
-    number = value if isinstance(value, int) and not isinstance(value, bool) else None
-    return Facet(tenant, execution, family, name, text, number)
+    """One label or attribute as lists filter by it: a number as a number alone, a truth value as a word."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Facet(tenant, execution, family, name, None, value)
+    return Facet(tenant, execution, family, name, str(value).lower() if isinstance(value, bool) else value, None)
 
 
 def add_facets(view: View, execution_id: str, labels: Labels, attributes: Mapping[str, Value]) -> None:

@@ -644,6 +644,21 @@ async def test_lists_filter_by_attributes_and_labels_as_they_are_now(api: Api) -
     assert await ids(api, filter="attr.customer = 'z'") == [one["execution_id"]]
 
 
+async def test_a_number_is_found_as_a_number_and_a_text_as_a_text(api: Api) -> None:
+    await api.start(execution_id="number", attributes={"size": 50})
+    await api.start(execution_id="text", attributes={"size": "50"})
+    for text, found in {
+        "attr.size = 50": ["number"],
+        "attr.size = '50'": ["text"],
+        "attr.size LIKE '5%'": ["text"],
+        "attr.size > '4'": ["text"],
+        "attr.size != '50'": ["number"],
+    }.items():
+        assert await ids(api, filter=text) == found, text
+    await api.ok("PATCH", "/v1/executions/text/attributes", json={"attributes": {"size": 7}})
+    assert await ids(api, filter="attr.size IN ('50', '7')") == []
+
+
 async def test_attributes_of_one_execution_and_tenant_are_not_anothers(api: Api, other: Api) -> None:
     await other.start(execution_id="theirs", attributes={"a": 1})
     await api.start(execution_id="mine", attributes={"a": 1})
