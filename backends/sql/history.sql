@@ -20,7 +20,7 @@ SELECT tenant_id, execution_id, sequence, kind, body, at, actor, node_id, work_i
 -- name: load_events
 -- Events by sequence, for a fold.
 WITH rows(tenant_id TEXT, execution_id TEXT, sequence BIGINT) AS (:rows)
-SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id
+SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id, v.causation_id
   FROM rows r
   JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id AND v.sequence = r.sequence
  ORDER BY v.tenant_id, v.execution_id, v.sequence;
@@ -28,7 +28,7 @@ SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.wor
 -- name: events_since_snapshots
 -- The events after the newest snapshot: what a fold at the end of the log needs.
 WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
-SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id
+SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id, v.causation_id
   FROM rows r
   JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id
    AND v.sequence > (SELECT COALESCE(MAX(s.sequence), 0) FROM snapshots s
@@ -42,7 +42,7 @@ WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows),
 folded(tenant_id, execution_id, sequence) AS MATERIALIZED
   (SELECT r.tenant_id, r.execution_id, (SELECT COALESCE(MAX(s.sequence), 0) FROM snapshots s
                                          WHERE s.tenant_id = r.tenant_id AND s.execution_id = r.execution_id) FROM rows r)
-SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id
+SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id, v.causation_id
   FROM folded r
   JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id AND v.sequence > r.sequence
  ORDER BY v.tenant_id, v.execution_id, v.sequence;
@@ -50,7 +50,7 @@ SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.wor
 -- name: events_of_executions
 -- Whole logs: for a fold below the newest snapshot, which only a caller by hand asks for.
 WITH rows(tenant_id TEXT, execution_id TEXT) AS (:rows)
-SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id
+SELECT v.tenant_id, v.execution_id, v.sequence, v.kind, v.body, v.node_id, v.work_item_id, v.causation_id
   FROM rows r
   JOIN events v ON v.tenant_id = r.tenant_id AND v.execution_id = r.execution_id
  ORDER BY v.tenant_id, v.execution_id, v.sequence;

@@ -11,7 +11,7 @@ from service.errors import StateError, invalid, not_found
 from service.executions import rules as executions
 from service.executions.model import ENDED, Attributed, Execution, State
 from service.history.fold import fold
-from service.history.model import LoggedEvent
+from service.history.model import OURS, LoggedEvent
 from service.history.rules import logged
 from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
@@ -139,7 +139,10 @@ def reason_of(event: LoggedEvent) -> str | None:
 def carry(view: View, tenant_id: str, id: str, event: LoggedEvent, *, taken: bool = False) -> None:
     """An event of the run before in the log of the next one; of a signal, whoever knows signals is told. What was
     `taken` from a caller goes on whatever the limit of events is by now."""
-    execution = append(view, head(view, tenant_id, id), event.kind, event.body, node_id=event.node_id, closing=taken)
+    execution = append(
+        view, head(view, tenant_id, id), event.kind, event.body, node_id=event.node_id,
+        causation_id=event.causation_id, closing=taken,
+    )  # fmt: skip
     if event.kind == SIGNAL:
         view.tell(SignalCarried(execution, event.body))
 
@@ -301,8 +304,9 @@ ENDS = frozenset(
     for end in ends
 )
 """The events that end a step; the kind is the first word."""
-LEFT_OUT = ("workflow.", "snapshot.", "work.", "execution.")
-"""Families of events that say how the old run was driven, not what the workflow knows."""
+FAMILIES = ("workflow.", "snapshot.", "work.", "execution.")
+LEFT_OUT = frozenset(kind for kind in OURS if kind.startswith(FAMILIES))
+"""Events of ours that say how the old run was driven, not what the workflow knows."""
 
 
 class ResetBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -458,7 +462,7 @@ def replay(
     is forced to."""
     tenant_id, requests = run.tenant_id, [event for event in prefix.events if event.kind == CANCEL]
     for event in prefix.events:
-        if event.kind == CANCEL or not (event.kind.startswith(LEFT_OUT) or begins_pending(event, prefix)):
+        if event.kind == CANCEL or not (event.kind in LEFT_OUT or begins_pending(event, prefix)):
             carry(view, tenant_id, id, event)
     keep_state(view, tenant_id, id, prefix)
     for key, step in steps.items():

@@ -41,7 +41,7 @@ LATEST = "latest_snapshots"
 
 
 class LoggedEvent(msgspec.Struct, frozen=True):
-    """An event as the fold reads it."""
+    """An event as the fold, or a reset, reads it."""
 
     tenant_id: str
     execution_id: str
@@ -50,6 +50,7 @@ class LoggedEvent(msgspec.Struct, frozen=True):
     body: bytes | None
     node_id: str | None
     work_item_id: str | None
+    causation_id: str | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):

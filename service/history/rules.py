@@ -189,8 +189,9 @@ def last_of(view: View, execution: Execution, after: int, upto: int) -> list[Log
 def logged(event: NewEvent) -> LoggedEvent:
     """An event about to be written, as the fold reads it."""
     return LoggedEvent(
-        event.tenant_id, event.execution_id, event.sequence, event.kind, event.body, event.node_id, event.work_item_id
-    )
+        event.tenant_id, event.execution_id, event.sequence, event.kind, event.body, event.node_id, event.work_item_id,
+        event.causation_id,
+    )  # fmt: skip
 
 
 RULES = [Rule(AppendEvents, append_events, append_keys), Rule(WriteSnapshot, write_snapshot, append_keys)]

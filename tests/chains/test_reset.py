@@ -98,6 +98,18 @@ async def test_labels_attributes_and_state_are_as_they_were_at_the_point(
     assert (shown["labels"]["team"], shown["attributes"], shown["state"]) == found
 
 
+async def test_what_others_wrote_into_the_log_goes_on_as_it_was(api: Api) -> None:
+    run = await started(api)
+    written = [
+        {"kind": kind, "body": n, "node_id": "n", "causation_id": f"c{n}"}
+        for n, kind in enumerate(["workflow.approved", "work.noted", "execution.seen", "snapshot.mine", "my.kind"])
+    ]
+    await api.ok("POST", f"/v1/executions/{run}/events", json={"events": written})
+    made = await api.ok("POST", f"/v1/executions/{run}/reset", json={"to_sequence": 6})
+    found = (await api.events(made["next_id"]))[1:]
+    assert [{name: event.get(name) for name in written[0]} for event in found] == written
+
+
 async def test_a_child_that_is_reset_stays_its_parents(api: Api) -> None:
     parent = await started(api)
     (task,) = await tasks(api)

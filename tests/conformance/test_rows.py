@@ -65,7 +65,7 @@ async def test_null_is_none_in_every_column_that_allows_it(store: StateBackend, 
     await store.write(work)
     queues, events = await store.read(read)
     assert [tuple(row) for row in queues] == [(tenant, "q", None, None, 1)]
-    assert [tuple(row) for row in events] == [(tenant, "e", 1, "k", None, None, None)]
+    assert [tuple(row) for row in events] == [(tenant, "e", 1, "k", None, None, None, None)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 255, 256, 257, 511, 1000])
