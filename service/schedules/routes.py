@@ -1,5 +1,6 @@
 """Schedules over HTTP."""
 
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -152,11 +153,17 @@ async def next_times(call: Call) -> NextTimes:
     row, _, now = await read_one(call)
     spec = msgspec.json.decode(row[2], type=Spec)
     found: list[NextTime] = []
-    for nominal in occurrences(spec, now):
-        if len(found) == call.query["n"]:
-            break
-        found.append(NextTime(nominal, nominal + jitter(row[0], spec, nominal)))
+    starts_at = 0
+    for nominal in islice(occurrences(spec, before_next(row[0], spec, row[12], now)), call.query["n"]):
+        starts_at = max(starts_at, nominal + jitter(row[0], spec, nominal))  # in order: none overtakes another
+        found.append(NextTime(nominal, starts_at))
     return NextTimes(found)
+
+
+def before_next(id: str, spec: Spec, next_at: int | None, now: int) -> int:
+    """After when to look for what is to come: now, or just before what waits for its jitter."""
+    waits = next_at is not None and next_at <= now < next_at + jitter(id, spec, next_at)
+    return next_at - 1 if next_at is not None and waits else now
 
 
 async def delete(call: Call) -> Any:

@@ -416,14 +416,14 @@ def fire_due(view: View, schedule: Schedule) -> Schedule:
 
 def fire_all_due(view: View, schedule: Schedule) -> Schedule:
     """The schedule past all that is due, for it will not come to it later: a page starts, and what is left of it then,
-    or cannot start now, is counted as missed (a thousand at most)."""
+    cannot start now, or was to start later by its jitter, is counted as missed (a thousand at most)."""
     for _ in range(0, FIRED_MAX, page_of(schedule.overlap)):
         schedule = fire_due(view, schedule)
         if schedule.refusal:
             break
     spec, left = spec_of(schedule), 0
     nominal = schedule.next_at
-    while nominal is not None and left < MISSED_MAX and nominal + jitter(schedule.id, spec, nominal) <= view.now:
+    while nominal is not None and left < MISSED_MAX and nominal <= view.now:
         left, nominal = left + 1, after(spec, nominal)
     return msgspec.structs.replace(schedule, missed=schedule.missed + left, next_at=nominal)
 

@@ -202,6 +202,18 @@ async def test_what_is_due_past_a_page_when_a_schedule_leaves_it_behind_is_count
     assert (now["runs"], now["missed"]) == (32, 8)
 
 
+@pytest.mark.parametrize(("method", "path", "body"), LEAVING, ids=["pause", "another spec"])
+async def test_what_waits_for_its_jitter_when_a_schedule_leaves_it_behind_is_counted_as_missed(
+    api: Api, method: str, path: str, body: dict[str, Any]
+) -> None:
+    await planned(api, spec={"every_ms": 10 * MINUTE, "jitter_ms": 9 * MINUTE})
+    (coming,) = (await api.ok("GET", "/v1/schedules/plan/next?n=1"))["items"]
+    await passing(api, coming["starts_at"] - api.clock.now - 1)
+    await api.ok(method, path, json=body)
+    now = await shown(api)
+    assert (now["last_runs"], now["missed"]) == ([], 1)
+
+
 async def test_another_spec_moves_the_next_time_at_once(api: Api) -> None:
     await planned(api)
     said = await api.ok("PATCH", "/v1/schedules/plan", json={"spec": {"every_ms": 10 * MINUTE}})
@@ -365,6 +377,18 @@ async def test_the_next_times_are_told_with_their_jitter(api: Api) -> None:
     await passing(api, 1)
     (run,) = (await shown(api))["last_runs"]
     assert run["nominal_at"] == items[0]["nominal_at"]
+
+
+async def test_what_waits_for_its_jitter_is_still_to_come_and_holds_up_what_follows(api: Api) -> None:
+    await planned(api, spec={"every_ms": MINUTE, "jitter_ms": 10 * MINUTE}, overlap="allow_all")
+    items = (await api.ok("GET", "/v1/schedules/plan/next?n=5"))["items"]
+    for item, after in zip(items, [*items[1:], None], strict=True):
+        if item["starts_at"] > api.clock.now:
+            await passing(api, item["starts_at"] - api.clock.now - 1)
+            assert (await api.ok("GET", "/v1/schedules/plan/next?n=1"))["items"] == [item]
+            await passing(api, 1)
+        assert item["nominal_at"] in [run["nominal_at"] for run in (await shown(api))["last_runs"]]
+        assert after is None or after["starts_at"] >= item["starts_at"]
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ class Occurrences:
         return record is not None and record.now is not None
 
     def _passed(self, key: Key, old: Row, new: Row) -> None:
-        """The times that a schedule has let go by: each was started, put off, skipped, or too late and counted so."""
+        """The times that a schedule has let go by: each was started, put off, skipped, or counted: as too late, or as
+        left behind while it waited for its jitter."""
         if old["next_at"] is None:
             return
         now, spec = new["updated_at"], msgspec.json.decode(old["spec"], type=Spec)
@@ -128,14 +129,15 @@ class Occurrences:
         lost, late = [], 0
         for nominal in occurrences(spec, old["next_at"] - 1):
             due_at = nominal + jitter(key[1], spec, nominal)
-            if nominal >= new["next_at"] if goes_on else due_at > now:
+            if nominal >= new["next_at"] if goes_on else nominal > now:
                 break
-            must(due_at <= now or not once, "passed over before its time:", nominal, now, new)
+            waits = due_at > now
+            must(not waits or not once or not goes_on, "passed over before its time:", nominal, now, new)
             execution = f"{key[1]}.{stamp(nominal)}"
             late += now - due_at > window or not goes_on or not once
             if not (self._there("schedule_runs", (*key, execution)) or self._there("executions", (key[0], execution))):
                 past = now - due_at > window
-                must(past or (limited and not (goes_on and once)), nominal, "was lost at", now, old, new)
+                must(past or waits or (limited and not (goes_on and once)), nominal, "was lost at", now, old, new)
                 lost.append(nominal)
         counted = new["missed"] - old["missed"]  # what a backfill had started already may be counted as well
         must(len(lost) <= counted <= late, "missed", lost, ", which is not what it counts:", old, new)
