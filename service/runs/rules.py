@@ -64,13 +64,13 @@ from service.work import rules_settling as settling
 from service.work.model import LEASE_AT_MOST, Retry, Shelf, ShownError, Task, WorkItem, WorkSettled, queue_in
 
 FOREVER = 2**31 - 1
-TASK_TIMEOUT = b'"task_timeout_ms"'
+TASK_TIMEOUT, BEGINS_AT = b'"task_timeout_ms"', b'"begins_at"'
 AT_ONCE = Retry(backoff="fixed", initial_delay_ms=0, jitter=False)
 FORCE_CANCEL, EXECUTION_TIMEOUT, RUN_TIMEOUT = "run:force_cancel", "run:execution_timeout", "run:run_timeout"
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a start said that later runs of the chain need too."""
+    """What a start said that later runs of the chain need too; and of another attempt alone, when it begins."""
 
     execution_timeout_ms: int | None = None
     run_timeout_ms: int | None = None
@@ -78,6 +78,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: Retry | None = None
     max_attempts: int | None = None
     expires_at: int | None = None
+    begins_at: int | None = None
 
 
 # ── begin and wake ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,6 +99,7 @@ def begin(view: View, fact: ExecutionStarted) -> None:
         said.execution_timeout_ms, said.run_timeout_ms, said.task_timeout_ms, said.workflow_retry,
         said.workflow_max_attempts,
         link.expires_at or (said.execution_timeout_ms and view.now + said.execution_timeout_ms),
+        view.now + link.delay_ms if link.delay_ms else None,
     )  # fmt: skip
     refuse_past(view, "payload_bytes", len(said.memo))
     add_run(view, execution, options, link, memo=stored(said.memo))
@@ -207,6 +209,14 @@ def held_ms(run: Run) -> int | None:
     if TASK_TIMEOUT not in run.options:
         return None
     return msgspec.json.decode(run.options, type=Options).task_timeout_ms
+
+
+def delay_left(view: View, run: Run) -> int:
+    """How long another attempt still waits for its first task; 0 once it has seen one, or needs not wait."""
+    if run.seen or BEGINS_AT not in run.options:
+        return 0
+    begins_at = msgspec.json.decode(run.options, type=Options).begins_at
+    return max(0, (begins_at or 0) - view.now)
 
 
 def new_task(view: View, execution: Execution, delay_ms: int, most_ms: int | None) -> str:
@@ -593,7 +603,7 @@ def paused(view: View, fact: ExecutionPaused) -> None:
     run = need_run(view, execution.tenant_id, execution.id)
     task = view.get(WorkItem, run.tenant_id, run.task_id) if run.task_id else None
     if fact.resumed and run.woken_at > run.seen:
-        wake(view, run.tenant_id, run.id)
+        wake(view, run.tenant_id, run.id, delay_left(view, run))
     elif not fact.resumed and task is not None:
         touched = task.epoch > 0  # what a worker has held is settled by it or by the pause: a submit either way
         view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + touched))

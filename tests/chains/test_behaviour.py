@@ -268,6 +268,26 @@ async def test_a_failed_workflow_is_tried_again_after_its_backoff(api: Api, cloc
     assert [one["status"] for one in await chain(api, run)] == ["failed", "failed"]
 
 
+async def test_an_attempt_that_is_paused_before_it_begins_still_waits_for_its_backoff(api: Api, clock: Clock) -> None:
+    retry = {"backoff": "fixed", "initial_delay_ms": 500, "jitter": False}
+    run = await started(api, workflow_retry=retry)
+    (task,) = await tasks(api)
+    await submit(api, task, FAIL)
+    path = f"/v1/executions/{(await chain(api, run))[-1]['execution_id']}/status"
+    for paused, resumed in ((0, 499), (0, 0), (1, 0)):
+        assert await tasks(api) == []
+        clock.advance(paused)
+        await api.ok("POST", path, json={"status": "paused"})
+        clock.advance(resumed)
+        await api.ok("POST", path, json={"status": "running"})
+        await reclaim(api)
+    (task,) = await tasks(api)
+    assert task["run_attempt"] == 2
+    await api.ok("POST", path, json={"status": "paused"})
+    await api.ok("POST", path, json={"status": "running"})
+    assert len(await tasks(api)) == 1
+
+
 async def test_an_attempt_begins_within_the_time_of_the_execution_or_not_at_all(api: Api, clock: Clock) -> None:
     retry = {"backoff": "fixed", "initial_delay_ms": 500, "jitter": False}
     run = await started(api, execution_timeout_ms=1_000, workflow_retry=retry, workflow_max_attempts=9)
