@@ -150,8 +150,8 @@ class ChangeSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PauseSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Let nothing start until it is resumed; the note says why. One that is paused already takes another note, and is
-    otherwise left as it is."""
+    """Let nothing of its plan come until it is resumed; the note says why. What is `buffered` still starts in its turn.
+    One that is paused already takes another note, and is otherwise left as it is."""
 
     note: Note = None
     id: str = PATH

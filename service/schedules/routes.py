@@ -239,7 +239,7 @@ ENDPOINTS = [
         "/v1/schedules/{id}/pause",
         "pauseSchedule",
         "execution.write",
-        "Let a schedule start nothing",
+        "Pause a schedule",
         command(PauseSchedule, id="id"),
         reply=ScheduleChanged,
         body=PauseSchedule,
