@@ -79,7 +79,7 @@ class Look:
         origin, parts = get_origin(kind), get_args(kind)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             yield from self.fields(kind, raw, place)
-        elif origin in (list, dict):
+        elif origin in (list, dict) and refusal(list[Raw] if origin is list else dict[str, Raw], raw) is None:
             shell: Any = list[Raw] if origin is list else dict[parts[0], Raw]  # type: ignore[valid-type]
             if (error := refusal(Annotated[(shell, *bounds)] if bounds else shell, raw)) is not None:
                 yield place, located(error)[1]

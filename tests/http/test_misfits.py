@@ -29,6 +29,8 @@ def places(kind: Any, body: Any) -> list[str]:
         (ClaimWork, {"queues": [], "lease_ms": 1}, ["", "/queues", "/lease_ms"]),
         (ClaimWork, {"worker_id": "w", "queues": ["q", "", 5]}, ["/queues/1", "/queues/2"]),
         (list[EnqueueWork], [{"queue": 5}, {}, {"odd": 1}], ["/0/queue", "/2"]),
+        (list[EnqueueWork], {"items": [{}]}, [""]),
+        (StartExecution, {"labels": ["a"], "attributes": "b"}, ["/labels", "/attributes"]),
         (StartExecution, {"labels": {"a b": 1, "c": 2}}, ["/labels", "/labels/a b", "/labels/c"]),
         (StartExecution, {"attributes": {"x": 1.5, "y": 1, "z": []}}, ["/attributes/x", "/attributes/z"]),
         (
