@@ -7,9 +7,10 @@ import sys
 
 def main() -> int:
     """Run the command that the arguments name; its exit code. What was to be expected is one sentence on stderr."""
-    from service.cli.output import open_the_closed, say_no_more
+    from service.cli.output import open_the_closed, say_no_more, spell_out
 
     open_the_closed()
+    spell_out()
     gc.set_threshold(100_000, 20, 50)  # what imports make stays: to look for garbage in it is a seventh of a start
     from service.cli.commands import app
     from service.cli.refused import explained

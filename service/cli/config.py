@@ -6,6 +6,7 @@ from typing import Literal
 from cyclopts import App
 
 from service.cli.options import Flags, settings
+from service.cli.output import print_document
 from service.settings import SECRET, Loaded, describe, masked
 
 app = App("config", help="Show the settings.")
@@ -36,14 +37,15 @@ def table(loaded: Loaded, origins: bool) -> None:
 def toml(loaded: Loaded, origins: bool) -> None:
     """Lines that `holdfast.toml` can hold."""
     for name, value in values(loaded).items():
-        print(f"{name} = {json.dumps(value, ensure_ascii=False)}" + (f"  # {loaded.origins[name]}" if origins else ""))
+        line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        print_document(line + (f"  # {loaded.origins[name]}" if origins else "") + "\n")
 
 
 def as_json(loaded: Loaded, origins: bool) -> None:
     """One object, for programs."""
     found = values(loaded)
     both = {name: {"value": value, "origin": loaded.origins[name]} for name, value in found.items()}
-    print(json.dumps(both if origins else found, indent=2, ensure_ascii=False))
+    print_document(json.dumps(both if origins else found, indent=2, ensure_ascii=False) + "\n")
 
 
 def values(loaded: Loaded) -> dict[str, object]:

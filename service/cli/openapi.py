@@ -11,9 +11,10 @@ def openapi(*, output: Path | None = None) -> None:
     output
         Write to this file.
     """
+    from service.cli.output import print_document
     from service.http.contract import text
 
     if output is None:
-        print(text(), end="")
+        print_document(text())
     else:
         output.write_text(text(), "utf-8")

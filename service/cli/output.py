@@ -1,5 +1,6 @@
-"""stdout as it may come: closed, full, or a pipe whose reader has gone."""
+"""stdout as it may come: closed, full, short of letters, or a pipe whose reader has gone."""
 
+import io
 import os
 import sys
 
@@ -9,6 +10,29 @@ def open_the_closed() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for as long as the process lives
+
+
+def spell_out() -> None:
+    """What the locale's letters cannot write (a dash in ASCII, a name that is no text) is written as an escape, as on
+    stderr, and is no reason to fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def fits(text: str) -> bool:
+    """Whether the locale's letters can write it."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def print_document(text: str) -> None:
+    """Print what programs read: in UTF-8, whatever the locale."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    sys.stdout.buffer.flush()
 
 
 def say_no_more() -> None:

@@ -15,6 +15,7 @@ from cyclopts import Group, Parameter
 
 from backends.new_file import new_file
 from service.cli.ended import through_the_door
+from service.cli.output import print_document
 from service.cli.refused import Refused
 
 GROUP = Group("Server", sort_key=1)
@@ -160,7 +161,7 @@ def print_json(answer: Any) -> None:
     """The server's answer, for programs; what a terminal would obey instead of showing is escaped."""
     text = json.dumps(answer, indent=2, ensure_ascii=False)
     plain = (one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
-    print(text if text.replace("\n", "").isprintable() else "".join(plain))
+    print_document((text if text.replace("\n", "").isprintable() else "".join(plain)) + "\n")
 
 
 def said(status: int, problem: Told) -> str:

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from service.cli.output import fits
+
 FEW = 3
 """Columns that can be folded and still be read."""
 
@@ -15,7 +17,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    cells = [["–" if value is None else plain(str(value)) for value in row] for row in rows]
+    cells = [[nothing() if value is None else plain(str(value)) for value in row] for row in rows]
     console = Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False)
     if len(head) > FEW and width_of(head, cells) > console.width:
         print("\n".join(listed(head, row) for row in cells), end="")
@@ -29,6 +31,11 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     console.print(table, markup=False)
 
 
+def nothing() -> str:
+    """What stands where there is nothing."""
+    return "–" if fits("–") else "-"
+
+
 def width_of(head: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
     """How many columns of a terminal the table takes if nothing is folded."""
     return sum(max(map(len, column)) + 3 for column in zip(head, *rows, strict=True))
@@ -38,7 +45,7 @@ def listed(head: Sequence[str], row: Sequence[str]) -> str:
     """A row as lines, without what it does not have."""
     width = max(map(len, head))
     return "".join(
-        f"{name:<{width}}  {value}\n" for name, value in zip(head, row, strict=True) if value not in ("", "–")
+        f"{name:<{width}}  {value}\n" for name, value in zip(head, row, strict=True) if value not in ("", nothing())
     )
 
 

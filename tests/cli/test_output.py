@@ -1,7 +1,9 @@
 """What commands print, wherever it goes: a narrow terminal, a full disk, nowhere."""
 
 import errno
+import io
 import os
+import subprocess
 import sys
 
 import pytest
@@ -12,7 +14,8 @@ from service.cli.refused import Refused, explained
 from service.cli.remote import Server, Told
 from service.cli.remote import said as refusal
 from service.cli.table import print_table
-from tests.cli.conftest import Command, Running
+from service.http.contract import text
+from tests.cli.conftest import ROOT, Command, Running, environment
 
 WIDE = ("Id", "Name", "Role", "Revoked")
 ROWS = [("t" * 40, "ci", "worker", None), ("u" * 40, "", "viewer", "2026-11-22")]
@@ -50,6 +53,28 @@ def test_an_output_that_came_closed_says_nothing_and_is_no_error(monkeypatch: py
     with sys.stdout as found:
         print_table(WIDE, ROWS)
     assert found.name == os.devnull
+
+
+@pytest.mark.parametrize("letters", ["ascii", "latin-1"])
+def test_what_the_locale_has_no_letters_for_is_written_as_escapes(letters: str) -> None:
+    """Documents for programs are UTF-8 wherever they are printed."""
+    for words, said in (
+        ("config show --host ☃", b"\\u2603  "),
+        ("config show --format json --host ☃", '"host": "☃",'.encode()),
+        ("config show --format toml --host ☃", 'host = "☃"\n'.encode()),
+        ("openapi", text().encode()),
+    ):
+        command = [sys.executable, "-m", "service", *words.split()]
+        done = subprocess.run(command, cwd=ROOT, env=environment(PYTHONIOENCODING=letters), capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b""), words
+        assert said in done.stdout, words
+
+
+def test_a_table_has_a_dash_in_every_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written := io.BytesIO(), "ascii"))
+    print_table(WIDE, ROWS)
+    sys.stdout.flush()
+    assert written.getvalue().splitlines()[2].split()[-3:] == [b"worker", b"|", b"-"]
 
 
 def test_nobody_to_read_where_it_serves_is_no_reason_not_to_serve(monkeypatch: pytest.MonkeyPatch) -> None:
