@@ -187,6 +187,8 @@ class Server(uvicorn.Server):
             except SystemExit as ended:  # uvicorn's way to say what the system said
                 why = of_the_system(ended.__context__) or "it cannot be used"
                 raise CannotListen(f"{self.config.host} port {self.config.port} ({why})") from None
+            except UnicodeError:  # of looking a name up that breaks the rules of names
+                raise CannotListen(f"{self.config.host!r} (it cannot be the name of a host)") from None
         self._watching = asyncio.create_task(self.server_state.watch())
         if self._ready is not None and self.servers:
             told = self._ready(self._services, self.servers[0].sockets[0].getsockname()[1])

@@ -38,6 +38,12 @@ def test_an_address_that_is_not_of_this_machine(holdfast: Command) -> None:
     said_in_one_line(done, why, "; give another --port or --host")
 
 
+@pytest.mark.parametrize("host", ["a..b", ".", "a" * 64, "\udcff"])
+def test_an_address_that_cannot_be_one(holdfast: Command, host: str) -> None:
+    done = holdfast("serve", "--port", "0", "--host", host)
+    said_in_one_line(done, f"nothing can listen on {host!r} (it cannot be the name of a host); give another --port")
+
+
 def test_a_postgres_that_is_away(holdfast: Command) -> None:
     url = "postgresql://me:hunter2@127.0.0.1:1/db"
     done = holdfast("serve", "--port", "0", "--database-url", url)
