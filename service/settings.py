@@ -8,6 +8,7 @@ constructs itself is not checked. The name has two underscores because Kubernete
 
 import difflib
 import ipaddress
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -308,12 +309,12 @@ def _toml(path: Path | None, environ: Mapping[str, str], errors: list[str]) -> _
     named = path or (Path(environ["HOLDFAST_CONFIG"]) if environ.get("HOLDFAST_CONFIG") else None)
     file = named or DEFAULT_FILE
     offered: dict[str, Any] = {}
-    if named or file.exists():
+    if named or os.path.lexists(file):  # a link that leads nowhere is there, and is told of
         try:
             offered = tomllib.loads(file.read_text("utf-8"))
         except OSError as error:
             errors.append(f"{file}: cannot be opened: {error.strerror}")
-        except ValueError as error:  # bad TOML, bad UTF-8, an integer past Python's limit of digits
+        except (ValueError, RecursionError) as error:  # bad TOML, bad UTF-8, too many digits or lists in lists
             errors.append(f"{file}: is not TOML: {error}")
     return _Source(offered, str, lambda _: f"toml:{file}")
 
@@ -368,7 +369,7 @@ def _problem(name: str, value: Any, source: _Source) -> str | None:
     try:
         msgspec.convert(value, field.hint)
         return None
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
         near = difflib.get_close_matches(str(value), field.choices, n=1) if field.choices else []
         near = near or [choice for choice in field.choices if choice.lower() == str(value).lower()]
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -68,7 +68,14 @@ def test_a_file_that_was_named_must_be_there() -> None:
         load(None, {"HOLDFAST_CONFIG": "missing.toml"}, {})
 
 
-@pytest.mark.parametrize("content", [b"port = ", b"host = '\xff'", b"port = " + b"9" * 5000])
+def test_a_link_to_a_file_that_is_gone_is_told_of() -> None:
+    """Who serves with defaults instead serves another store."""
+    Path("holdfast.toml").symlink_to("away.toml")
+    with pytest.raises(SettingsError, match=r"holdfast\.toml: cannot be opened: No such file"):
+        load(None, {}, {})
+
+
+@pytest.mark.parametrize("content", [b"port = ", b"host = '\xff'", b"port = " + b"9" * 5000, b"port = " + b"[" * 5000])
 def test_a_file_that_is_not_toml_is_refused_beside_the_other_errors(content: bytes) -> None:
     Path("bad.toml").write_bytes(content)
     with pytest.raises(SettingsError) as refusal:
@@ -140,7 +147,7 @@ def test_other_words_are_no_boolean(raw: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("raw", ["", "1.5", "1_000", "0x10", "٣", "9" * 5000])
+@pytest.mark.parametrize("raw", ["", "1.5", "1_000", "0x10", "٣", "9" * 5000, "\udcff"])
 def test_other_texts_are_no_integer(raw: str) -> None:
     assert len(errors_of(environ={"HOLDFAST__PORT": raw})) == 1
 

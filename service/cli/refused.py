@@ -30,6 +30,8 @@ def explained(error: Exception) -> Refused | None:
         return Refused(str(error), 2)
     if isinstance(error, CycloptsError):
         return Refused(of_usage(error), 2)
+    if isinstance(error, UnicodeEncodeError):  # UTF-8 can write all but the bytes of a word that were none
+        return Refused("an argument or a variable is not text in the letters of the locale; write it in UTF-8", 2)
     return of_store(error)
 
 

@@ -104,6 +104,13 @@ def test_a_command_called_wrongly_says_what_is_wrong_and_where_to_read(holdfast:
         assert said in done.stderr
 
 
+@pytest.mark.parametrize("words", ["tenant show", "token revoke", "token list --tenant"])
+def test_a_word_that_is_no_text_is_said_to_be_none(holdfast: Command, words: str) -> None:
+    done = holdfast(*words.split(), "\udcff", HOLDFAST_TOKEN="holds_x", HOLDFAST_URL="http://127.0.0.1:1")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("holdfast: an argument or a variable is not text")
+
+
 def test_a_server_that_does_not_speak_tls_is_told_from_one_that_is_away(holdfast: Command, served: Running) -> None:
     url = served.url.replace("http:", "https:")
     done = holdfast("tenant", "list", "--url", url, HOLDFAST_TOKEN="holds_x")
