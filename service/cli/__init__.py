@@ -12,10 +12,10 @@ def main() -> int:
     open_the_closed()
     spell_out()
     gc.set_threshold(100_000, 20, 50)  # what imports make stays: to look for garbage in it is a seventh of a start
-    from service.cli.commands import app
-    from service.cli.refused import explained
 
     try:
+        from service.cli.commands import app  # a tenth of a second in which somebody may change their mind
+
         app(exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -24,6 +24,8 @@ def main() -> int:
         say_no_more()
         return 1
     except Exception as error:
+        from service.cli.refused import explained
+
         refused = explained(error)
         if refused is None:
             raise

@@ -43,7 +43,7 @@ def of_usage(error: "CycloptsError") -> str:
     if isinstance(error, UnusedCliTokensError):
         said = f"`{command}` takes no {', '.join(map(repr, error.unused_tokens or ()))}"
     told = "Did you mean" in said or "Choose from" in said
-    return said if told else f"{said.rstrip('., ')}; see `{command} --help`"
+    return said if told else f"{said if said.endswith('...') else said.rstrip('., ')}; see `{command} --help`"
 
 
 def of_store(error: Exception) -> Refused | None:

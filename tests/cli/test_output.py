@@ -1,6 +1,7 @@
 """What commands print, wherever it goes: a narrow terminal, a full disk, nowhere."""
 
 import errno
+import gc
 import io
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 
+from service.cli import main
 from service.cli.first_token import show
 from service.cli.output import announce, open_the_closed
 from service.cli.refused import Refused, explained
@@ -91,6 +93,16 @@ def test_a_token_that_could_not_be_printed_is_said_to_be_lost(monkeypatch: pytes
         with pytest.raises(Refused, match=r"No space left on device\) and is lost; make room and mint another") as told:
             show("System admin token", "holds_secret")
     assert "holds_secret" not in str(told.value)
+
+
+def test_a_command_that_is_broken_off_while_it_loads_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading:
+        def __getattr__(self, _name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "service.cli.commands", Loading())
+    monkeypatch.setattr(gc, "set_threshold", lambda *_: None)
+    assert main() == 130
 
 
 def test_a_command_called_wrongly_says_what_is_wrong_and_where_to_read(holdfast: Command) -> None:
