@@ -197,7 +197,7 @@ async def answer_of(services: Services, endpoint: Endpoint, scope: Any, receive:
         refusal.__traceback__ = None  # its frames lead back to it: rubbish that only a collection finds
         return problem(refusal)
     except StoreError as error:
-        log.warning("the store refused", operation=endpoint.operation, kind=type(error).__name__, error=str(error))
+        warn_of(services, endpoint.operation, error)
         return problem(away(error))
     except asyncio.CancelledError:
         if not services.draining:
@@ -209,6 +209,13 @@ async def answer_of(services: Services, endpoint: Endpoint, scope: Any, receive:
             return problem(StateError("server/busy", "The server has too many files open.", retry_after=1))
         log.exception("a request failed", operation=endpoint.operation)
         return problem(StateError("server/error", "The server failed; nothing was changed."))
+
+
+def warn_of(services: Services, operation: str, error: StoreError) -> None:
+    """A line of the log: one a second of the same objection to the same operation."""
+    kind, said = type(error).__name__, str(error)
+    if refused := services.kernel.objected.count((operation, kind, said), services.backend.now()):
+        log.warning("the store refused", operation=operation, kind=kind, error=said, refused=refused)
 
 
 def as_answer(endpoint: Endpoint, reply: Any) -> ASGIApp:

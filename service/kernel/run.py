@@ -36,6 +36,7 @@ from service.kernel.events import Logged
 from service.kernel.handover import Along, told_of
 from service.kernel.metrics import Metrics
 from service.kernel.principal import SYSTEM, Principal, Standing
+from service.kernel.seldom import Seldom
 from service.kernel.standing import Guesses, kept_at, reading, standings_in
 from service.kernel.tables import Key, Wanted
 from service.kernel.view import Missing, RowKey, View
@@ -45,6 +46,8 @@ from service.kernel.working_set import Schema, WorkingSet
 log = structlog.get_logger()
 ROUNDS = 1_000
 CONFLICTS = 5
+OBJECTED_MS = 1_000
+"""Time between two lines of the log of the same objection of the store."""
 SHARE, FEW, COMPANY = 8, 4, 16
 """A tenant in company fills at most an eighth of a batch and takes no more of it than the next busiest, but four in any
 case; it is in company until sixteen batches were of it alone."""
@@ -89,6 +92,7 @@ class Kernel:
         self._count = self._company = self._flying = self._begun = 0
         self.meter: Meter = unmetered
         self.metrics = Metrics()
+        self.objected = Seldom(OBJECTED_MS)
         self.wakes = Wakes()
         self._lanes, self._patient = backend.lanes, False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -245,12 +249,7 @@ class Kernel:
                 self.metrics.objections[type(error).__name__] += 1
                 if type(error) is StoreError and len(batch) > 1:  # it objects to a row; it is not away
                     return await self._halves(batch)
-                log.warning(
-                    "the store refused a batch",
-                    error=str(error),
-                    kind=type(error).__name__,
-                    cause=repr(error.__cause__),
-                )
+                self._warn_of(error)
                 return [away(error)] * len(batch)
             except Exception:
                 log.exception("a batch failed", commands=[type(request.command).__name__ for request in batch])
@@ -262,6 +261,13 @@ class Kernel:
                     self._doubt(batch, outcomes, done)
                 return outcomes
         raise AssertionError("unreachable")
+
+    def _warn_of(self, error: StoreError) -> None:
+        """A line of the log: one a second of what a store that is away, or full, says to each batch."""
+        kind, said = type(error).__name__, str(error)
+        if refused := self.objected.count((kind, said), self.backend.now()):
+            cause = repr(error.__cause__)
+            log.warning("the store refused a batch", error=said, kind=kind, cause=cause, refused=refused)
 
     async def _written(self, batch: Sequence[Request], tenants: Tenants) -> tuple[list[Outcome], WorkingSet]:
         """Run a batch in one transaction; with those along whom a lone command wakes, and without if the store objects.

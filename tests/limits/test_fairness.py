@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from backends.errors import Full
 from service.children import rules
 from service.errors import StateError
-from service.http.crowded import TENANTS_MAX, Crowded
 from service.kernel import run
 from service.kernel.command import PutOff, Request
 from service.kernel.principal import internal
 from service.kernel.run import Kernel
+from service.kernel.seldom import WHAT_MAX, Seldom
 from service.kernel.turns import Turns
 from service.kernel.wake import Wakes
 from service.kernel.working_set import WorkingSet
@@ -298,9 +299,33 @@ async def test_whose_requests_find_no_room_is_a_line_of_the_log_once_a_minute(
     assert all("commands wait already" in line["why"] and line["log_level"] == "warning" for line in found)
 
 
-def test_refusals_are_counted_for_so_many_tenants_at_most() -> None:
-    crowded = Crowded()
-    with capture_logs():
-        for n in range(3 * TENANTS_MAX):
-            crowded.refuse(f"t{n}", "full", n)
-    assert len(crowded._told) <= TENANTS_MAX and len(crowded._refused) <= TENANTS_MAX
+async def test_what_a_store_that_is_away_says_to_everybody_is_a_line_of_the_log_once_a_second(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line for each request would fill the disk of whoever keeps the log, most of all where the disk is full."""
+    asked = 3
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise Full("no room")
+
+    with monkeypatch.context() as patched, capture_logs() as lines:
+        patched.setattr(api.service.services.backend, "write", away)
+        for advance in (0, 1_000):
+            api.clock.advance(advance)
+            for _ in range(asked):
+                await api.refused("POST", "/v1/executions", "store/full", json={"workflow_type": "w"})
+        patched.setattr(api.service.services.backend, "read", away)
+        for _ in range(asked):
+            await api.refused("GET", "/v1/executions", "store/full")
+            await api.refused("GET", "/v1/schedules", "store/full")
+    batches = [line for line in lines if line["event"] == "the store refused a batch"]
+    assert [(line["error"], line["refused"]) for line in batches] == [("no room", 1), ("no room", asked)]
+    reads = [line for line in lines if line["event"] == "the store refused"]
+    assert [(line["operation"], line["refused"]) for line in reads] == [("listExecutions", 1), ("listSchedules", 1)]
+
+
+def test_what_is_seldom_told_is_counted_for_so_many_at_most() -> None:
+    seldom = Seldom(60_000)
+    for n in range(3 * WHAT_MAX):
+        seldom.count(n, n)
+    assert len(seldom._told) <= WHAT_MAX and len(seldom._counted) <= WHAT_MAX
