@@ -152,8 +152,10 @@ def bootstrap(
 
     from service.cli.first_token import show
 
+    found = settings(flags).settings
     refuse_unfit(name, days, never_expires)
-    text = asyncio.run(another(settings(flags).settings, name, None if never_expires else days or 90))
+    refuse_longer(found, days, never_expires)
+    text = asyncio.run(another(found, name, None if never_expires else days or 90))
     show("System admin token", text)
 
 
@@ -167,6 +169,13 @@ def refuse_unfit(name: str, days: int | None, never_expires: bool) -> None:
         raise Refused("a token that never expires has no --days; leave one of the two out", 2)
     if days is not None and not 1 <= days <= DAYS_MAX:
         raise Refused(f"--days takes a whole number from 1 to {DAYS_MAX}; {days} is none", 2)
+
+
+def refuse_longer(found: Settings, days: int | None, never_expires: bool) -> None:
+    """A life beyond what the settings allow, likewise."""
+    if (most := found.token_days_max) and (never_expires or (days or 0) > most):
+        asked = "--never-expires" if never_expires else f"--days {days}"
+        raise Refused(f"a token may live {most} days here (token_days_max), less than {asked}; ask for less", 2)
 
 
 async def another(found: Settings, name: str, days: int | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from backends.protocol import Row, Tx
 from service.kernel.principal import SYSTEM, internal
 from service.tokens.model import MintToken
+from service.tokens.rules import earlier
 from service.tokens.secret import Presented, mint, reject_tag
 
 TURN = "bootstrap"
@@ -58,8 +59,9 @@ async def bootstrap(
 ) -> str:
     """Mint a token without a caller (or store the one that was `given`); its full text.
 
-    Needs the store in hand, no token.
+    Needs the store in hand, no token. It lives no longer than tokens may here.
     """
+    days = earlier(days, services.settings.token_days_max or None)
     text, parts = given or mint("system" if tenant_id == SYSTEM else "tenant")
     verifier = await services.tokens.verifier.derive(parts.secret)
     tag = reject_tag(parts.id, parts.secret)

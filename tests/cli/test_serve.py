@@ -92,6 +92,21 @@ def test_what_no_server_would_mint_is_not_minted_with_the_store_in_hand(holdfast
     assert "admin tokens: 1" in holdfast("doctor").stdout
 
 
+@pytest.mark.parametrize("unfit", [["--days", "31"], ["--never-expires"]])
+def test_a_policy_bounds_what_is_minted_with_the_store_in_hand(
+    holdfast: Command, tmp_path: Path, unfit: list[str]
+) -> None:
+    (tmp_path / "holdfast.toml").write_text("token_days_max = 30")
+    first, second = holdfast("init"), holdfast("token", "bootstrap")
+    assert (first.returncode, second.returncode) == (0, 0)
+    done = holdfast("token", "bootstrap", *unfit)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a token may live 30 days here (token_days_max)" in done.stderr and done.stderr.count("\n") == 1
+    with contextlib.closing(open_to_read(tmp_path / "holdfast.db")) as store:
+        lives = store.execute("SELECT expires_at - created_at FROM tokens").fetchall()
+        assert lives == [(30 * 86_400_000,)] * 2
+
+
 def test_sigterm_lets_requests_finish_answers_long_polls_and_exits_with_0(tmp_path: Path) -> None:
     with start(tmp_path, "serve") as server:
         [admin] = server.tokens
