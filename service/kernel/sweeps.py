@@ -74,7 +74,8 @@ class Sweeper:
     async def _look_after(self) -> None:
         """Renew the lease while it is held, wait for it otherwise: until it is let go of, or its time is over."""
         away = False
-        with self._park() as place:
+        wakes: Wakes = self.services.wakes
+        with wakes.park(topic_of(CHANNEL), lambda _channel: True, asked=False) as place:
             while True:
                 before = self.lease.held
                 away = await self._ask(away)
@@ -97,14 +98,6 @@ class Sweeper:
         if away:
             log.info("the lease of the sweeps can be asked for again")
         return False
-
-    def _park(self) -> contextlib.AbstractContextManager[Place | None]:
-        """A place among those who wait for the lease, if there is one left."""
-        wakes: Wakes = self.services.wakes
-        try:
-            return wakes.park(topic_of(CHANNEL), lambda _channel: True)
-        except StateError:
-            return contextlib.nullcontext()
 
     async def _forever(self) -> None:
         more = False

@@ -34,13 +34,18 @@ class Parked:
     """One waiter: `accepts(channel)` says whether a wake-up is for it, as for all that are `alike`. One that waits to
     have a `request` decided, which takes up to `most` wake-ups, may be held, to be served by who would wake it."""
 
-    __slots__ = ("accepts", "alike", "held", "most", "place", "request", "rests", "woken")
+    __slots__ = ("accepts", "alike", "asked", "held", "most", "place", "request", "rests", "woken")
 
     def __init__(
-        self, accepts: Callable[[str], bool], alike: Hashable = None, request: Request | None = None, most: int = 1
+        self,
+        accepts: Callable[[str], bool],
+        alike: Hashable = None,
+        request: Request | None = None,
+        most: int = 1,
+        asked: bool = True,
     ) -> None:
         self.accepts, self.alike, self.place = accepts, self if alike is None else alike, next(places)
-        self.request, self.most = request, most
+        self.request, self.most, self.asked = request, most, asked
         self.woken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.held: asyncio.Future[Any] | None = None
         self.rests = False
@@ -79,7 +84,7 @@ class Wakes:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """How many requests wait."""
         return self._count
 
     def heard(self, channel: str, count: int) -> None:
@@ -160,20 +165,22 @@ class Wakes:
         alike: Hashable = None,
         request: Request | None = None,
         most: int = 1,
+        asked: bool = True,
     ) -> "Place":
         """Take a place before looking, so that nothing committed in between is missed. 503 when there is none. Waiters
         of a topic that say the same `alike` accept the same. A `request` may be decided by who would wake the waiter;
-        it takes up to `most` of what there is."""
-        if len(self._parked.get(topic, ())) >= self._most - self._count:
+        it takes up to `most` of what there is. What nobody `asked` for, the service's own, is neither counted nor
+        refused."""
+        if asked and len(self._parked.get(topic, ())) >= self._most - self._count:
             raise StateError("server/busy", f"{self._count} requests wait already; wait elsewhere.", retry_after=5)
-        return Place(topic, Parked(accepts, alike, request, most), self)
+        return Place(topic, Parked(accepts, alike, request, most, asked), self)
 
     def enter(self, topic: str, parked: Parked) -> None:
         """Join the line of a topic; the first one there makes other processes tell of it."""
         line = self._parked.setdefault(topic, {})
         line[parked] = None
         self._alike.setdefault(topic, {}).setdefault(parked.alike, {})[parked] = None
-        self._count += 1
+        self._count += parked.asked
         if len(line) == 1:
             self._want(frozenset(self._parked))
 
@@ -181,7 +188,7 @@ class Wakes:
         """Leave the line; a wake-up that came too late for the one who leaves goes to the next."""
         line, kinds = self._parked[topic], self._alike[topic]
         del line[parked], kinds[parked.alike][parked]
-        self._count -= 1
+        self._count -= parked.asked
         if not kinds[parked.alike]:
             del kinds[parked.alike]
         if not line:

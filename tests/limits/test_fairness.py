@@ -20,7 +20,7 @@ from service.kernel.wake import Wakes
 from service.kernel.working_set import WorkingSet
 from service.work.model import EnqueueWork
 from tests.children.test_behaviour import child, family
-from tests.conftest import Api, Service
+from tests.conftest import Api, Service, serving
 from tests.runs.engine import ring
 
 
@@ -183,6 +183,18 @@ async def test_waiters_of_one_tenant_leave_places_for_others() -> None:
     for place in parked:
         place.__exit__()
     assert wakes._count == 0
+
+
+async def test_the_sweeper_that_waits_takes_no_place_of_a_request(fresh_url: str) -> None:
+    async with serving(fresh_url, sweep=True, parked_max=1) as service:
+        api = await service.tenant()
+        wakes = service.services.wakes
+        async with asyncio.timeout(10):
+            while not wakes._parked:
+                await asyncio.sleep(0)
+        assert wakes.waiting == 0
+        asked = {"worker_id": "w", "queues": ["q"], "wait_ms": 1}
+        assert (await api.http.post("/v1/work-items:claim", json=asked)).json() == {"items": []}
 
 
 async def test_a_long_poll_beyond_the_places_is_told_to_wait_elsewhere(
