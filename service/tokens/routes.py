@@ -253,7 +253,7 @@ ENDPOINTS = [
         revoke_exposed,
         reply=Exposed,
         body=ExposedBody,
-        errors=("auth/throttled", "auth/busy"),
+        errors=("auth/throttled", "auth/busy", "store/outcome-unknown", "store/full"),
     ),
     Endpoint(
         "GET",

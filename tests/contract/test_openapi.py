@@ -13,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
+from backends.errors import Full
 from service import __version__, capabilities
 from service.errors import CODES, StateError
 from service.http import contract
@@ -354,3 +355,26 @@ async def test_a_refusal_fits_the_document(api: Api) -> None:
     problem = await api.refused("POST", "/v1/executions", "request/invalid", json={"workflow_id": 1})
     given = resolved(DOCUMENT["paths"]["/v1/executions"]["post"]["responses"]["422"])
     fits(problem, given["content"]["application/problem+json"]["schema"])
+
+
+async def test_what_is_written_with_a_read_is_refused_as_the_document_says(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first use of a token that replaces another is, by any request, and so is the line about a support read."""
+    [owner] = (await api.http.get("/v1/tokens")).json()["items"]
+    heir = (await api.http.post(f"/v1/tokens/{owner['id']}/rotate", json={})).json()["secret"]
+    support = {"holdfast-tenant": api.tenant, "holdfast-reason": "a full disk"}
+
+    async def full(*_: Any, **__: Any) -> None:
+        raise Full("no room")
+
+    monkeypatch.setattr(api.service.services.backend, "write", full)
+    for client, method, path, more in (
+        (api.service.client(heir), "GET", "/v1/executions", {}),
+        (api.admin, "GET", "/v1/schedules", {"headers": support}),
+        (api.http, "POST", "/v1/tokens:revoke-exposed", {"json": {"token": heir}}),
+    ):
+        answer = await client.request(method, path, **more)
+        assert (answer.status_code, answer.json()["code"]) == (507, "store/full")
+        given = resolved(DOCUMENT["paths"][path][method.lower()]["responses"]["507"])
+        fits(answer.json(), given["content"]["application/problem+json"]["schema"])
