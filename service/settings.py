@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 import msgspec
 from msgspec import Meta, Struct
 
+from service.tokens.secret import mask
+
 PREFIX = "HOLDFAST__"
 DEFAULT_FILE = Path("holdfast.toml")
 NETWORKS = r"^[0-9A-Fa-f.:/, ]*$"
@@ -260,8 +262,9 @@ def load(toml_path: Path | None, environ: Mapping[str, str], flags: Mapping[str,
 
 
 def masked(name: str, value: object) -> str:
-    """`value` as it may be printed: the passwords of a database URL become `***`, in doubt too much of it."""
-    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    """`value` as it may be printed: the passwords of a database URL become `***`, in doubt too much of it. A token that
+    was given in place of its file's name is masked as everywhere."""
+    shown = str(value).lower() if isinstance(value, bool) else mask(str(value))
     if name not in SECRET or shown.startswith("sqlite:"):
         return shown
     shown = re.sub(r"^((?:[^:/]+:/+)?+[^:]*):.*@", r"\1:***@", shown, flags=re.DOTALL)

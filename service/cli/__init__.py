@@ -25,6 +25,7 @@ def main() -> int:
         return 1
     except Exception as error:
         from service.cli.refused import explained
+        from service.tokens.secret import mask
 
         refused = explained(error)
         if refused is None:
@@ -32,6 +33,6 @@ def main() -> int:
         if isinstance(error, OSError):
             say_no_more()
         with contextlib.suppress(OSError):
-            print(f"holdfast: {refused}", file=sys.stderr)
+            print(mask(f"holdfast: {refused}"), file=sys.stderr)  # of a service, stderr is its log
         return refused.code
     return 0

@@ -7,7 +7,7 @@ from cyclopts import App
 
 from service.cli.options import Flags, settings
 from service.cli.output import print_document
-from service.settings import SECRET, Loaded, describe, masked
+from service.settings import Loaded, describe, masked
 
 app = App("config", help="Show the settings.")
 
@@ -51,7 +51,7 @@ def as_json(loaded: Loaded, origins: bool) -> None:
 def values(loaded: Loaded) -> dict[str, object]:
     """Every setting as it may be printed, in its own type."""
     typed = {name: getattr(loaded.settings, name) for name in loaded.origins}
-    return {name: masked(name, value) if name in SECRET else value for name, value in typed.items()}
+    return {name: masked(name, value) if isinstance(value, str) else value for name, value in typed.items()}
 
 
 SHOWN = {"table": table, "toml": toml, "json": as_json}

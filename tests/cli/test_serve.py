@@ -49,6 +49,15 @@ def test_a_token_file_that_cannot_be_used_stops_the_start(
     assert content is None or content not in done.stderr
 
 
+def test_a_token_in_place_of_its_files_name_is_not_repeated(holdfast: Command) -> None:
+    text, parts = mint("system")
+    done = holdfast("serve", "--port", "0", "--bootstrap-token-file", text)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"bootstrap_token_file holds_{parts.id}_[masked]: cannot be read" in done.stderr
+    for format in ("table", "toml", "json"):
+        assert parts.secret not in holdfast("config", "show", "--format", format, "--bootstrap-token-file", text).stdout
+
+
 def test_a_token_file_without_end_is_not_read_whole(holdfast: Command, tmp_path: Path) -> None:
     """What is named by mistake may be a device, or larger than the memory; this one has holes and takes no room."""
     with (tmp_path / "secret").open("wb") as file:
