@@ -20,10 +20,10 @@ def dev(*, flags: Flags = None) -> None:
 
     Everything is lost at exit.
     """
-    from service import main
-    from service.logging import set_up
-
     with in_peace(), tempfile.TemporaryDirectory(prefix="holdfast-dev-") as folder:
+        from service import main  # which takes a while as well
+        from service.logging import set_up
+
         found = throw_away(settings(flags), Path(folder))
         set_up(found.log_level, found.log_format)
 

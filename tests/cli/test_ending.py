@@ -4,13 +4,18 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from backends.migrate import ADVISORY_LOCK
+from service.cli.dev import dev
+from service.cli.ended import retire
+from service.cli.scheduler import scheduler
+from service.cli.serve import serve
 from tests.cli.conftest import SECONDS, Command, Running, start
 from tests.cli.test_dev import left_behind
 from tests.conftest import new_database
@@ -61,6 +66,21 @@ def test_a_trial_is_gone_whichever_way_it_is_told_to_end(tmp_path: Path, told: s
         code, said, _ = ended(server, told)
         assert (code, said.splitlines()[-1]) == (0, "Stopped; everything is gone.")
     assert left_behind() <= before
+
+
+@pytest.mark.parametrize("command", [serve, scheduler, dev])
+def test_who_is_told_while_it_loads_ends_in_order(command: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    heeded = []
+
+    class Loading:
+        def __getattr__(self, name: str) -> None:
+            heeded.append(signal.getsignal(signal.SIGTERM))
+            raise LookupError(name)
+
+    monkeypatch.setitem(sys.modules, "service.logging", Loading())
+    with pytest.raises(LookupError):
+        command()
+    assert set(heeded) == {retire}
 
 
 @each
