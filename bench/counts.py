@@ -73,6 +73,13 @@ async def complete(service: Inside, count: int) -> Send:
     return lambda: service.post(f"{bodies.ITEMS}:complete", [{"id": item, **said} for item, said in held])
 
 
+async def turn(service: Inside, count: int) -> Send:
+    """A claim of as many items, which settles as many."""
+    settle = [{"complete": {"id": one["id"], **bodies.complete(one["epoch"])}} for one in await leases(service, count)]
+    await executions(service, "turned", count)
+    return lambda: service.post(bodies.CLAIM, bodies.claim("turned", count) | {"settle": settle})
+
+
 async def transition(service: Inside, count: int) -> Send:
     """Settle, append, merge state, enqueue."""
     held = await leases(service, count)
@@ -90,7 +97,7 @@ async def append(service: Inside, count: int) -> Send:
 
 
 COMMANDS: dict[str, Callable[[Inside, int], Awaitable[Send]]] = {
-    "start": start, "claim": claim, "complete": complete, "transition": transition, "append": append,
+    "start": start, "claim": claim, "complete": complete, "settle-claim": turn, "transition": transition, "append": append,
 }  # fmt: skip
 
 
