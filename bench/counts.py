@@ -97,7 +97,8 @@ async def append(service: Inside, count: int) -> Send:
 
 
 COMMANDS: dict[str, Callable[[Inside, int], Awaitable[Send]]] = {
-    "start": start, "claim": claim, "complete": complete, "settle-claim": turn, "transition": transition, "append": append,
+    "start": start, "claim": claim, "complete": complete, "settle-claim": turn, "transition": transition,
+    "append": append,
 }  # fmt: skip
 
 

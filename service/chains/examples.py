@@ -6,6 +6,13 @@ NEXT_ID = "b0c9a1f6f2d94f0f8a4f6d3e7c5b2a19"
 
 EXAMPLES = [
     Example(
+        "getOutcome",
+        reply={
+            "execution_id": NEXT_ID, "status": "completed", "ended": True, "result": {"shipped": True}, "error": None,
+            "sequence": 12, "completed_at": AT + 90_000,
+        },
+    ),
+    Example(
         "continueExecution", {"input": {"page": 2}},
         {"execution_id": "order-4711", "next_id": NEXT_ID, "created": True},
     ),

@@ -69,6 +69,19 @@ class Next(msgspec.Struct, frozen=True):
     created: bool = True
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """How an execution has `ended`, or stands. Of one that went on in others (continued as new, tried again, reset) it
+    is that of the last, whose id `execution_id` is."""
+
+    execution_id: str
+    status: str
+    ended: bool
+    result: msgspec.Raw | None
+    error: msgspec.Raw | None
+    sequence: int
+    completed_at: int | None
+
+
 class ListedRun(msgspec.Struct, frozen=True):
     """A run of a chain."""
 

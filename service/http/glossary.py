@@ -50,6 +50,7 @@ MEANINGS: dict[str, str] = {
     "dry_run": "Only count; change nothing.",
     "duration_ms": "How long from now, in milliseconds.",
     "end_at": "No occurrence is later, in milliseconds since the epoch.",
+    "ended": "Whether it has.",
     "ended_at": "When it ended, in milliseconds since the epoch; null until then.",
     "epoch": "The fence: it rises with every delivery, and a write under a lease must carry the current one.",
     "error": "What went wrong.",

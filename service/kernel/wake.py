@@ -30,6 +30,12 @@ topic wait for a later turn: what is beyond is dropped, and its waiters look by 
 places = numbers()
 
 
+def log_of(tenant_id: str, execution_id: str) -> tuple[str, Callable[[str], bool], str]:
+    """Where one parks who waits for an execution's next event: the topic, what wakes it, and who is alike."""
+    channel = f"tail/{tenant_id}/{execution_id}"
+    return topic_of(channel), channel.__eq__, channel
+
+
 class Parked:
     """One waiter: `accepts(channel)` says whether a wake-up is for it, as for all that are `alike`. One that waits to
     have a `request` decided, which takes up to `most` wake-ups, may be held, to be served by who would wake it."""

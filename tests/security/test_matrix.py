@@ -58,7 +58,7 @@ ROW_OF = {
     **dict.fromkeys(["failActivity", "heartbeatActivity"], "work"),
     **dict.fromkeys(["scheduleActivity", "scheduleTimer", "sendSignal", "signalWithStart"], "write"),
     **dict.fromkeys(["startChild", "continueExecution", "completeExecution", "failExecution"], "write"),
-    **dict.fromkeys(["listChildren", "listChain"], "read"),
+    **dict.fromkeys(["listChildren", "listChain", "getOutcome"], "read"),
     "resetExecution": "operate",
     **dict.fromkeys(["createSchedule", "changeSchedule", "deleteSchedule", "pauseSchedule"], "write"),
     **dict.fromkeys(["resumeSchedule", "triggerSchedule", "backfillSchedule"], "write"),

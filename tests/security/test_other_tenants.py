@@ -59,6 +59,7 @@ NAMED: dict[str, tuple[str, Any]] = {
     "continueExecution": ("run", {}),
     "resetExecution": ("run", {"to_sequence": 1}),
     "listChain": ("run", None),
+    "getOutcome": ("run", None),
     "getSchedule": ("schedule", None),
     "nextTimes": ("schedule", None),
     "changeSchedule": ("schedule", {"overlap": "allow_all"}),
