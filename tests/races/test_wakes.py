@@ -20,11 +20,11 @@ def nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wake, "LOOK_SECONDS", 3_600.0)
 
 
-async def known(pair: Pair, services: Any) -> None:
+async def known(pair: Pair, services: Any, of: str = "work") -> None:
     """Wait until the service has heard that somebody waits for the tenant's work at the other door."""
     peers = services.backend._listener._peers
     async with asyncio.timeout(PATIENCE):
-        while not any(f"work/{pair.tenant}" in topics for _, topics in peers.values()):
+        while not any(f"{of}/{pair.tenant}" in topics for _, topics in peers.values()):
             await asyncio.sleep(0.005)
             peers = services.backend._listener._peers
 
@@ -54,6 +54,18 @@ async def test_a_queue_resumed_at_one_service_wakes_a_claim_at_the_other(postgre
         async with asyncio.timeout(PATIENCE):
             answer = await waiting
         assert [item["id"] for item in answer.json()["items"]] == ["i0000"]
+
+
+async def test_the_end_of_an_execution_at_one_service_is_told_to_who_waits_at_the_other(postgres_server: str) -> None:
+    async with two_services(await new_store(postgres_server)) as ways:
+        pair = await ways.tenant()
+        run = (await pair.last.post("/v1/executions", json={"workflow_id": "w"})).json()["execution_id"]
+        waiting = asyncio.ensure_future(pair.first.get(f"/v1/executions/{run}/outcome?wait_ms=60000"))
+        await known(pair, ways.services[1], "tail")
+        await pair.last.post(f"/v1/executions/{run}/status", json={"status": "completed", "result": 7})
+        async with asyncio.timeout(PATIENCE):
+            answer = await waiting
+        assert (answer.json()["ended"], answer.json()["result"]) == (True, 7)
 
 
 async def test_workers_that_wait_at_two_services_get_each_item_once(postgres_server: str) -> None:
