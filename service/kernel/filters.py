@@ -47,6 +47,8 @@ _SHAPES: dict[str, frozenset[str]] = {  # the only nodes with a meaning here, an
 _SYMBOLS = frozenset({"=", "!=", "<>", "<", "<=", ">", ">=", "(", ")", ",", ".", "-"})
 _KEYWORDS = frozenset({"AND", "OR", "NOT", "IN", "BETWEEN", "LIKE", "IS", "NULL", "TRUE", "FALSE"})
 _LITERALS = frozenset({"STRING", "NUMBER", "IDENTIFIER"})
+_BEFORE_A_NAME = frozenset({"", "(", "AND", "OR", "NOT"})
+_AFTER_A_NAME = (_SYMBOLS - frozenset("(),.-")) | {"IN", "BETWEEN", "LIKE", "IS", "NOT"}
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WORD = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _INTEGER = re.compile("[0-9]{1,19}")
@@ -196,7 +198,10 @@ def _check_tokens(tokens: "list[Token]", vocabulary: Vocabulary) -> None:
         call = after == "(" and text not in _KEYWORDS and text not in _SYMBOLS
         named = token.text in names or "." in (near[1], after)
         stray = text == "," and not (opened and opened[-1])  # the parser would try each parenthesis around it again
-        if call or stray or _lenient(near, text) or not _is_ours(token, named):
+        ours = _is_ours(token, named)
+        if not ours and near[1] in _BEFORE_A_NAME and after in _AFTER_A_NAME and _WORD.fullmatch(token.text):
+            raise _unknown(vocabulary, token.text)  # a keyword of another grammar: `sequence > 1`
+        if call or stray or _lenient(near, text) or not ours:
             found = f"{'the function ' if call else ''}{_quote(token.text)} at character {token.start + 1}"
             raise _Refused(f"The filter has {found}, which means nothing there. {_ALLOWED}")
 

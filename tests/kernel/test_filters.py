@@ -706,3 +706,10 @@ def test_a_name_of_very_many_parts_is_refused(text: str) -> None:
 def test_a_comma_outside_a_list_does_not_get_to_the_parser() -> None:
     with pytest.raises(StateError, match="',' at character 19, which means nothing there"):
         compile("(" * 16 + "1 " + "," * 900, VOCABULARY)
+
+
+@pytest.mark.parametrize("compared", ["sequence > 1", "date IN (1)", "NOT (row = 1)", "case IS NULL"])
+def test_a_keyword_of_sql_where_a_field_belongs_is_a_field_that_is_not_there(compared: str) -> None:
+    with pytest.raises(StateError, match=r"There is no field '(sequence|date|row|case)'; the fields") as refused:
+        compile(compared, VOCABULARY)
+    assert refused.value.facts["allowed"]
