@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Meta, Struct
@@ -268,7 +269,12 @@ def masked(name: str, value: object) -> str:
     if name not in SECRET or shown.startswith("sqlite:"):
         return shown
     shown = re.sub(r"^((?:[^:/]+:/+)?+[^:]*):.*@", r"\1:***@", shown, flags=re.DOTALL)
-    return re.sub(r"([?&][^=&]*pass[^=&]*=)[^&]*", r"\1***", shown, flags=re.IGNORECASE)
+    return re.sub(r"([?&]([^=&]*)=)[^&]*", lambda pair: _without_password(*pair.group(0, 1, 2)), shown)
+
+
+def _without_password(pair: str, key: str, name: str) -> str:
+    """`&key=value` of a URL's query; a `name` may have any of its letters escaped (`%70assword`)."""
+    return f"{key}***" if "pass" in unquote(name).lower() else pair
 
 
 def describe(loaded: Loaded) -> list[tuple[str, str, str, str]]:

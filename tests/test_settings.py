@@ -185,6 +185,7 @@ def test_a_flag_that_was_not_given_changes_nothing() -> None:
         ("postgresql://u:sec:r@et/se@h1,h2:5433/db", "postgresql://u:***@h1,h2:5433/db"),
         ("postgresql://:hunter2@h/db", "postgresql://:***@h/db"),
         ("postgresql://h/db?user=u&password=hunter2&sslmode=require", None),
+        ("postgresql://h/db?user=u&%70ass%57ORD=hunter2", None),
         ("postgresql://u@h1:5432,h2:5433/db", "postgresql://u@h1:5432,h2:5433/db"),
         ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
     ],
