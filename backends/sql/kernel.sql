@@ -20,8 +20,8 @@ SELECT t.tenant_id
 -- How many of each counted thing a tenant has. Its own statement, after the lock: it must see what was just committed.
 -- Executions by their tallies, as one snapshot has them, folded or not; ready items no further than one past the
 -- greatest limit that is asked for. Every queue has a name; saying so leads SQLite to the index of what is ready, past all
--- that has ended.
-WITH rows(tenant_id TEXT, name TEXT, most BIGINT) AS (:rows)
+-- that has ended. A token that has expired holds no place.
+WITH rows(tenant_id TEXT, name TEXT, most BIGINT, now BIGINT) AS (:rows)
 SELECT r.tenant_id, r.name, r.most,
        CASE r.name
          WHEN 'running_executions' THEN CAST(
@@ -41,7 +41,8 @@ SELECT r.tenant_id, r.name, r.most,
                        WHERE w.tenant_id = r.tenant_id AND w.queue > '' AND w.status = 'delayed'
                        LIMIT (SELECT max(m.most) + 1 FROM rows m WHERE m.name = 'ready_work_items')) AS later)
          WHEN 'tokens' THEN
-           (SELECT count(*) FROM tokens k WHERE k.tenant_id = r.tenant_id AND k.revoked_at IS NULL)
+           (SELECT count(*) FROM tokens k
+             WHERE k.tenant_id = r.tenant_id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > r.now))
          WHEN 'namespaces' THEN
            (SELECT count(*) FROM namespaces n WHERE n.tenant_id = r.tenant_id AND n.status = 'active')
          WHEN 'workers' THEN

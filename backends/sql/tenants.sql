@@ -54,6 +54,7 @@ SELECT (SELECT count(*) FROM executions e WHERE e.tenant_id = :tenant_id AND e.s
        (SELECT count(*) FROM definitions d WHERE d.tenant_id = :tenant_id),
        (SELECT count(*) FROM work_items w WHERE w.tenant_id = :tenant_id AND w.queue > '' AND w.status = 'ready')
          + (SELECT count(*) FROM work_items w WHERE w.tenant_id = :tenant_id AND w.queue > '' AND w.status = 'delayed'),
-       (SELECT count(*) FROM tokens k WHERE k.tenant_id = :tenant_id AND k.revoked_at IS NULL),
+       (SELECT count(*) FROM tokens k
+         WHERE k.tenant_id = :tenant_id AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > :now)),
        (SELECT count(*) FROM namespaces n WHERE n.tenant_id = :tenant_id AND n.status = 'active'),
        (SELECT count(*) FROM workers x WHERE x.tenant_id = :tenant_id);

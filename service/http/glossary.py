@@ -242,7 +242,7 @@ MEANINGS: dict[str, str] = {
     "to": "The end of the range:",
     "to_sequence": "The last event that the new run begins with.",
     "token": "The token.",
-    "tokens": "Tokens that were not revoked.",
+    "tokens": "Tokens that have not ended.",
     "total": "How much there is to do.",
     "type": "What it is.",
     "types": "Workflow types that the worker can run.",

@@ -45,7 +45,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 TABLES = [
     Table(TenantTurn, ("tenant_id",), 0, "lock_tenants"),
-    Table(Usage, ("tenant_id", "name", "most"), 1, "count_usage"),
+    Table(Usage, ("tenant_id", "name", "most"), 1, "count_usage", timed=True),
 ]
 
 

@@ -64,6 +64,8 @@ class Table(msgspec.Struct, frozen=True):
     meanwhile is not shown, and the store refuses to insert it again."""
     wide: int = 0
     """Columns that `load` takes beyond the key: a key is padded with as many NULLs."""
+    timed: bool = False
+    """Whether `load` takes the time of the transaction behind the key."""
     tallied: bool = False
     """Whether its rows are counted by `namespace` and `status`; each commit says what it adds: see `kernel.tallies`."""
     metered: Callable[[Any, Any], Key | None] | None = None

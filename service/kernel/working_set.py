@@ -187,8 +187,9 @@ class WorkingSet:
                     self._rows[what, key] = self.schema.remembered((what, key), self._now)
                     if self._rows[what, key] is not None:
                         continue
-                    wide = self.schema.tables[what].wide
-                    points.setdefault(what, {})[key + (None,) * wide if wide else key] = None
+                    table = self.schema.tables[what]
+                    more = (None,) * table.wide + (self._now,) * table.timed
+                    points.setdefault(what, {})[key + more if more else key] = None
             elif what in self.groups:
                 if (what, key) not in self._members:
                     groups.setdefault(what, {})[key] = None

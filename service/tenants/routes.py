@@ -103,7 +103,7 @@ async def usage(call: Call) -> Usage:
     tenant = await find(call)
 
     async def read(tx: Tx) -> Row | None:
-        return await tx.one("read_usage", tenant_id=tenant.tenant_id)
+        return await tx.one("read_usage", tenant_id=tenant.tenant_id, now=tx.now)
 
     counts = await call.scan(read) or (0, 0, 0, 0, 0, 0)
     limits = msgspec.json.decode(tenant.limits, type=Limits)

@@ -147,10 +147,12 @@ def rotate(view: View, command: RotateToken) -> Minted:
         raise StateError("token/conflict", "The token was revoked; mint a new one.")
     refuse_ended(view)
     refuse_wider(view.who, *(msgspec.json.decode(globs, type=list[str]) for globs in (old.queues, old.networks)))
-    lived = old
+    # One more beside one that has its successor: a line of them would pass the limit. One that has ended has no place.
+    lived, takes_place = old, over(view, old) or (old.replaces is not None and old.last_used_at is None)
     if old.replaced_by is not None:
         unused = view.get(Token, old.tenant_id, old.replaced_by)
         if unused is not None and unused.last_used_at is None:
+            takes_place = takes_place and over(view, unused)
             # The old one's end was moved to its grace time and no longer says how long it was made for.
             lived = ended(view, msgspec.structs.replace(unused, replaces=None), {"rotated_to": command.new_id})
     asked = as_long_again(view, lived) if command.days is None else view.now + command.days * DAY_MS
@@ -162,13 +164,18 @@ def rotate(view: View, command: RotateToken) -> Minted:
         replaces=old.id, replaced_by=None, last_used_from=None, last_used_agent=None,
     )  # fmt: skip
     refuse_lifeless(new)
-    if old.replaces is not None and old.last_used_at is None and view.tenant_id == old.tenant_id:
-        use(view, "tokens")  # one more beside one that has its successor: a line of them would pass the limit
+    if takes_place and view.tenant_id == old.tenant_id:
+        use(view, "tokens")
     view.add(new)
     ends = view.now + command.grace_ms
     view.put(msgspec.structs.replace(old, replaced_by=new.id, expires_at=min(old.expires_at or ends, ends)))
     audit(view, "token.rotated", old.id, {"new": new.id, "grace_ms": command.grace_ms}, old.tenant_id)
     return Minted(answer(new), command.secret)
+
+
+def over(view: View, token: Token) -> bool:
+    """Whether a token has ended, by hand or by its time: then it takes none of the tenant's places."""
+    return token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= view.now)
 
 
 def as_long_again(view: View, token: Token) -> int | None:

@@ -131,10 +131,10 @@ HOT = [
             "work_delayed(tenant_id)|work_due_of_tenant(tenant_id)",
         ),
         1,
-        (("acme", "ready_work_items", 9), ("globex", "running_executions", 9)),
+        (("acme", "ready_work_items", 9, 2), ("globex", "running_executions", 9, 2)),
         only_analyzed=RARE,
     ),
-    Hot("read_usage", A, ("executions_by_status(tenant_id)", "work_ready(tenant_id)"), only_analyzed=RARE),
+    Hot("read_usage", A | {"now": 2}, ("executions_by_status(tenant_id)", "work_ready(tenant_id)"), only_analyzed=RARE),
     Hot(
         "events_since_snapshots",
         {},

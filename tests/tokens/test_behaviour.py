@@ -735,6 +735,23 @@ async def test_a_tenant_has_no_more_tokens_than_its_limit(api: Api) -> None:
     await api.ok("DELETE", f"/v1/tokens/{token['id']}")
 
 
+async def test_a_token_that_has_expired_holds_no_place(api: Api, clock: Clock) -> None:
+    await limited(api, tokens=2)
+    token, _ = await minted(api, expires_in_days=1)
+    body = {"name": "a", "role": "viewer", "expires_in_days": 2}
+    clock.advance(DAY_MS - 1)
+    await api.refused("POST", "/v1/tokens", "limit/tokens", json=body)
+    clock.advance(1)
+    assert (await api.ok("GET", f"/v1/tenants/{api.tenant}/usage"))["tokens"] == 1
+    await api.ok("POST", "/v1/tokens", json=body)
+    refused = await api.refused("POST", f"/v1/tokens/{token['id']}/rotate", "limit/tokens", json={})
+    assert (refused["limit"], refused["current"]) == (2, 2), "one that has ended comes back at the price of a new one"
+    clock.advance(2 * DAY_MS)
+    for _ in range(3):  # whoever loses the answer asks again, and takes the same place
+        await rotated(api, token["id"])
+    assert (await api.ok("GET", f"/v1/tenants/{api.tenant}/usage"))["tokens"] == 2
+
+
 # ── the audit log ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
