@@ -6,7 +6,7 @@ it has no name and goes with the process. Pages are as long as their rows are sh
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import IO, Any
 from weakref import WeakSet, finalize
 
@@ -158,9 +158,10 @@ def manifest_of(tenant: Tenant, tables: Mapping[str, Written], now: int) -> Mani
     return msgspec.structs.replace(manifest, sha256=digest_of(manifest))
 
 
-async def parts_of(manifest: bytes, spool: Spool) -> AsyncIterator[bytes]:
-    """The bytes of the answer."""
+async def parts_of(manifest: bytes, spool: Spool, stands: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
+    """The bytes of the answer. To a token that has ended meanwhile, as `stands` tells, no further part is sent."""
     yield manifest
     await asyncio.to_thread(spool.file.seek, 0)
     while part := await asyncio.to_thread(spool.file.read, CHUNK):
+        await stands()
         yield part

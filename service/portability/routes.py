@@ -1,5 +1,6 @@
 """A tenant's export and import over HTTP."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -40,14 +41,15 @@ async def export(call: Call) -> Stream:
     if call.scope["method"] == "HEAD":
         await call.services.backend.read(partial(there, tenant_id=tenant_id), tenants=call.who.reach)
         return Stream(nothing())
-    spool = room(call.services.extra, tenant_id)
+    spool, stands = room(call.services.extra, tenant_id), partial(call.services.tokens.stands, call.who)
     try:
         await call.run(TellExport())
         head = encode(await exported(call.services.backend, tenant_id, spool)) + b"\n"
+        await stands()  # it takes its time to be made, and to be sent
     except BaseException:
         spool.file.close()
         raise
-    return Export(head, spool)
+    return Export(head, spool, stands)
 
 
 def refuse_queues(who: Principal) -> None:
@@ -60,10 +62,10 @@ def refuse_queues(who: Principal) -> None:
 class Export(Stream):
     """An export that is sent. However that ends, its place is free then."""
 
-    def __init__(self, head: bytes, spool: Spool) -> None:
+    def __init__(self, head: bytes, spool: Spool, stands: Callable[[], Awaitable[Any]]) -> None:
         self.spool = spool
         length = (b"content-length", b"%d" % (len(head) + spool.file.tell()))
-        super().__init__(parts_of(head, spool), (*LINES, length))
+        super().__init__(parts_of(head, spool, stands), (*LINES, length))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.spool.file:

@@ -14,7 +14,7 @@ from service.portability import exports
 from service.portability.model import IMPORT_MS
 from service.tenants import sweeps
 from service.tokens.secret import PATTERN
-from tests.audit.steps import lines_of, verdict
+from tests.audit.steps import lines_of, received, verdict
 from tests.conftest import ENGINES, Api, Service, new_store, serving
 from tests.portability.steps import (
     TOLD,
@@ -573,3 +573,41 @@ async def test_sweeps_leave_an_import_alone(service: Service, api: Api, file: Fi
     }
     assert set(again.manifest["tables"]) - set(again.tables) == TOLD
     assert json.loads(file.lines[0])["tenant_id"] == api.tenant
+
+
+async def test_an_export_ends_with_its_token_while_it_is_sent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await api.ok("POST", "/v1/tokens", json={"name": "thief", "role": "owner"})
+    monkeypatch.setattr(exports, "CHUNK", 64)
+    parts: list[bytes] = []
+
+    async def ends_after_a_part(part: bytes) -> None:
+        parts.append(part)
+        if len(parts) == 2:
+            await api.ok("DELETE", f"/v1/tokens/{made['token']['id']}")
+
+    path = f"/v1/tenants/{api.tenant}/export"
+    said, whole = await received(api, path, made["secret"], ends_after_a_part)
+    assert (len(parts), whole, len(said)) == (2, False, len(parts[0]) + 64), "the manifest and one part"
+
+
+async def test_an_export_whose_token_ended_while_it_was_made_is_not_sent(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await api.ok("POST", "/v1/tokens", json={"name": "thief", "role": "owner"})
+    begin = exports.Spool.begin
+
+    def begun(spool: exports.Spool) -> None:
+        begin(spool)
+        ended.append(asyncio.ensure_future(api.ok("DELETE", f"/v1/tokens/{made['token']['id']}")))
+
+    ended: list[asyncio.Future[Any]] = []
+    monkeypatch.setattr(exports.Spool, "begin", begun)
+    table = exports.read_table
+
+    async def read_once_it_has_ended(*of: Any) -> None:
+        await ended[0]
+        await table(*of)
+
+    monkeypatch.setattr(exports, "read_table", read_once_it_has_ended)
+    answer = await api.service.client(made["secret"]).get(f"/v1/tenants/{api.tenant}/export")
+    assert code(answer) == (401, "auth/revoked")
