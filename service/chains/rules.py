@@ -17,7 +17,7 @@ from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.events import append
 from service.kernel.json import fingerprint, merge_patch
-from service.kernel.limits import usage_keys
+from service.kernel.limits import refuse_past, usage_keys
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import ABSENT, encoded
 from service.kernel.tables import Wanted
@@ -102,12 +102,18 @@ def reserve(view: View, run: Run, id: str) -> None:
 
 
 def begin(
-    view: View, execution: Execution, start: StartLinked, carried: Iterable[LoggedEvent], force_at: int | None = None
+    view: View,
+    execution: Execution,
+    start: StartLinked,
+    carried: Iterable[LoggedEvent],
+    force_at: int | None = None,
+    *,
+    succeeds: bool = True,
 ) -> None:
     """The next run, with what the one before had not seen; whoever knows the one before is told. A request to cancel
-    is forced at `force_at`, as it would have been there."""
+    is forced at `force_at`, as it would have been there. It `succeeds` the one before if that ends in this commit."""
     tenant, id = execution.tenant_id, start.execution_id or ""
-    executions.start(view, start)
+    executions.start(view, start, succeeds=succeeds)
     view.tell(Continued(tenant, execution.id, id))
     for event in carried:
         hand_on(view, tenant, id, event, force_at)
@@ -241,6 +247,7 @@ def go_on(view: View, execution: Execution, command: ContinueAsNew) -> str:
     if command.workflow_type not in (None, execution.workflow_id):
         start = msgspec.structs.replace(start, workflow_id=command.workflow_type, version=None)
     refuse_queue(view, start.namespace, start.task_queue or "default")
+    refuse_past(view, "payload_bytes", len(command.input))
     reserve(view, run, id)
     body = encoded(ContinuedBody(id, start.workflow))
     execution = append(view, execution, "workflow.continued_as_new", body, closing=True)
@@ -375,11 +382,11 @@ def reset(view: View, command: ResetRun) -> Next:
     steps, force_at = steps_of(view, execution, prefix), force_at_of(view, run, prefix.events)
     start = start_of(view, execution, run, id, prefix, later)
     reserve(view, run, id)
-    if execution.status not in ENDED:
+    if was_open := execution.status not in ENDED:
         body = encoded(ResetBody(id, command.to_sequence, command.reason))
         execution = append(view, execution, "workflow.reset", body, closing=True)
         execution = executions.move(view, execution, "terminated", None, None, command.reason)
-    begin(view, execution, start, ())
+    begin(view, execution, start, (), succeeds=was_open)
     replay(view, run, id, prefix, steps, force_at)
     for event in later:
         if event.kind == SIGNAL:

@@ -46,7 +46,7 @@ from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
 from service.kernel.events import append
 from service.kernel.json import append_at, check, fingerprint, merge_patch, parts
-from service.kernel.limits import refuse_past, usage_keys, use
+from service.kernel.limits import came_back, refuse_past, usage_keys, use
 from service.kernel.principal import Principal, Standing
 from service.kernel.raw import encoded, shown, stored
 from service.kernel.tables import Wanted
@@ -143,17 +143,22 @@ def enter(view: View, namespace: str, *, opens: bool = False) -> None:
         view.tell(Entered(view.tenant_id, namespace, opens))
 
 
-def start(view: View, command: StartExecution) -> Started:
-    """Execution, `execution.started` and, if asked for, the first work item: one commit. The same again is a no-op."""
+def start(view: View, command: StartExecution, *, succeeds: bool = False) -> Started:
+    """Execution, `execution.started` and, if asked for, the first work item: one commit. The same again is a no-op. One
+    that `succeeds` a run which ends in this commit has that one's place and what was accepted for it, whatever the
+    tenant's limits are by now."""
     if command.execution_id is not None:
         before = view.get(Execution, view.tenant_id, command.execution_id)
         if before is not None:
             return same_start(before, command)
     enter(view, command.namespace, opens=True)
     definition = pinned(view, command)
-    refuse_past(view, "payload_bytes", len(command.input))
-    refuse_past(view, "state_bytes", len(command.state))
-    use(view, "running_executions")
+    if succeeds:
+        came_back(view, "running_executions")
+    else:
+        refuse_past(view, "payload_bytes", len(command.input))
+        refuse_past(view, "state_bytes", len(command.state))
+        use(view, "running_executions")
     attributes = {name: value for name, value in command.attributes.items() if value is not None}
     if command.parent_id is not None and need(view, command.parent_id).namespace != command.namespace:
         raise not_found("execution", command.parent_id)

@@ -101,7 +101,8 @@ def begin(view: View, fact: ExecutionStarted) -> None:
         link.expires_at or (said.execution_timeout_ms and view.now + said.execution_timeout_ms),
         view.now + link.delay_ms if link.delay_ms else None,
     )  # fmt: skip
-    refuse_past(view, "payload_bytes", len(said.memo))
+    if link.previous_id is None:  # else it was taken before
+        refuse_past(view, "payload_bytes", len(said.memo))
     add_run(view, execution, options, link, memo=stored(said.memo))
 
 

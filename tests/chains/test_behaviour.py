@@ -348,6 +348,28 @@ async def test_the_limit_of_running_executions_does_not_stop_a_chain(api: Api) -
     assert [one["status"] for one in await chain(api, run)] == ["completed", "failed", "running"]
 
 
+async def test_a_run_has_its_place_and_what_it_was_given_whatever_the_limits_are_by_now(api: Api) -> None:
+    """Past a limit that was lowered it could not even fail."""
+    given = {"input": "i" * 99, "memo": {"m": "m" * 99}, "workflow_max_attempts": 2}
+    runs = [await started(api, **given) for _ in range(3)]
+    await limited(api, running_executions=1, payload_bytes=99)
+    found = {task["execution_id"]: task for task in await tasks(api)}
+    path = f"/v1/workflow-tasks/{found[runs[0]]['task_id']}/commands"
+    more = {"epoch": 1, "history_sequence": 1, "commands": [AGAIN | {"input": "i" * 98}]}
+    await api.refused("POST", path, "limit/payload-bytes", json=more)
+    await submit(api, found[runs[0]], AGAIN | {"input": "i" * 97})
+    await submit(api, found[runs[1]], FAIL)
+    again = (await chain(api, runs[1]))[-1]["execution_id"]
+    await api.ok("POST", f"/v1/executions/{again}/reset", json={"to_sequence": 1})
+    assert [one["status"] for one in await chain(api, runs[0])] == ["completed", "running"]
+    assert [one["status"] for one in await chain(api, runs[1])] == ["failed", "terminated", "running"]
+    refused = await api.refused("POST", "/v1/executions", "limit/running-executions", json={"workflow_id": "w"})
+    assert (refused["limit"], refused["current"]) == (1, 3)
+    ended = (await chain(api, runs[0]))[-1]["execution_id"]
+    await api.ok("POST", f"/v1/executions/{ended}/terminate", json={})
+    await api.refused("POST", f"/v1/executions/{ended}/reset", "limit/running-executions", json={"to_sequence": 1})
+
+
 async def test_an_execution_without_a_workflow_has_no_chain(api: Api) -> None:
     made = await api.start()
     await api.refused("GET", f"/v1/executions/{made['execution_id']}/chain", "not-found")
