@@ -369,11 +369,15 @@ def move(
     result: bytes | None = None,
     error: bytes | None = None,
     reason: str | None = None,
+    *,
+    closing: bool = False,
 ) -> Execution:
-    """The execution in its new status, with the event that says so."""
+    """The execution in its new status, with the event that says so. When it is `closing`, a step to its end that an
+    item or its time brings, no limit of the tenant's refuses it: what an item says was held to them before."""
     old = execution.status
     STATUS.step(old, status)
-    refuse_outcome(view, status, result, error)
+    if not closing:
+        refuse_outcome(view, status, result, error)
     if status in ENDED:
         if execution.open_items:
             view.tell(ExecutionEnding(execution.tenant_id, execution.id, status))
@@ -389,7 +393,7 @@ def move(
         error=error,
     )
     kind = EVENT_OF.get(status, "execution.status_changed")
-    execution = append(view, execution, kind, encoded(body), closing=status in ENDED)
+    execution = append(view, execution, kind, encoded(body), closing=closing or status in ENDED)
     if status in ENDED:
         view.tell(ExecutionFinished(execution, status, result, error))
     elif "paused" in (old, status):
@@ -413,8 +417,8 @@ def settle_with_item(view: View, fact: WorkSettled) -> None:
     if execution is None:
         return
     if fact.outcome not in STATUS.table[execution.status]:
-        execution = move(view, execution, "running")
-    move(view, execution, fact.outcome, fact.result, fact.error)
+        execution = move(view, execution, "running", closing=True)
+    move(view, execution, fact.outcome, fact.result, fact.error, closing=True)
 
 
 # ── state ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -288,7 +288,7 @@ def submit(view: View, command: SubmitCommands) -> Submitted:
     execution = executions.need_open(view, execution_id)
     seen(execution, command.history_sequence)
     if execution.status == "pending":  # whose worker decides, runs
-        execution = executions.move(view, execution, "running")
+        execution = executions.move(view, execution, "running", closing=True)
     view.expect(*(wanted for one in command.commands for wanted in needs(one, execution)))  # first: it may begin anew
     run = need_run(view, tenant, execution_id)
     view.put(msgspec.structs.replace(run, task_id=None, submits=run.submits + 1, seen=command.history_sequence))
@@ -474,8 +474,10 @@ def task_settled(view: View, fact: WorkSettled) -> None:
         )
     view.put(msgspec.structs.replace(run, task_id=None))
     execution = head(view, item.tenant_id, item.execution_id)
+    if execution.status == "pending":
+        execution = executions.move(view, execution, "running", closing=True)
     if execution.status not in ENDED:
-        executions.move(view, execution, "failed", None, fact.error)
+        executions.move(view, execution, "failed", None, fact.error, closing=True)
 
 
 # ── end ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -590,9 +592,9 @@ def rang(view: View, fact: Rang) -> None:
         executions.move(view, execution, "cancelled")
     else:
         if execution.status != "running":  # time passes for a run that waits or is paused, too
-            execution = executions.move(view, execution, "running")
+            execution = executions.move(view, execution, "running", closing=True)
         error = ShownError("timeout", f"the {alarm.name.partition(':')[2].replace('_', ' ')} is over")
-        executions.move(view, execution, "timed_out", None, encoded(error))
+        executions.move(view, execution, "timed_out", None, encoded(error), closing=True)
 
 
 def paused(view: View, fact: ExecutionPaused) -> None:

@@ -252,6 +252,42 @@ async def test_a_run_times_out(api: Api, clock: Clock) -> None:
     assert (await api.ok("GET", f"/v1/executions/{run}"))["status"] == "timed_out"
 
 
+MOST: list[dict[str, int]] = [{"events_per_execution": 1}, {"payload_bytes": 0}]
+
+
+async def limited(api: Api, **limits: int) -> None:
+    """The tenant has these limits from now on."""
+    said = await api.admin.patch(f"/v1/tenants/{api.tenant}", json={"limits": limits})
+    assert said.status_code == 200, said.text
+
+
+@pytest.mark.parametrize("most", MOST)
+@pytest.mark.parametrize("status", ["pending", "running", "paused"])
+async def test_a_run_times_out_whatever_the_limits_are(
+    api: Api, clock: Clock, status: str, most: dict[str, int]
+) -> None:
+    run = await started(api, pending=status == "pending", run_timeout_ms=1_000)
+    if status == "paused":
+        await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "paused"})
+    await limited(api, **most)
+    clock.advance(1_000)
+    await ring(api)
+    assert (await api.ok("GET", f"/v1/executions/{run}"))["status"] == "timed_out"
+
+
+@pytest.mark.parametrize("most", MOST)
+async def test_a_run_ends_whose_task_is_given_up_or_that_had_not_begun_whatever_the_limits_are(
+    api: Api, most: dict[str, int]
+) -> None:
+    runs = [await started(api, pending=True) for _ in range(2)]
+    await limited(api, **most)
+    found = {task["execution_id"]: task for task in await tasks(api)}
+    await submit(api, found[runs[0]], {"type": "CompleteWorkflow"})
+    error = {"epoch": 1, "error": {"type": "t", "message": "m"}}
+    await api.ok("POST", f"/v1/work-items/{found[runs[1]]['task_id']}/dead-letter", json=error)
+    assert [(await api.ok("GET", f"/v1/executions/{run}"))["status"] for run in runs] == ["completed", "failed"]
+
+
 async def test_a_run_that_is_paused_times_out_as_well(api: Api, clock: Clock) -> None:
     run = await started(api, run_timeout_ms=1_000)
     await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "paused"})

@@ -824,6 +824,30 @@ async def test_what_was_enqueued_can_be_settled_and_cancelled_at_the_limit_of_ev
     await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "cancelled"})
 
 
+@pytest.mark.parametrize("most", [{"events_per_execution": 1}, {"payload_bytes": 0}])
+@pytest.mark.parametrize("how", ["complete", "fail", "expire"])
+@pytest.mark.parametrize("status", ["pending", "running", "paused"])
+async def test_an_item_ends_its_execution_whatever_the_limits_are(
+    api: Api, clock: Clock, status: str, how: str, most: dict[str, int]
+) -> None:
+    """One that was paused, or had not begun, runs for a moment; and nothing holds up what is taken back with it."""
+    first = {"queue": "q", "drives": "execution", "max_attempts": 1}
+    run = (await api.start(pending=status == "pending", start=first))["execution_id"]
+    [item] = await api.claim("q")
+    if status == "paused":
+        await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "paused"})
+    await limit(api, **most)
+    if how == "expire":
+        clock.advance(60_000)
+        taken = await api.service.services.kernel.run(internal(api.tenant), ReclaimLeases(limit=10))
+        assert [one.id for one in taken.exhausted] == [item["id"]]
+    else:
+        error = {} if how == "complete" else {"error": {"type": "t", "message": "m"}}
+        await api.ok("POST", f"/v1/work-items/{item['id']}/{how}", json={"epoch": 1} | error)
+    ended = (await api.ok("GET", f"/v1/executions/{run}"))["status"]
+    assert ended == ("completed" if how == "complete" else "failed")
+
+
 async def test_a_claim_hands_out_large_payloads_a_few_at_a_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules_leases, "CLAIM_BYTES", 150)
     for _ in range(5):
