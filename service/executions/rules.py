@@ -393,7 +393,8 @@ def move(
         error=error,
     )
     kind = EVENT_OF.get(status, "execution.status_changed")
-    execution = append(view, execution, kind, encoded(body), closing=closing or status in ENDED)
+    closing = closing or status in ENDED or old == "paused"  # who paused one may let it go on
+    execution = append(view, execution, kind, encoded(body), closing=closing)
     if status in ENDED:
         view.tell(ExecutionFinished(execution, status, result, error))
     elif "paused" in (old, status):

@@ -892,6 +892,15 @@ async def test_an_execution_at_its_limit_of_events_can_still_end(api: Api) -> No
     await verified(api, made)
 
 
+async def test_an_execution_that_was_paused_at_its_limit_of_events_can_be_resumed(api: Api) -> None:
+    made = await api.start()
+    await move(api, made, "paused")
+    await limit(api, events_per_execution=2)
+    await move(api, made, "running")
+    await api.refused("POST", at(made, "/status"), "limit/events-per-execution", json={"status": "paused"})
+    await verified(api, made)
+
+
 async def test_every_write_announces_the_limit_of_events(api: Api) -> None:
     made = await api.start(pending=True)
     await limit(api, events_per_execution=1)
