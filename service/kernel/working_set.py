@@ -188,8 +188,9 @@ class WorkingSet:
                     if self._rows[what, key] is not None:
                         continue
                     table = self.schema.tables[what]
-                    more = (None,) * table.wide + (self._now,) * table.timed
-                    points.setdefault(what, {})[key + more if more else key] = None
+                    if table.wide or table.timed:
+                        key = key + (None,) * table.wide + (self._now,) * table.timed
+                    points.setdefault(what, {})[key] = None
             elif what in self.groups:
                 if (what, key) not in self._members:
                     groups.setdefault(what, {})[key] = None
