@@ -40,13 +40,26 @@ class Settling:
 
     async def went_well(self) -> bool:
         """Whether nothing was refused: else the worker may still hold something, and had better hear of it at once."""
-        return not any(isinstance(outcome, BaseException) for outcome in await self.outcomes())
+        return await self.done() == len(self._futures)
+
+    async def done(self) -> int:
+        """How many are settled."""
+        return sum(not isinstance(outcome, BaseException) for outcome in await self.outcomes())
+
+    async def beside(self, refusal: StateError) -> StateError:
+        """A refusal of the claim, which tells if anything was settled all the same."""
+        if not (done := await self.done()):
+            return refusal
+        said = f"This is of the claim alone: of what it settles {done} of {len(self._futures)} are done."
+        return StateError(
+            refusal.code, f"{refusal.detail} {said} Send the same again to hear of each.", **refusal.facts
+        )
 
     def __enter__(self) -> "Settling":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for future in self._futures if self._outcomes is None else ():  # the claim failed: nobody asks any more
+        for future in self._futures if self._outcomes is None else ():  # the caller went away: nobody asks any more
             future.cancel() or future.cancelled() or future.exception()
 
 
@@ -65,10 +78,13 @@ async def claimed(
         await refuse_reused(call, [*asked, request])
     first = replace(request, behind=True) if asked else request
     with Settling(call, asked) as settling:
-        if made.wait_ms:
-            found = await claim_waiting(call, made, first, request, settling)
-        else:
-            found = await call.services.kernel.submit(first)
+        try:
+            if made.wait_ms:
+                found = await claim_waiting(call, made, first, request, settling)
+            else:
+                found = await call.services.kernel.submit(first)
+        except StateError as refusal:
+            raise await settling.beside(refusal) from None
         settled = [entry(outcome) for outcome in await settling.outcomes()]
     if isinstance(found, Replayed):
         claims = msgspec.json.decode(found.body, type=Claims)

@@ -201,11 +201,26 @@ async def test_when_the_store_objects_to_the_claim_what_was_done_is_settled_all_
         return await decide(tx, batch)
 
     monkeypatch.setattr(kernel, "_decided", failing)
-    await api.refused("POST", CLAIM, "server/error", json=asking(completed(held)))
+    problem = await api.refused("POST", CLAIM, "server/error", json=asking(completed(held), {"complete": {"epoch": 1}}))
+    assert "of what it settles 1 of 2 are done" in problem["detail"]
     assert (await shown(api, held["id"]))["status"] == "completed"
+    problem = await api.refused("POST", CLAIM, "server/error", json=asking(completed(held | {"epoch": 9})))
+    assert "settles" not in problem["detail"]
     monkeypatch.undo()
     repeated = await api.ok("POST", CLAIM, json=asking(completed(held)))
     assert repeated["settled"][0]["ok"]["outcome"] == "completed"
+
+
+async def test_a_claim_that_finds_no_place_to_wait_tells_what_was_settled(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await enqueue(api)
+    [held] = await api.claim("q")
+    monkeypatch.setattr(api.service.services.wakes, "_most", 0)
+    problem = await api.refused("POST", CLAIM, "server/busy", json=asking(completed(held), wait_ms=60_000))
+    assert "of what it settles 1 of 1 are done" in problem["detail"]
+    assert problem["retry_after"] == 5
+    assert (await shown(api, held["id"]))["status"] == "completed"
 
 
 def tasks(*settle: Any) -> Any:
