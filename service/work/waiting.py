@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from backends.errors import Unavailable
 from service.errors import StateError, invalid
 from service.http.answer import encode
 from service.http.batch import all_of, entry, place, refuse_reused, requests
@@ -23,6 +24,12 @@ from service.work.rules_queues import not_yours
 PATTERNS_MAX = 16
 """Queues of a claim that may be patterns: each is held against every queue of the tenant, and against whatever is
 enqueued as long as the claim waits."""
+UNREAD = (
+    "What was claimed is leased, and what was to be settled has been tried, but the store is away or busy and the "
+    "answer cannot be read. Send the same again: under its Idempotency-Key it shows these leases, else they run out."
+)
+Show = Callable[[Claims, list[Any]], Awaitable[Any]]
+"""Makes the answer of what was claimed, and of what came of the settling."""
 
 
 class Settling:
@@ -63,9 +70,7 @@ class Settling:
             future.cancel() or future.cancelled() or future.exception()
 
 
-async def claimed(
-    call: Call, made: ClaimWork, show: Callable[[Claims, list[Any]], Awaitable[Any]], settle: Sequence[Any] = ()
-) -> Any:
+async def claimed(call: Call, made: ClaimWork, show: Show, settle: Sequence[Any] = ()) -> Any:
     """Settle what the worker has done, claim, and answer as `show` has it, given what was claimed and what came of the
     settling; a request that is repeated has the same leases shown again.
 
@@ -88,8 +93,16 @@ async def claimed(
         settled = [entry(outcome) for outcome in await settling.outcomes()]
     if isinstance(found, Replayed):
         claims = msgspec.json.decode(found.body, type=Claims)
-        return Replayed(found.status, encode(await show(claims, settled)))
-    return await show(found, settled)
+        return Replayed(found.status, encode(await told(show, claims, settled)))
+    return await told(show, found, settled)
+
+
+async def told(show: Show, found: Claims, settled: list[Any]) -> Any:
+    """The answer. Where what it must show cannot be read, what was claimed is leased all the same."""
+    try:
+        return await show(found, settled)
+    except Unavailable as error:
+        raise StateError("store/unavailable", UNREAD, retry_after=1) from error
 
 
 def refuse_queues(who: Principal, made: ClaimWork) -> None:

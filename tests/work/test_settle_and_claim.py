@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from backends.errors import StoreError
+from backends.errors import StoreError, Unavailable
 from backends.protocol import Tenants
 from service.kernel.principal import PERMITS
+from service.runs import routes
 from tests.activities.hands import activity
 from tests.conftest import Api
 from tests.runs.engine import commands, started
@@ -286,6 +287,24 @@ async def test_a_submission_with_a_wrong_command_leaves_the_others_alone(api: Ap
     said = (await api.ok("POST", path, json=tasks(wrong, submission(two, {"type": "CompleteWorkflow"}))))["settled"]
     assert (said[0]["error"]["code"], said[1]["ok"]["execution_id"]) == ("request/invalid", two["execution_id"])
     assert {one["execution_id"], two["execution_id"]} == set(runs)
+
+
+async def test_a_task_whose_history_cannot_be_read_is_said_to_be_leased(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await started(api)
+
+    async def away(*_: Any) -> Any:
+        raise Unavailable("away")
+
+    path, headers = "/v1/workflow-tasks:claim", {"idempotency-key": "k"}
+    monkeypatch.setattr(routes, "histories", away)
+    problem = await api.refused("POST", path, "store/unavailable", json=tasks(), headers=headers)
+    assert "is leased" in problem["detail"]
+    assert problem["retry_after"] == 1
+    monkeypatch.undo()
+    again = await api.ok("POST", path, json=tasks(), headers=headers)
+    assert [task["epoch"] for task in again["items"]] == [1]
 
 
 async def test_an_attempt_is_completed_or_failed_and_not_both(api: Api) -> None:
