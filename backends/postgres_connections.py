@@ -108,6 +108,7 @@ class Connections:
         return None
 
     async def _found(self) -> Any:
+        stood = False
         while True:
             if (db := await self._idle_one()) is not None:
                 return db
@@ -119,8 +120,16 @@ class Connections:
                     if not self._ours:
                         self._pass_on(None)
                         raise
-            if not self._idle and (db := await self._stand_in_line()) is not None:
-                return db
+                    asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._ask_again)
+            if not self._idle:
+                if (db := await self._stand_in_line(first=stood)) is not None:
+                    return db
+                stood = True
+
+    def _ask_again(self) -> None:
+        """Have the first in line ask Postgres: it may have room by now."""
+        self._again_at = 0.0
+        self._pass_on(None)
 
     def _may_make(self) -> bool:
         """Whether there may be one more, and Postgres did not just refuse it."""
@@ -140,12 +149,15 @@ class Connections:
         finally:
             self._making -= 1
         self._ours += 1
+        if self._may_make():
+            self._pass_on(None)
         return db
 
-    async def _stand_in_line(self) -> Any:
-        """The next one that is given back; None where there may be room for a new one instead."""
+    async def _stand_in_line(self, *, first: bool) -> Any:
+        """The next one that is given back; None where there may be room for a new one instead. Who had come to the head
+        of the line is `first` again."""
         place: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._line.append(place)
+        self._line.insert(0 if first else len(self._line), place)
         try:
             return await place
         except asyncio.CancelledError:

@@ -144,14 +144,33 @@ async def test_with_none_of_ours_to_wait_for_a_refusal_is_told_at_once(
     assert not own._line
 
 
+async def make_room(server: str, url: str) -> None:
+    """Let the role of `url` have two connections more."""
+    admin = await asyncpg.connect(server)
+    await admin.execute(f"ALTER ROLE {url.partition('//')[2].partition('@')[0]} CONNECTION LIMIT {LIMIT + 2}")
+    await admin.close()
+
+
+async def test_who_stands_in_line_is_served_once_postgres_has_room_again(
+    own: Connections, postgres_server: str, limited: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_connections, "ACQUIRE_SECONDS", 60)
+    monkeypatch.setattr(postgres_connections, "AGAIN_SECONDS", 0.01)
+    held = [await own.take() for _ in range(LIMIT)]
+    waiting = await standing(own, 3)
+    await make_room(postgres_server, limited)
+    async with asyncio.timeout(20):
+        assert not {await waiting[0], await waiting[1]} & {*held}
+        await own.give_back(held[0])
+        assert await waiting[2] is held[0]
+
+
 async def test_once_postgres_has_room_again_there_are_more(
     own: Connections, postgres_server: str, limited: str
 ) -> None:
     held = [await own.take() for _ in range(LIMIT)]
     [waiting] = await standing(own, 1)
-    admin = await asyncpg.connect(postgres_server)
-    await admin.execute(f"ALTER ROLE {limited.partition('//')[2].partition('@')[0]} CONNECTION LIMIT {LIMIT + 2}")
-    await admin.close()
+    await make_room(postgres_server, limited)
     own._again_at = 0.0  # a second later
     assert await own.take() not in held
     waiting.cancel()
