@@ -12,7 +12,7 @@ from service.runs import routes
 from tests.activities.hands import activity
 from tests.conftest import Api
 from tests.runs.engine import commands, started
-from tests.work.steps import enqueue, shown
+from tests.work.steps import enqueue, settle, shown
 from tests.work.test_handover import commits
 from tests.work.test_waiting import first, no_looking, parked, turns, until, waiting
 
@@ -222,6 +222,84 @@ async def test_a_claim_that_finds_no_place_to_wait_tells_what_was_settled(
     assert "of what it settles 1 of 1 are done" in problem["detail"]
     assert problem["retry_after"] == 5
     assert (await shown(api, held["id"]))["status"] == "completed"
+
+
+async def test_whoever_waited_is_answered_again_under_its_key(api: Api) -> None:
+    await enqueue(api)
+    [held] = await api.claim("q")
+    headers, told = {"idempotency-key": "k"}, asking(completed(held), wait_ms=60_000)
+    lost, repeated = [asyncio.create_task(api.ok("POST", CLAIM, json=told, headers=headers)) for _ in range(2)]
+    await until(lambda: parked(api) == 2 and not api.service.services.kernel._tasks)
+    await turns()
+    one = await enqueue(api)
+    async with asyncio.timeout(10):
+        await asyncio.wait([lost, repeated], return_when=asyncio.FIRST_COMPLETED)
+        other = await enqueue(api)
+        assert await lost == await repeated, "of the two that still waited one is the repeat"
+    assert ([got["id"] for got in lost.result()["items"]], (await shown(api, other))["status"]) == ([one], "ready")
+    again = await api.http.post(CLAIM, json=told, headers=headers)
+    assert (again.json(), again.headers["idempotent-replayed"]) == (lost.result(), "true")
+
+
+async def test_what_was_refused_may_be_done_by_the_repeat(api: Api) -> None:
+    run = (await api.start(start={"queue": "here"}))["execution_id"]
+    for _ in range(2):
+        await enqueue(api)
+    [held], [mine] = await api.claim("q"), await api.claim("here")
+    change = {"type": "set_status", "status": "paused"}
+    moved = {"transition": {"execution_id": run, "expected_sequence": 2, "changes": [change]}}
+    headers, told = {"idempotency-key": "k"}, asking(completed(held), moved)
+    first = await api.ok("POST", CLAIM, json=told, headers=headers)
+    assert first["settled"][1]["error"]["code"] == "sequence/mismatch"
+    await settle(api, mine, "complete")
+    again = await api.ok("POST", CLAIM, json=told, headers=headers)
+    assert again["settled"][1]["ok"]["status"] == "paused"
+    assert (again["settled"][0], again["items"]) == (first["settled"][0], first["items"])
+
+
+async def test_more_than_a_batch_holds_is_settled_in_front_of_the_claim(api: Api) -> None:
+    ids = [await enqueue(api) for _ in range(2)]
+    await api.ok("POST", "/v1/work-items:batch", json=[{"queue": "q", "priority": 1}] * 200)
+    held = await api.claim("q", max_items=200)
+    found = await api.ok("POST", CLAIM, json=asking(*map(completed, held), max_items=100))
+    assert [entry["ok"]["id"] for entry in found["settled"]] == [item["id"] for item in held]
+    assert [got["id"] for got in found["items"]] == ids
+
+
+async def test_a_server_that_goes_tells_whoever_waits_what_was_settled(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await enqueue(api)
+    [held] = await api.claim("q")
+    wakes = api.service.services.wakes
+    poll = asyncio.create_task(api.ok("POST", CLAIM, json=asking(completed(held), wait_ms=60_000)))
+    await until(lambda: parked(api) == 1 and not api.service.services.kernel._tasks)
+    monkeypatch.setattr(wakes, "closing", False)
+    wakes.close()
+    async with asyncio.timeout(10):
+        found = await poll
+    assert (found["items"], found["settled"][0]["ok"]["outcome"]) == ([], "completed")
+
+
+async def test_whoever_hangs_up_has_settled_and_is_leased_nothing(api: Api) -> None:
+    await enqueue(api)
+    [held] = await api.claim("q")
+    poll = asyncio.create_task(api.ok("POST", CLAIM, json=asking(completed(held), wait_ms=60_000)))
+    await until(lambda: parked(api) == 1 and not api.service.services.kernel._tasks)
+    poll.cancel()
+    await asyncio.wait([poll])
+    item = await enqueue(api)
+    assert [(await shown(api, one))["status"] for one in (held["id"], item)] == ["completed", "ready"]
+
+
+async def test_a_suspended_tenants_worker_is_refused_whole(api: Api) -> None:
+    await enqueue(api)
+    [held] = await api.claim("q")
+    await api.admin.patch(f"/v1/tenants/{api.tenant}", json={"status": "suspended"})
+    told = asking(completed(held), wait_ms=60_000)
+    problem = await api.refused("POST", CLAIM, "tenant/suspended", json=told)
+    assert "settles" not in problem["detail"]
+    assert (await shown(api, held["id"]))["status"] == "leased"
 
 
 def tasks(*settle: Any) -> Any:
