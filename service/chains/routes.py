@@ -8,11 +8,11 @@ import msgspec
 from backends.protocol import Row, Tx
 from service.chains.model import ContinueRun, ListedRun, Next, Outcome, ResetRun
 from service.errors import not_found
-from service.executions.model import ENDED
+from service.executions.model import ENDED, channel_of_end
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command
 from service.http.lists import Page, listed
 from service.kernel.raw import shown
-from service.kernel.wake import Place, log_of
+from service.kernel.wake import Place, of_channel
 
 ERRORS = (
     "not-found", "auth/queue", "execution/terminal", "execution/conflict", "execution/transition",
@@ -53,7 +53,7 @@ async def outcome(call: Call) -> Outcome:
     try:
         goes_on = True
         while goes_on and not found.ended:
-            with wakes.park(*log_of(call.who.tenant_id, found.execution_id)) as place:
+            with wakes.park(*of_channel(channel_of_end(call.who.tenant_id, found.execution_id))) as place:
                 found, goes_on = await watched(call, found.execution_id, place, deadline, gone)
     finally:
         gone.cancel()

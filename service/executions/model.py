@@ -46,6 +46,11 @@ NAMESPACE = "namespace_by_name"
 """A namespace other than `main`, asked for by (tenant, name): who enters one asks for it with everything else."""
 
 
+def channel_of_end(tenant_id: str, execution_id: str) -> str:
+    """The channel of an execution's end: the events before it wake nobody who waits for that."""
+    return f"end/{tenant_id}/{execution_id}"
+
+
 class Execution(msgspec.Struct, frozen=True):
     """The head of an execution: what a decision needs. `result` and `error` are set by the decision that ends it.
 

@@ -41,6 +41,7 @@ from service.executions.model import (
     StartExecution,
     State,
     Value,
+    channel_of_end,
 )
 from service.kernel.audit import audit, audit_keys
 from service.kernel.command import Rule
@@ -396,6 +397,7 @@ def move(
     closing = closing or status in ENDED or old == "paused"  # who paused one may let it go on
     execution = append(view, execution, kind, encoded(body), closing=closing)
     if status in ENDED:
+        view.wake(channel_of_end(execution.tenant_id, execution.id))
         view.tell(ExecutionFinished(execution, status, result, error))
     elif "paused" in (old, status):
         view.tell(ExecutionPaused(execution, status == "running"))

@@ -30,7 +30,7 @@ from service.http.texts import of_text
 from service.kernel import request_id
 from service.kernel.filters import Field, Vocabulary, compile
 from service.kernel.run import away
-from service.kernel.wake import Place, log_of
+from service.kernel.wake import Place, of_channel
 
 After = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 AFTER = Query("after", After, 0, "Only events after this sequence.")
@@ -142,7 +142,7 @@ async def tail(call: Call) -> Any:
     said = call.headers.get(b"last-event-id")
     after = last_event_id(said) if said else call.query["after"]
     refuse_ahead(after, last)
-    return Tail(call, after, call.services.wakes.park(*log_of(call.who.tenant_id, call.path["id"])))
+    return Tail(call, after, call.services.wakes.park(*of_channel(f"tail/{call.who.tenant_id}/{call.path['id']}")))
 
 
 def last_event_id(said: bytes) -> int:

@@ -30,9 +30,8 @@ topic wait for a later turn: what is beyond is dropped, and its waiters look by 
 places = numbers()
 
 
-def log_of(tenant_id: str, execution_id: str) -> tuple[str, Callable[[str], bool], str]:
-    """Where one parks who waits for an execution's next event: the topic, what wakes it, and who is alike."""
-    channel = f"tail/{tenant_id}/{execution_id}"
+def of_channel(channel: str) -> tuple[str, Callable[[str], bool], str]:
+    """Where one parks who waits for a channel: the topic, what wakes it, and who is alike."""
     return topic_of(channel), channel.__eq__, channel
 
 

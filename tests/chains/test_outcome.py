@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from service.chains import routes
+from service.chains.routes import last_run
 from service.kernel import wake
 from tests.chains.test_behaviour import AGAIN
 from tests.conftest import Api, Clock
@@ -62,6 +64,26 @@ async def test_whoever_waits_is_told_by_the_commit_that_ends_it(api: Api) -> Non
         found = await told(task)
         assert (found["ended"], found["status"], found["error"]) == (True, "failed", {"type": "boom"})
     assert await outcome(api, run, 60_000) == found, "one that has ended is not waited for"
+
+
+async def test_what_happens_before_the_end_wakes_nobody_who_waits_for_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = (await api.start())["execution_id"]
+    waits = await asking(api, run)
+    looked: list[str] = []
+
+    async def look(call: Any) -> Any:
+        looked.append(call.path["id"])
+        return await last_run(call)
+
+    monkeypatch.setattr(routes, "last_run", look)
+    await api.ok("POST", f"/v1/executions/{run}/events", json={"events": [{"kind": "still.on"}]})
+    await api.ok("POST", f"/v1/executions/{run}/status", json={"status": "paused"})
+    await turns()
+    assert looked == []
+    await api.ok("POST", f"/v1/executions/{run}/terminate", json={"reason": "enough"})
+    assert ((await told(waits))["status"], looked) == ("terminated", [run])
 
 
 async def test_of_a_run_that_goes_on_in_others_the_last_one_tells(api: Api) -> None:

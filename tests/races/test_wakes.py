@@ -61,7 +61,7 @@ async def test_the_end_of_an_execution_at_one_service_is_told_to_who_waits_at_th
         pair = await ways.tenant()
         run = (await pair.last.post("/v1/executions", json={"workflow_id": "w"})).json()["execution_id"]
         waiting = asyncio.ensure_future(pair.first.get(f"/v1/executions/{run}/outcome?wait_ms=60000"))
-        await known(pair, ways.services[1], "tail")
+        await known(pair, ways.services[1], "end")
         await pair.last.post(f"/v1/executions/{run}/status", json={"status": "completed", "result": 7})
         async with asyncio.timeout(PATIENCE):
             answer = await waiting
