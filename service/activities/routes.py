@@ -7,7 +7,6 @@ import msgspec
 from backends.protocol import Row, Tx
 from service.activities.model import (
     KIND,
-    ActivitySettlement,
     ClaimActivities,
     CompleteActivity,
     FailActivity,
@@ -17,12 +16,12 @@ from service.activities.model import (
     name_of,
 )
 from service.activities.rules import as_work, status_of, task_queue
-from service.errors import invalid, not_found
-from service.http.batch import Batch, batch, results, unnamed
+from service.errors import not_found
+from service.http.batch import Batch, batch, results
 from service.http.endpoint import Call, Endpoint, command, decode
 from service.kernel.raw import shown
 from service.work.model import Claimed, Claims, Renewed, Settled, ShownErrors, ShownLease
-from service.work.waiting import claimed
+from service.work.waiting import claimed, settlements
 
 CLAIM = msgspec.json.Decoder(ClaimActivities)
 
@@ -80,15 +79,7 @@ class ShownActivity(msgspec.Struct, frozen=True):
 async def claim(call: Call) -> Any:
     """Settle what was done, and claim activities of names that this worker can run."""
     made = decode(CLAIM, call.body)
-    return await claimed(call, as_work(made), handed_out, [settlement(at, one) for at, one in enumerate(made.settle)])
-
-
-def settlement(at: int, said: ActivitySettlement) -> Any:
-    """The command that settles an attempt, or why there is none."""
-    made = said.complete or said.fail
-    if made is None or (said.complete and said.fail):
-        raise invalid([(f"/settle/{at}", "say one of `complete` and `fail`")])
-    return made if made.id else unnamed("id")
+    return await claimed(call, as_work(made), handed_out, settlements(made.settle))
 
 
 async def handed_out(found: Claims, settled: list[Any]) -> ClaimedActivities:

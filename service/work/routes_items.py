@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from backends.protocol import Row, Tx
-from service.errors import invalid, not_found
-from service.http.batch import BATCH_MAX, Batch, batch, results, unnamed
+from service.errors import not_found
+from service.http.batch import BATCH_MAX, Batch, batch, results
 from service.http.endpoint import CURSOR, LIMIT, Call, Endpoint, Query, command, decode
 from service.http.lists import Page, listed, where
 from service.kernel.raw import shown
@@ -33,7 +33,7 @@ from service.work.model import (
 )
 from service.work.reach import reached
 from service.work.vocabulary import VOCABULARY
-from service.work.waiting import claimed
+from service.work.waiting import claimed, settlements
 
 
 class Settlement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,20 +119,12 @@ async def claim(call: Call) -> Any:
     """Settle what was done, and claim; with `wait_ms`, wait for something to claim."""
     made = decode(CLAIM, call.body)
     asked = ClaimWork(*(getattr(made, name) for name in ClaimWork.__struct_fields__))
-    return await claimed(call, asked, show_claims, [settlement(at, one) for at, one in enumerate(made.settle)])
+    return await claimed(call, asked, show_claims, settlements(made.settle))
 
 
 async def show_claims(found: Claims, settled: list[Any]) -> Claims | ClaimedAndSettled:
     """What a claim got; and, if it settled anything, what came of that."""
     return ClaimedAndSettled(found.items, settled) if settled else found
-
-
-def settlement(at: int, said: Settlement) -> Any:
-    """The command that settles an item, or why there is none."""
-    made = [one for one in (said.complete, said.fail, said.release, said.transition) if one is not None]
-    if len(made) != 1:
-        raise invalid([(f"/settle/{at}", "say one of `complete`, `fail`, `release`, `transition`")])
-    return made[0] if isinstance(made[0], Transition) or made[0].id else unnamed("id")
 
 
 async def get(call: Call) -> ShownItem:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from backends.errors import Unavailable
 from service.errors import StateError, invalid
 from service.http.answer import encode
-from service.http.batch import all_of, entry, place, refuse_reused, requests
+from service.http.batch import all_of, entry, place, refuse_reused, requests, unnamed
 from service.http.endpoint import Call
 from service.kernel.command import Replayed, Request
 from service.kernel.principal import Principal
@@ -30,6 +30,16 @@ UNREAD = (
 )
 Show = Callable[[Claims, list[Any]], Awaitable[Any]]
 """Makes the answer of what was claimed, and of what came of the settling."""
+
+
+def settlements(settle: Sequence[msgspec.Struct]) -> list[Any]:
+    """The commands that a claim settles by: each entry says one of its fields. In the place of one that names no item
+    stands why it is refused."""
+    made = [[one for name in said.__struct_fields__ if (one := getattr(said, name)) is not None] for said in settle]
+    if wrong := [at for at, one in enumerate(made) if len(one) != 1]:
+        names = ", ".join(f"`{name}`" for name in settle[0].__struct_fields__)
+        raise invalid([(f"/settle/{at}", f"say one of {names}") for at in wrong])
+    return [one if getattr(one, "id", one) else unnamed("id") for (one,) in made]
 
 
 class Settling:

@@ -89,6 +89,17 @@ async def test_of_what_cannot_be_read_nothing_is_done(api: Api) -> None:
     assert (await shown(api, held["id"]))["status"] == "leased"
 
 
+async def test_every_entry_that_says_none_or_several_is_told(api: Api) -> None:
+    both = completed({"id": "i", "epoch": 1}, result=1) | {"release": {"id": "i", "epoch": 1}}
+    problem = await api.refused(
+        "POST", CLAIM, "request/invalid", json=asking({}, completed({"id": "i", "epoch": 1}), both)
+    )
+    assert [error["pointer"] for error in problem["errors"]] == ["/settle/0", "/settle/2"]
+    assert "`complete`, `fail`, `release`, `transition`" in problem["errors"][0]["detail"]
+    problem = await api.refused("POST", "/v1/activities:claim", "request/invalid", json=activities({}, {}))
+    assert [error["pointer"] for error in problem["errors"]] == ["/settle/0", "/settle/1"]
+
+
 async def test_a_claim_waits_once_all_is_settled_and_is_served_by_what_comes(api: Api) -> None:
     await enqueue(api)
     [held] = await api.claim("q")
