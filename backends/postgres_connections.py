@@ -61,6 +61,7 @@ class Connections:
         self._ours = self._making = 0
         self._refusal: Exception | None = None
         self._again_at = 0.0
+        self._asks: asyncio.TimerHandle | None = None
         self._closing = False
         self._planned: dict[int, float] = {}
 
@@ -120,7 +121,8 @@ class Connections:
                     if not self._ours:
                         self._pass_on(None)
                         raise
-                    asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._ask_again)
+                    if self._asks is None:
+                        self._asks = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._ask_again)
             if not self._idle:
                 if (db := await self._stand_in_line(first=stood)) is not None:
                     return db
@@ -128,7 +130,7 @@ class Connections:
 
     def _ask_again(self) -> None:
         """Have the first in line ask Postgres: it may have room by now."""
-        self._again_at = 0.0
+        self._asks, self._again_at = None, 0.0
         self._pass_on(None)
 
     def _may_make(self) -> bool:

@@ -160,9 +160,44 @@ async def test_who_stands_in_line_is_served_once_postgres_has_room_again(
     waiting = await standing(own, 3)
     await make_room(postgres_server, limited)
     async with asyncio.timeout(20):
-        assert not {await waiting[0], await waiting[1]} & {*held}
+        while sum(task.done() for task in waiting) < 2:
+            await asyncio.wait([task for task in waiting if not task.done()], return_when=asyncio.FIRST_COMPLETED)
+        assert not {task.result() for task in waiting if task.done()} & {*held}
+        [last] = [task for task in waiting if not task.done()]
         await own.give_back(held[0])
-        assert await waiting[2] is held[0]
+        assert await last is held[0]
+
+
+async def test_of_those_that_were_refused_one_asks_again_and_keeps_its_place(
+    own: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [await own.take() for _ in range(LIMIT)]
+    asked, make = list[None](), own._make
+
+    async def counted() -> Any:
+        asked.append(None)
+        return await make()
+
+    async def all_in_line() -> None:
+        async with asyncio.timeout(20):
+            while len(own._line) < 3:
+                await asyncio.sleep(0)
+
+    monkeypatch.setattr(own, "_make", counted)
+    *refused, first = [asyncio.create_task(own.take()) for _ in range(3)]
+    await all_in_line()
+    assert len(asked) == 2, "as many as there seemed to be room for"
+    assert own._asks is not None
+    own._asks.cancel()
+    own._ask_again()  # a second later
+    await all_in_line()
+    assert (len(asked), own._asks is None) == (3, False)
+    await own.give_back(held[0])
+    await asyncio.wait([first])
+    assert first.result() is held[0]
+    for task in refused:
+        task.cancel()
+    await asyncio.wait(refused)
 
 
 async def test_once_postgres_has_room_again_there_are_more(
