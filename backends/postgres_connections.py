@@ -210,8 +210,8 @@ class Connections:
         await db.execute("DISCARD PLANS")
 
     async def forget(self) -> None:
-        """Close those that idle; the others are closed as they are given back. Nothing is said to a server that may be
-        gone: a farewell could fail, or be waited for."""
+        """Close those that idle, here and in the pool; one that is in use shows by itself whether it was lost. Nothing
+        is said to a server that may be gone: a farewell could fail, or be waited for."""
         await self._pool.expire_connections()
         while self._idle:
             db = self._idle.pop()
