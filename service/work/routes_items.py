@@ -118,7 +118,9 @@ def show(row: Row) -> ShownItem:
 async def claim(call: Call) -> Any:
     """Settle what was done, and claim; with `wait_ms`, wait for something to claim."""
     made = decode(CLAIM, call.body)
-    asked = ClaimWork(*(getattr(made, name) for name in ClaimWork.__struct_fields__))
+    asked = ClaimWork(
+        made.worker_id, made.queues, made.max_items, made.lease_ms, made.capabilities, made.wait_ms, made.namespace
+    )
     return await claimed(call, asked, show_claims, settlements(made.settle))
 
 

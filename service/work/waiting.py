@@ -88,23 +88,32 @@ async def claimed(call: Call, made: ClaimWork, show: Show, settle: Sequence[Any]
     why it was refused beforehand. Refuses queues that the token may not use, and too many patterns.
     """
     refuse_queues(call.who, made)
-    request, asked = call.request(made), requests(call, settle)
-    if asked:
-        await refuse_reused(call, [*asked, request])
-    first = replace(request, behind=True) if asked else request
-    with Settling(call, asked) as settling:
-        try:
-            if made.wait_ms:
-                found = await claim_waiting(call, made, first, request, settling)
-            else:
-                found = await call.services.kernel.submit(first)
-        except StateError as refusal:
-            raise await settling.beside(refusal) from None
-        settled = [entry(outcome) for outcome in await settling.outcomes()]
+    request, settled = call.request(made), list[Any]()
+    if settle:
+        found, settled = await having_settled(call, made, request, settle)
+    elif made.wait_ms:
+        found = await claim_waiting(call, made, request)
+    else:
+        found = await call.services.kernel.submit(request)
     if isinstance(found, Replayed):
         claims = msgspec.json.decode(found.body, type=Claims)
         return Replayed(found.status, encode(await told(show, claims, settled)))
     return await told(show, found, settled)
+
+
+async def having_settled(call: Call, made: ClaimWork, request: Request, settle: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """What was claimed behind the settling, and what came of that."""
+    asked, behind = requests(call, settle), replace(request, behind=True)
+    await refuse_reused(call, [*asked, request])
+    with Settling(call, asked) as settling:
+        try:
+            if made.wait_ms:
+                found = await claim_waiting(call, made, request, behind, settling)
+            else:
+                found = await call.services.kernel.submit(behind)
+        except StateError as refusal:
+            raise await settling.beside(refusal) from None
+        return found, [entry(outcome) for outcome in await settling.outcomes()]
 
 
 async def told(show: Show, found: Claims, settled: list[Any]) -> Any:
@@ -124,9 +133,12 @@ def refuse_queues(who: Principal, made: ClaimWork) -> None:
             raise not_yours(who, queue)
 
 
-async def claim_waiting(call: Call, made: ClaimWork, first: Request, request: Request, settling: Settling) -> Any:
+async def claim_waiting(
+    call: Call, made: ClaimWork, request: Request, first: Request | None = None, settling: Settling | None = None
+) -> Any:
     """Look, park until a commit puts something on one of the queues, look again, unless that commit has served the
-    claim; until the time is up or the caller gone: nothing is leased to a worker that no longer listens."""
+    claim; until the time is up or the caller gone: nothing is leased to a worker that no longer listens. The `first`
+    look may be behind what is being settled, of which nothing may be refused if it is to wait."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(made.wait_ms, call.services.settings.wait_ms_max) / 1000
     gone = asyncio.ensure_future(call.gone())
@@ -134,11 +146,13 @@ async def claim_waiting(call: Call, made: ClaimWork, first: Request, request: Re
         with call.services.wakes.park(
             f"work/{call.who.tenant_id}", waits_for(made, call.who), alike(made, call.who), request, made.max_items
         ) as place:
-            look = first
+            look = first or request
             while True:
                 found: Claims = await call.services.kernel.submit(look)
                 left, look = deadline - loop.time(), request
-                if not isinstance(found, Claims) or found.items or left <= 0 or not await settling.went_well():
+                if not isinstance(found, Claims) or found.items or left <= 0:
+                    return found
+                if settling is not None and not await settling.went_well():
                     return found
                 goes_on = await place.rest(left, gone)
                 if place.answer is not None or not goes_on:
