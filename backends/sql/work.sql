@@ -153,6 +153,48 @@ SELECT * FROM (
    LIMIT r.most FOR UPDATE SKIP LOCKED) AS due
 ) AS h;
 
+-- name: shelves_of_keys
+-- Where something stands ready under concurrency keys that nobody holds, the most urgent first; paused queues left out. A
+-- walk from shelf to shelf by index, one look at each, however much stands there; of so many shelves of a key at most.
+WITH RECURSIVE found(tenant_id, concurrency_key, id, place) AS (
+  SELECT k.* FROM (
+    WITH rows(tenant_id TEXT, concurrency_key TEXT) AS (:rows)
+    SELECT r.tenant_id, r.concurrency_key,
+           (SELECT i.id FROM work_items i
+             WHERE i.tenant_id = r.tenant_id AND i.concurrency_key = r.concurrency_key
+               AND i.concurrency_key IS NOT NULL AND i.status = 'ready'
+             ORDER BY i.queue, i.requires, i.priority DESC, i.ready_at, i.id
+             LIMIT 1), 1
+      FROM rows r
+     WHERE NOT EXISTS (
+             SELECT 1 FROM work_items h
+              WHERE h.tenant_id = r.tenant_id AND h.concurrency_key = r.concurrency_key
+                AND h.concurrency_key IS NOT NULL AND h.status = 'leased')) AS k
+   UNION ALL
+  SELECT f.tenant_id, f.concurrency_key,
+         COALESCE(
+           (SELECT i.id FROM work_items i
+             WHERE i.tenant_id = f.tenant_id AND i.concurrency_key = f.concurrency_key
+               AND i.concurrency_key IS NOT NULL AND i.status = 'ready'
+               AND i.queue = w.queue AND i.requires > w.requires
+             ORDER BY i.queue, i.requires, i.priority DESC, i.ready_at, i.id
+             LIMIT 1),
+           (SELECT i.id FROM work_items i
+             WHERE i.tenant_id = f.tenant_id AND i.concurrency_key = f.concurrency_key
+               AND i.concurrency_key IS NOT NULL AND i.status = 'ready'
+               AND i.queue > w.queue
+             ORDER BY i.queue, i.requires, i.priority DESC, i.ready_at, i.id
+             LIMIT 1)), f.place + 1
+    FROM found f
+    JOIN work_items w ON w.tenant_id = f.tenant_id AND w.id = /*+*/f.id
+   WHERE f.place < 64)
+SELECT w.tenant_id, w.concurrency_key, w.queue, w.requires
+  FROM found f
+  JOIN work_items w ON w.tenant_id = f.tenant_id AND w.id = /*+*/f.id
+  LEFT JOIN queues q ON q.tenant_id = w.tenant_id AND q.name = w.queue
+ WHERE q.paused_at IS NULL
+ ORDER BY w.priority DESC, w.ready_at, w.id;
+
 -- name: shelves_of_queues
 -- The shelves of named queues, paused queues left out.
 WITH rows(tenant_id TEXT, queue TEXT) AS (:rows)

@@ -7,6 +7,7 @@ wake-ups tell of as ever; and if anything goes wrong, the batch is tried again w
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from backends.protocol import Tenants
@@ -61,10 +62,14 @@ class Along:
 
 
 def told_of(sets: Sequence[WorkingSet]) -> Iterable[str]:
-    """The wake-ups that are needed once what some of them would tell of is taken."""
+    """The wake-ups that are needed once what some of them would tell of is taken. For what was given up and is taken
+    again nobody is woken."""
     first, *others = sets
-    if not others:
+    if not others and not first.heirs:
         return first.wakes
     left = Counter(channel for one in sets for channel in one.wakes)
-    left.subtract(channel for one in others for channel in one.spared)
-    return left.elements()
+    heirs = {key: channels for one in sets for key, channels in one.heirs.items()}
+    for channel, key in (spared for one in others for spared in one.spared):
+        if key is None or heirs.pop(key, None) is None:
+            left[channel] -= 1
+    return chain(left.elements(), *heirs.values())

@@ -311,7 +311,8 @@ class Kernel:
     ) -> tuple[list[Outcome], list[WorkingSet]]:
         behind = [request for request in batch if request.behind]
         found, base = await self._decided(tx, [request for request in batch if not request.behind])
-        company = [] if along is None else along.called(base.wakes)
+        woken = base.wakes if behind else list(told_of([base]))  # what was given up is mostly taken by who comes behind
+        company = [] if along is None else along.called(woken)
         outcomes, sets = {False: iter(found)}, [base]
         if behind or company:
             found, beside = await self._decided(tx, [*behind, *company])
@@ -379,6 +380,8 @@ class Kernel:
             raise RuntimeError("a decision kept asking for more rows")
         look_again(batch, outcomes, chosen)
         await base.flush(tx)
+        if base.freed:
+            await base.find_heirs(tx)
         return outcomes, base
 
     def _wanted(self, batch: Sequence[Request], standings: Sequence[Standing]) -> Iterable[Wanted]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from backends.protocol import Row
+
 Key = tuple[Any, ...]
 Wanted = tuple[Any, Key]
 """A row type (or the name of a path or a group) and a key."""
@@ -27,6 +29,17 @@ class Group(msgspec.Struct, frozen=True):
     name: str
     load: str
     of: Callable[[Any], Key | None]
+
+
+class Heirs(msgspec.Struct, frozen=True):
+    """Who waits for what one row at a time may have, such as a concurrency key, once it is free.
+
+    `load` finds, for `rows` of keys, what stands in line for them, the most urgent first; `told(row)` is the key and
+    the channel to wake.
+    """
+
+    load: str
+    told: Callable[[Row], tuple[Key, str]]
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -68,6 +81,8 @@ class Table(msgspec.Struct, frozen=True):
     """Whether `load` takes the time of the transaction behind the key."""
     tallied: bool = False
     """Whether its rows are counted by `namespace` and `status`; each commit says what it adds: see `kernel.tallies`."""
+    heirs: Heirs | None = None
+    """Who is woken when one of its rows gives up what others wait for."""
     metered: Callable[[Any, Any], Key | None] | None = None
     """What a commit did to a row, from the row before and after (None where there is none), under a name by which the
     kernel's `meter` counts it; None for what is not counted."""

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 FACTS_DEEP = 8
 RowKey = tuple[type, Key]
+Spared = tuple[str, Key | None]
+"""A channel of which a wake-up is spared, and the key that is taken."""
+Freed = tuple[type, Key, str]
+"""The type of a row that gave something up, under which key, and the channel to wake in any case."""
 
 
 class Missing(Exception):
@@ -53,8 +57,8 @@ class View:
     number in [0, 1)."""
 
     __slots__ = (
-        "_depth", "_drawn", "_set", "_undo", "added", "chosen", "events", "ids", "now", "origin", "put_", "removed",
-        "spared", "standing", "tenant_id", "wakes", "who",
+        "_depth", "_drawn", "_set", "_undo", "added", "chosen", "events", "freed", "ids", "now", "origin", "put_",
+        "removed", "spared", "standing", "tenant_id", "wakes", "who",
     )  # fmt: skip
 
     def __init__(self, base: WorkingSet, who: Principal, standing: Standing, now: int) -> None:
@@ -65,7 +69,8 @@ class View:
         self.removed: set[RowKey] = set()
         self.events: list[NewEvent] = []
         self.wakes: list[str] = []
-        self.spared: list[str] = []
+        self.spared: list[Spared] = []
+        self.freed: list[Freed] = []
         self.chosen: list[RowKey] = []
         self.ids: list[str] = []
         self.origin: Any = None
@@ -153,12 +158,13 @@ class View:
         """Decide a part that may be refused without refusing the whole: then what it did is dropped. It costs as much
         as the part does, however much was decided before."""
         outer, self._undo = self._undo, []
-        events, wakes, spared, depth = len(self.events), len(self.wakes), len(self.spared), self._depth
+        told, depth = [(one, len(one)) for one in (self.events, self.wakes, self.spared, self.freed)], self._depth
         try:
             done: R | StateError = part()
         except StateError as refusal:
             self._drop(self._undo)
-            del self.events[events:], self.wakes[wakes:], self.spared[spared:]
+            for one, before in told:
+                del one[before:]
             self._depth = depth
             done = refusal
         if outer is not None:
@@ -191,9 +197,15 @@ class View:
         """Wake whoever waits on `channel` after the commit."""
         self.wakes.append(channel)
 
-    def spare(self, channel: str) -> None:
-        """Take what a wake-up would tell of: should the same commit bring it, one less is woken."""
-        self.spared.append(channel)
+    def free(self, row: Any, key: Key, channel: str) -> None:
+        """Give up what one row at a time may have, under a key: woken is who waits on `channel`, and wherever the
+        table's `heirs` stand, unless the same commit gives it to another row."""
+        self.freed.append((self._set.locate(row)[0], key, channel))
+
+    def spare(self, channel: str, key: Key | None = None) -> None:
+        """Take what a wake-up would tell of: should the same commit bring it, one less is woken; and should it free the
+        key that is taken with it, nobody is woken for that."""
+        self.spared.append((channel, key))
 
     def tell(self, fact: Any, of: type | None = None) -> None:
         """Tell a fact: its listeners decide here and now, in this overlay, in the order of the capabilities.

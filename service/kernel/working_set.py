@@ -16,13 +16,15 @@ from backends.errors import Conflict
 from backends.protocol import Read, Row, Tx, Write
 from service.kernel.tables import Group, Key, Table, Wanted, Writer
 from service.kernel.tallies import Place, place_of, tally_changes
-from service.kernel.view import Missing, NewEvent, RowKey, View
+from service.kernel.view import Freed, Missing, NewEvent, RowKey, Spared, View
 
 Listener = Callable[[View, Any], None]
 Asked = tuple[Table, Group | None, list[Key]]
 """A table, the group of its rows that is meant (None: rows by their keys), and the keys."""
 ABSENT = object()
 LASTING_MAX = 100_000
+HEIRS_MAX = 8
+"""How many lines are told that what they all wait for is free: one of them gets it, each other one looks once."""
 
 
 class Schema:
@@ -98,7 +100,9 @@ class WorkingSet:
         self._removed: dict[type, dict[RowKey, None]] = {}
         self.events: list[NewEvent] = []
         self.wakes: list[str] = []
-        self.spared: list[str] = []
+        self.spared: list[Spared] = []
+        self.freed: list[Freed] = []
+        self.heirs: dict[Key, list[str]] = {}
 
     def at(self, at: RowKey) -> Any:
         """The row at a key; raises `Missing` when it was never asked for."""
@@ -246,11 +250,24 @@ class WorkingSet:
         self.events += view.events
         self.wakes += view.wakes
         self.spared += view.spared
+        self.freed += view.freed
 
     async def flush(self, tx: Tx) -> None:
         """Write everything, each table once; raise `Conflict` if a guard held a row back."""
         await self._save(tx, self._writes())
         await self._save(tx, self._rest())
+
+    async def find_heirs(self, tx: Tx) -> None:
+        """Find, over what is written now, whom to wake for what was given up: of each at most `HEIRS_MAX` channels, the
+        most urgent first, and the one where they wait for it in any case."""
+        for kind in self.schema.in_order({kind for kind, _, _ in self.freed}):
+            always = {key: channel for of, key, channel in self.freed if of is kind}
+            heirs, told = self.schema.tables[kind].heirs, dict[Key, list[str]]()
+            assert heirs is not None, kind
+            for key, channel in map(heirs.told, await tx.all(heirs.load, rows=sorted(always))):
+                told.setdefault(key, []).append(channel)
+            for key, channel in always.items():
+                self.heirs[key] = [*dict.fromkeys([*told.get(key, [])[:HEIRS_MAX], channel])]
 
     @staticmethod
     async def _save(tx: Tx, writes: Iterable[Write]) -> None:

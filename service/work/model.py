@@ -194,7 +194,17 @@ def apart(queue: str) -> tuple[str, str]:
 
 def channel_of(item: "WorkItem") -> str:
     """Where claims wait for such an item: of its queue, with the capabilities that it requires."""
-    return f"work/{item.tenant_id}/{item.queue}/{item.requires}"
+    return channel_to(item.tenant_id, item.queue, item.requires)
+
+
+def channel_to(tenant_id: str, queue: str, requires: str) -> str:
+    """Where claims wait for what stands on a shelf."""
+    return f"work/{tenant_id}/{queue}/{requires}"
+
+
+def key_of(item: "WorkItem") -> tuple[str, str] | None:
+    """Its concurrency key, which is its tenant's; None if it has none."""
+    return None if item.concurrency_key is None else (item.tenant_id, item.concurrency_key)
 
 
 def shown_status(status: str) -> str:

@@ -23,6 +23,7 @@ from service.work.model import (
     TasksLeased,
     WorkItem,
     channel_of,
+    key_of,
     shown_status,
 )
 
@@ -74,7 +75,7 @@ def lease(view: View, item: WorkItem, command: ClaimWork) -> Claimed:
     )
     view.put(held)
     if item.status == "ready":
-        view.spare(channel_of(item))
+        view.spare(channel_of(item), key_of(item))
     return Claimed(
         held.id,
         held.execution_id,

@@ -36,6 +36,8 @@ from service.work.model import (
     WorkError,
     WorkItem,
     WorkSettled,
+    channel_of,
+    key_of,
     shown_status,
 )
 from service.work.rules_leases import held, need
@@ -193,6 +195,7 @@ def end(
 ) -> WorkItem:
     """End an item: `completed`, `dead` or `cancelled`; then whatever it drives is settled with it. The item as it is,
     without an answer: that is for the caller to keep."""
+    give_up_key(view, item)
     item = msgspec.structs.replace(
         item, status=status, result=result, expires_at=None, settled_at=view.now, cancel_requested_at=None
     )
@@ -200,10 +203,16 @@ def end(
     kind, outcome, _ = ENDS[status]
     body = SettledBody(item.attempt, shown(result) or msgspec.UNSET, shown(error) or msgspec.UNSET)
     note(view, item, kind, body, -1)
-    if item.concurrency_key is not None:
-        there_is(view, item)
     view.tell(WorkSettled(item, outcome, result, error))
     return item
+
+
+def give_up_key(view: View, item: WorkItem) -> bool:
+    """Wake whoever waits for the concurrency key that an item holds, wherever that is; whether it held one."""
+    key = key_of(item) if item.status == "leased" else None
+    if key is not None:
+        view.free(item, key, channel_of(item))
+    return key is not None
 
 
 def failed(
@@ -230,6 +239,7 @@ def again(
     """Put an item back on its shelf, now or for later."""
     if item.status == "leased":
         came_back(view, "ready_work_items")
+    gave_up = give_up_key(view, item)
     item = msgspec.structs.replace(
         item,
         status="ready" if ready_at <= view.now else "delayed",
@@ -240,7 +250,7 @@ def again(
     )
     view.put(item)
     note(view, item, kind, SettledBody(item.attempt, error=shown(error) or msgspec.UNSET, ready_at=ready_at))
-    if item.status == "ready" or item.concurrency_key is not None:
+    if item.status == "ready" and not gave_up:
         there_is(view, item)
     if item.drives in TASKS:
         view.tell(TaskPutBack(item))
@@ -284,8 +294,7 @@ def cancel_item(view: View, item: WorkItem) -> None:
     """Revoke an item: a ready one is withdrawn, a leased one loses its fence at once."""
     if item.status != "leased":
         use(view, "ready_work_items", -1)
-    elif item.concurrency_key is not None:
-        there_is(view, item)
+    give_up_key(view, item)
     view.put(
         msgspec.structs.replace(
             item, status="cancelled", epoch=item.epoch + 1, expires_at=None, settled_at=view.now, settle_digest=None

@@ -1,7 +1,8 @@
 """The tables of work."""
 
-from service.kernel.tables import Group, Key, Table
-from service.work.model import BY_DEDUP, OPEN, OPEN_ITEMS, Queue, Shelf, WorkItem
+from backends.protocol import Row
+from service.kernel.tables import Group, Heirs, Key, Table
+from service.work.model import BY_DEDUP, OPEN, OPEN_ITEMS, Queue, Shelf, WorkItem, channel_to
 
 
 def of_execution(item: WorkItem) -> Key | None:
@@ -12,6 +13,12 @@ def of_execution(item: WorkItem) -> Key | None:
 def of_dedup_key(item: WorkItem) -> Key | None:
     """The group of its dedup key, while it is open."""
     return (item.tenant_id, item.dedup_key) if item.dedup_key and item.status in OPEN else None
+
+
+def heir(row: Row) -> tuple[Key, str]:
+    """Of a shelf on which something waits for a concurrency key: that key, and where claims wait for the shelf."""
+    tenant, key, queue, requires = row
+    return (tenant, key), channel_to(tenant, queue, requires)
 
 
 def happened(before: WorkItem | None, after: WorkItem | None) -> Key | None:
@@ -57,6 +64,7 @@ TABLES = [
             Group(OPEN_ITEMS, "open_items_of_executions", of_execution),
             Group(BY_DEDUP, "open_items_by_dedup_key", of_dedup_key),
         ),
+        heirs=Heirs("shelves_of_keys", heir),
         metered=happened,
         guarded=True,
         current=True,

@@ -27,6 +27,26 @@ LOOKUPS: list[tuple[str, tuple[str, ...]]] = []
 SHARED = frozenset({"events_since_snapshots", "insert_events"})
 """Statements whose text for Postgres only says the same in a way that suits its planner, or gives an event its place in
 the feed, which is nothing to the simulator: the shared one is compiled."""
+SIMPLY = {
+    "shelves_of_keys": """
+      WITH rows(tenant_id TEXT, concurrency_key TEXT) AS (:rows)
+      SELECT w.tenant_id, w.concurrency_key, w.queue, w.requires
+        FROM rows r
+        JOIN work_items w ON w.tenant_id = r.tenant_id AND w.concurrency_key = r.concurrency_key AND w.status = 'ready'
+        LEFT JOIN queues q ON q.tenant_id = w.tenant_id AND q.name = w.queue
+       WHERE q.paused_at IS NULL
+         AND NOT EXISTS (
+               SELECT 1 FROM work_items h
+                WHERE h.tenant_id = r.tenant_id AND h.concurrency_key = r.concurrency_key AND h.status = 'leased')
+         AND NOT EXISTS (
+               SELECT 1 FROM work_items b
+                WHERE b.tenant_id = w.tenant_id AND b.concurrency_key = w.concurrency_key AND b.status = 'ready'
+                  AND b.queue = w.queue AND b.requires = w.requires
+                  AND (b.priority > w.priority
+                       OR (b.priority = w.priority AND (b.ready_at, b.id) < (w.ready_at, w.id))))
+       ORDER BY w.priority DESC, w.ready_at, w.id"""
+}
+"""What statements say that walk by recursion, which is not known here."""
 STRENGTH = {"FOR UPDATE": 3, "FOR KEY SHARE": 1}
 
 
@@ -69,7 +89,7 @@ def table_columns(table: str) -> dict[str, int]:
 @lru_cache(maxsize=256)
 def plans(name: str, where: str = "1 = 1") -> tuple[Plan, ...]:
     """The compiled statement `name`: one plan, or one for each part of a union."""
-    said = texts()[name]
+    said = {"": SIMPLY[name]} if name in SIMPLY else texts()[name]
     return compiled(name, said[""] if name in SHARED else said.get("postgres") or said[""], where)
 
 

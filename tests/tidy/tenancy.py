@@ -173,9 +173,19 @@ class Reader:
             if cte.alias == "rows":
                 self.ctes["rows"] = ROW_TENANTS & frozenset(names)
                 continue
+            if isinstance(
+                cte.this, exp.SetOperation
+            ):  # it may read itself: what it begins with is proven, or is a fault
+                begins = Reader(self.tables, self.ctes).query(cte.this.left, {})
+                self.ctes[cte.alias] = frozenset(
+                    name for name, (_, proven) in zip(names, begins, strict=True) if proven
+                )
             outputs = self.query(cte.this, {})
             known = zip(names or [name for name, _ in outputs], outputs, strict=True)
-            self.ctes[cte.alias] = frozenset(name for name, (_, proven) in known if proven)
+            proven = frozenset(name for name, (_, proven) in known if proven)
+            if self.ctes.get(cte.alias, proven) != proven:
+                self.faults.append(f"{cte.alias} goes on from what is not proven")
+            self.ctes[cte.alias] = proven
 
     def query(self, query: exp.Expression, outer: Proven) -> Outputs:
         """Read a query; its columns."""
@@ -184,6 +194,7 @@ class Reader:
         if isinstance(query, exp.SetOperation):
             left, right = self.query(query.left, outer), self.query(query.right, outer)
             return [(name, one and other) for (name, one), (_, other) in zip(left, right, strict=True)]
+        self._ctes(query)
         scope = Scope(self, outer)
         conditions = self._sources(scope, query)
         self._finish(scope, query, conditions)

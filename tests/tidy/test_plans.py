@@ -90,6 +90,19 @@ HOT = [
         rows=(("acme", "q1", "", 100), ("globex", "q2", "", 100)),
     ),
     Hot(
+        "shelves_of_keys",
+        {},
+        (
+            "work_ready_by_key(tenant_id, concurrency_key)",
+            "work_ready_by_key(tenant_id, concurrency_key, queue, requires)",
+            "work_concurrency(tenant_id, concurrency_key)",
+            "work_items_pkey(tenant_id, id)",
+            "queues_pkey(tenant_id, name)",
+        ),
+        sorts=1,
+        rows=(("acme", "c"), ("globex", "d")),
+    ),
+    Hot(
         "load_executions",
         {},
         ("executions_pkey(tenant_id, id)", "work_items_pkey(tenant_id, id)"),

@@ -107,6 +107,14 @@ PLANTED = {
     "one arm of a union": """
         SELECT w.id FROM work_items w WHERE w.tenant_id = :tenant_id
         UNION ALL SELECT d.id FROM work_items d WHERE d.status = 'dead'""",
+    "a recursion that leaves its tenant": """
+        WITH RECURSIVE walk(tenant_id, other) AS (
+          SELECT e.tenant_id, e.parent_id FROM executions e WHERE e.tenant_id = :tenant_id
+           UNION ALL SELECT walk.other, walk.tenant_id FROM walk)
+        SELECT e.id FROM walk JOIN executions e ON e.tenant_id = walk.tenant_id""",
+    "a batch of its own in a derived table": """
+        SELECT k.id FROM (WITH rows(tenant_id TEXT, id TEXT) AS (:rows)
+                          SELECT w.id FROM rows r JOIN work_items w ON w.id = r.id) AS k""",
     "a column of the batch that is no tenant": """
         WITH rows(tenant_id TEXT, id TEXT) AS (:rows)
         SELECT e.id FROM rows r JOIN executions e ON e.tenant_id = r.id""",

@@ -3,16 +3,24 @@
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Any
 
 import pytest
 
+from backends.protocol import Tenants
 from service.kernel.command import Request
 from service.kernel.principal import internal
 from service.work import sweeps
 from service.work.model import ClaimWork
 from tests.conftest import Api, Clock, serving
-from tests.work.steps import QUICK, enqueue, fail, settle
+from tests.work.steps import QUICK, enqueue, fail, settle, shown
+from tests.work.test_handover import commits
+from tests.work.test_settle_and_claim import CLAIM, asking, completed
+from tests.work.test_waiting import first, no_looking, parked, turns, until, waiting
+
+__all__ = ["commits", "no_looking"]
 
 
 async def keyed(api: Api, key: str, *names: str, queue: str = "q", **body: object) -> None:
@@ -224,3 +232,185 @@ async def test_of_two_processes_that_claim_at_once_one_gets_the_key(engine: str,
             assert sorted(item["id"][0] for item in items) == list("abcd"), turn
             await asyncio.gather(*(settle(apis[n % len(apis)], item, "complete") for n, item in enumerate(items)))
         assert await got(api) == []
+
+
+# ── a key that becomes free, and who waits for it elsewhere ────────────────────────────────────────────────────────
+
+Frees = Callable[[Api, Clock, Any], Awaitable[Any]]
+DEATH = {"type": "x", "message": ""}
+
+
+async def transit(api: Api, item: Any, *changes: Any) -> None:
+    """Changes to the execution of an item, under its lease."""
+    body = {"lease": {"work_item_id": item["id"], "epoch": item["epoch"]}, "changes": list(changes)}
+    await api.ok("POST", f"/v1/executions/{item['execution_id']}/transitions", json=body)
+
+
+async def expire(api: Api, clock: Clock, _item: Any) -> None:
+    """Its lease is taken back."""
+    clock.advance(1_000)
+    await sweeps.reclaim(api.service.services)
+
+
+FREES: dict[str, Frees] = {
+    "completed": lambda api, _, item: settle(api, item, "complete"),
+    "failed, to be tried again at once": lambda api, _, item: fail(api, item),
+    "failed for good": lambda api, _, item: fail(api, item, retryable=False),
+    "released for later": lambda api, _, item: settle(api, item, "release", delay_ms=60_000),
+    "given up by its holder": lambda api, _, item: settle(api, item, "dead-letter", error=DEATH),
+    "given up by an operator": lambda api, _, item: api.ok(
+        "POST", f"/v1/work-items/{item['id']}/dead-letter", json={"error": DEATH}
+    ),
+    "lost": expire,
+    "settled by a transition": lambda api, _, item: transit(api, item, {"type": "settle", "outcome": "completed"}),
+    "cancelled with its execution": lambda api, _, item: api.ok(
+        "POST", f"/v1/executions/{item['execution_id']}/status", json={"status": "cancelled"}
+    ),
+}
+
+
+async def keyed_run(api: Api) -> Any:
+    """An item with the key `k` on the queue `q` that somebody holds, of an execution of its own."""
+    run = (await api.start())["execution_id"]
+    body = {"execution_id": run, "concurrency_key": "k", "retry": QUICK, "required_capabilities": ["cpu"]}
+    await enqueue(api, "q", **body)
+    [item] = await api.claim("q", lease_ms=1_000, capabilities=["cpu"])
+    return item
+
+
+@pytest.mark.parametrize(("queue", "capability"), [("other", "cpu"), ("q", "gpu")], ids=["queue", "capabilities"])
+@pytest.mark.parametrize("frees", FREES.values(), ids=FREES)
+async def test_who_waits_elsewhere_for_a_key_is_served_by_the_commit_that_frees_it(
+    api: Api, clock: Clock, commits: list[Tenants], frees: Frees, queue: str, capability: str
+) -> None:
+    held = await keyed_run(api)
+    await keyed(api, "k", "next", queue=queue, required_capabilities=[capability])
+    async with waiting(api, ([queue], {"capabilities": [capability]})) as tasks:
+        commits.clear()
+        await frees(api, clock, held)
+        assert [got["id"] for got in await first(tasks)] == ["next"]
+        assert len(commits) == 1 or frees is expire  # a sweep notes where it has come to
+
+
+async def test_a_key_that_is_freed_in_company_wakes_who_waits_elsewhere(api: Api) -> None:
+    for key in "abc":
+        await keyed(api, key, f"{key}1")
+        await keyed(api, key, f"{key}2", queue=f"of-{key}")
+    items = await api.claim("q", max_items=3)
+    async with waiting(api, *[([f"of-{key}"], {}) for key in "abc"]) as tasks:
+        await asyncio.gather(*(settle(api, item, "complete") for item in items))
+        async with asyncio.timeout(10):
+            assert [hand[0]["id"] for hand in await asyncio.gather(*tasks)] == ["a2", "b2", "c2"]
+
+
+async def test_of_those_who_wait_elsewhere_the_one_for_the_most_urgent_item_is_served(api: Api) -> None:
+    await keyed(api, "k", "held")
+    await keyed(api, "k", "late", "later", queue="a", priority=1)
+    await keyed(api, "k", "first", queue="z", priority=9)
+    [held] = await api.claim("q")
+    async with waiting(api, (["a"], {}), (["z"], {})) as tasks:
+        await settle(api, held, "complete")
+        assert [got["id"] for got in await first(tasks)] == ["first"]
+        await until(lambda: parked(api) == 1 and not api.service.services.kernel._tasks)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_an_urgent_item_that_nobody_asks_for_keeps_the_key_from_nobody(api: Api, paused: bool) -> None:
+    await keyed(api, "k", "held")
+    await keyed(api, "k", "urgent", queue="unserved", priority=9)
+    await keyed(api, "k", "next", queue="served")
+    if paused:
+        await api.ok("POST", "/v1/queues/unserved/pause")
+    [held] = await api.claim("q")
+    async with waiting(api, (["served"], {})) as tasks:
+        await settle(api, held, "complete")
+        assert [got["id"] for got in await first(tasks)] == ["next"]
+
+
+async def test_a_thousand_items_of_a_key_wake_one_who_waits_for_them(api: Api, commits: list[Tenants]) -> None:
+    """Each time that it is free."""
+    await keyed(api, "k", "held")
+    many = [{"queue": "other", "concurrency_key": "k"}] * 100
+    for _ in range(10):
+        await api.ok("POST", "/v1/work-items:batch", json=many)
+    [held] = await api.claim("q")
+    async with waiting(api, *[(["other"], {})] * 4) as tasks:
+        for turn in range(3):
+            commits.clear()
+            await settle(api, held, "complete")
+            [held] = await first(tasks[turn:])
+            await turns()
+            assert (len(commits), parked(api)) == (1, 3 - turn)
+            tasks.sort(key=lambda task: not task.done())
+
+
+async def test_a_key_that_its_holder_takes_again_in_the_same_commit_wakes_nobody_elsewhere(
+    api: Api, commits: list[Tenants]
+) -> None:
+    """A worker whose loop is one request would wake them for nothing each time."""
+    await keyed(api, "k", "one", "two")
+    await keyed(api, "k", "elsewhere", queue="other")
+    [held] = await api.claim("q")
+    async with waiting(api, (["other"], {})) as tasks:
+        commits.clear()
+        found = await api.ok("POST", CLAIM, json=asking(completed(held)))
+        await turns()
+        assert [item["id"] for item in found["items"]] == ["two"]
+        assert (len(commits), parked(api)) == (1, 1)
+        await settle(api, found["items"][0], "complete")
+        assert [got["id"] for got in await first(tasks)] == ["elsewhere"]
+
+
+async def test_what_is_put_on_a_shelf_by_the_commit_that_frees_a_key_is_told_of_though_the_key_is_taken_again(
+    api: Api,
+) -> None:
+    """The wake-up of the one is not spared for the other."""
+    run = (await api.start())["execution_id"]
+    await enqueue(api, "q", execution_id=run, concurrency_key="k")
+    await keyed(api, "k", "next", priority=9)
+    [held] = await api.claim("q", max_items=1)
+    assert held["id"] == "next"
+    await settle(api, held, "complete")
+    [held] = await api.claim("q")
+    await keyed(api, "k", "again", priority=9)
+    async with waiting(api, *[(["q"], {})] * 2) as tasks:
+        change = {"type": "enqueue", "queue": "q", "id": "made"}
+        await transit(api, held, {"type": "settle", "outcome": "completed"}, change)
+        async with asyncio.timeout(10):
+            assert sorted([hand[0]["id"] for hand in await asyncio.gather(*tasks)]) == ["again", "made"]
+
+
+async def test_another_tenants_key_of_the_same_name_wakes_nobody(api: Api, other: Api) -> None:
+    for one in (api, other):
+        await keyed(one, "k", "held")
+        await keyed(one, "k", "next", queue="other")
+    [held] = await api.claim("q")
+    await other.claim("q")
+    async with waiting(other, (["other"], {})), waiting(api, (["other"], {})) as ours:
+        await settle(api, held, "complete")
+        assert [got["id"] for got in await first(ours)] == ["next"]
+        assert parked(other) == 1
+
+
+async def test_who_waits_for_a_key_in_another_process_is_woken(engine: str, fresh_url: str) -> None:
+    if engine == "sqlite":
+        return  # it has one process
+    async with serving(fresh_url) as here, serving(fresh_url) as there:
+        api = await here.tenant()
+        beside = Api(there, api.tenant, await there.token(api.tenant, "owner"))
+        await keyed(api, "k", "held")
+        await keyed(api, "k", "next", queue="other")
+        [held] = await api.claim("q")
+        async with waiting(beside, (["other"], {})) as tasks:
+            await settle(api, held, "complete")
+            assert [got["id"] for got in await first(tasks)] == ["next"]
+
+
+async def test_names_may_be_as_long_as_they_may_be_together(api: Api) -> None:
+    """All of them are part of an index's key, which Postgres bounds."""
+    random = Random(1)
+    letters = "".join(chr(random.randint(0x10000, 0x10FFFF)) for _ in range(256))
+    names = ["".join(random.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=127)) for _ in range(10)]
+    longest = {"queue": names[0] + "x", "required_capabilities": names[1:9], "concurrency_key": letters}
+    item = await enqueue(api, **longest, id=names[9] + "x")
+    assert (await shown(api, item))["concurrency_key"] == letters
