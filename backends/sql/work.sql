@@ -287,14 +287,29 @@ SELECT w.tenant_id, w.id
  ORDER BY w.ready_at, w.tenant_id, w.id
  LIMIT :limit;
 
+-- name: due_items_of_all
+-- The same, whole but for their payloads, and locked: what another transaction holds is stepped over, and is that one's.
+SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
+       w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
+       w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
+       w.cancel_requested_at, w.created_at, w.settled_at
+  FROM work_items w
+ WHERE w.status = 'delayed' AND w.tenant_id > '' AND w.ready_at <= :now
+   AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = w.tenant_id AND t.version = 0)
+ ORDER BY w.ready_at, w.tenant_id, w.id
+ LIMIT :limit FOR UPDATE OF w SKIP LOCKED;
+
 -- name: due_items_of_tenant
 -- The same of one tenant.
-SELECT w.tenant_id, w.id
+SELECT w.tenant_id, w.id, w.execution_id, w.node_id, w.queue, w.requires, w.drives, w.priority, w.ready_at, w.attempt,
+       w.max_attempts, w.retry, w.dedup_key, w.concurrency_key, w.status, w.worker_id, w.token_id, w.epoch,
+       w.lease_ms, w.expires_at, w.progress, w.errors, w.error_type, w.digest, w.settle_digest, w.settle_reply,
+       w.cancel_requested_at, w.created_at, w.settled_at
   FROM work_items w
  WHERE w.tenant_id = :tenant_id AND w.status = 'delayed' AND w.ready_at <= :now
    AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant_id = :tenant_id AND t.version = 0)
  ORDER BY w.ready_at, w.id
- LIMIT :limit;
+ LIMIT :limit FOR UPDATE OF w SKIP LOCKED;
 
 -- name: read_work_item
 -- One item with everything that is known of it; nothing of one whose execution is being removed, and has the sequence 0.

@@ -37,7 +37,7 @@ class Chooser(msgspec.Struct, frozen=True):
 
     `ahead(commands, whos)` makes of the commands what `choose` wants, and says what to read for it that nothing need
     be locked for: that goes with the first load of the batch. `choose` gets the one and the rows of each read after
-    its other arguments.
+    its other arguments. What is not `whole` is left as the batch has it where it has been loaded or chosen before.
     """
 
     row: type
@@ -45,6 +45,7 @@ class Chooser(msgspec.Struct, frozen=True):
     choose: Callable[..., Awaitable[list[list[Row]]]]
     keys: Callable[[Row], list[Wanted]] | None = None
     ahead: Callable[[Sequence[Any], Sequence[Principal]], tuple[Any, list[Read]]] | None = None
+    whole: bool = True
 
 
 class Rule(msgspec.Struct, frozen=True):

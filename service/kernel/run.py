@@ -434,7 +434,7 @@ class Kernel:
             chooser, asked = group[0], ([batch[i].command for i in members], [batch[i].who for i in members])
             rows = await chooser.choose(tx, *asked, *seen.get(group, ()))
             for index, own in zip(members, rows, strict=True):
-                chosen[index] = base.take(self.schema.tables[chooser.row], own, whole=True)
+                chosen[index] = base.take(self.schema.tables[chooser.row], own, whole=chooser.whole)
 
     def _decide(self, view: View, request: Request) -> Outcome:
         refuse_if_out(view.who, view.standing, view.now)

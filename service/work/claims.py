@@ -279,8 +279,8 @@ async def choose_expired(tx: Tx, commands: Sequence[ReclaimLeases], whos: Sequen
 
 
 async def choose_due(tx: Tx, commands: Sequence[PromoteDue], whos: Sequence[Principal]) -> list[list[Row]]:
-    """Items whose time has come, the most overdue first."""
-    return await dealt(tx, ("due_items", "due_items_of_tenant"), commands, whos[0].tenant_id)
+    """Items whose time has come, the most overdue first, without those that somebody holds."""
+    return await dealt(tx, ("due_items_of_all", "due_items_of_tenant"), commands, whos[0].tenant_id)
 
 
 async def dealt(
@@ -308,4 +308,4 @@ def item_and_execution(values: Row) -> list[Wanted]:
 
 READY = Chooser(WorkItem, together, choose_ready, ahead=asks_and_shelves)
 EXPIRED = Chooser(WorkItem, whose, choose_expired, item_and_execution)
-DUE = Chooser(WorkItem, whose, choose_due, lambda values: [(WorkItem, (values[0], values[1]))])
+DUE = Chooser(WorkItem, whose, choose_due, whole=False)

@@ -15,12 +15,14 @@ from backends.sqlite import SqliteBackend
 from service.alarms import sweeps as alarms
 from service.alarms.model import RingAlarms
 from service.errors import StateError
+from service.kernel.principal import SYSTEM, internal
 from service.kernel.sweeps import Sweep, Sweeper
 from service.work import sweeps as work
+from service.work.model import PromoteDue
 from tests.conformance.jobs import adding, exists, job
 from tests.conftest import Api, Service, new_database, serving
 from tests.timers.test_behaviour import kinds, timer, waiting
-from tests.work.steps import enqueue, shown
+from tests.work.steps import QUICK, enqueue, shown
 from tests.work.test_waiting import parked, turns, until
 
 LOCK_MS = 100
@@ -125,24 +127,25 @@ async def test_a_sweep_that_waits_too_long_for_a_lock_is_put_off_and_others_have
     own: Service, fresh_url: str
 ) -> None:
     api = await own.tenant()
-    item = await enqueue(api, delay_ms=1_000)
+    item = await enqueue(api, retry=QUICK)
+    await api.claim("q", lease_ms=1_000)
     own.clock.advance(1_000)
     rounds = list[str]()
 
     async def next_one(_: Any) -> None:
         rounds.append("next")
 
-    sweeps = [Sweep("work.promote", 0, work.promote), Sweep("next", 0, next_one)]
+    sweeps = [Sweep("work.reclaim", 0, work.reclaim), Sweep("next", 0, next_one)]
     sweeper = Sweeper(own.services.backend, own.services, sweeps, 1_000, 60_000)
     await sweeper.lease.keep()
     async with held(fresh_url, api.tenant, "work_items"):
         assert not await sweeper.round()
         assert rounds == ["next"]
-    assert (await api.ok("GET", "/v1/queues"))["items"][0]["delayed"] == 1
+    assert (await api.ok("GET", "/v1/queues"))["items"][0]["leased"] == 1
     own.clock.advance(1)
     await sweeper.round()
     queue = (await api.ok("GET", "/v1/queues"))["items"][0]
-    assert (queue["ready"], queue["delayed"]) == (1, 0)
+    assert (queue["ready"], queue["leased"]) == (1, 0)
     assert (await shown(api, item))["status"] == "ready"
     await sweeper.lease.release()
 
@@ -182,26 +185,43 @@ async def test_timers_fire_beside_one_whose_run_is_locked(
     assert not own.services.lines["alarms"].apart
 
 
-@pytest.mark.parametrize("sweep", ["promote", "reclaim"])
-async def test_a_row_of_one_tenant_that_is_locked_holds_up_no_sweep_of_others(
-    own: Service, fresh_url: str, sweep: str
-) -> None:
+async def test_an_item_that_is_locked_while_it_becomes_due_holds_up_nothing_else(own: Service, fresh_url: str) -> None:
+    """Nor does a page of them."""
+    if own.services.backend.name == "sqlite":
+        return  # it has no locks but that of the whole file
+    api, beside = await own.tenant(), await own.tenant()
+    for _ in range(2):
+        await enqueue(api, "held", delay_ms=500)
+    await api.ok("GET", "/v1/queues")
+    async with held(fresh_url, api.tenant, "work_items"):
+        mine, other = await enqueue(api, delay_ms=1_000), await enqueue(beside, delay_ms=1_000)
+        own.clock.advance(1_000)
+        for tenant in (SYSTEM, api.tenant):
+            await own.services.kernel.run(internal(tenant), PromoteDue(2))
+        queues = (await api.ok("GET", "/v1/queues"))["items"]
+        assert [(queue["name"], queue["ready"], queue["delayed"]) for queue in queues] == [("held", 0, 2), ("q", 1, 0)]
+        assert [got["id"] for got in await api.claim("held", "q", max_items=9)] == [mine]
+        assert [got["id"] for got in await beside.claim("q", max_items=9)] == [other]
+        await work.promote(own.services)
+    await work.promote(own.services)
+    assert (await api.ok("GET", "/v1/queues"))["items"][0]["ready"] == 2
+
+
+async def test_a_row_of_one_tenant_that_is_locked_holds_up_no_sweep_of_others(own: Service, fresh_url: str) -> None:
     if own.services.backend.name == "sqlite":
         return  # it has no locks but that of the whole file
     crowd = sorted([await own.tenant() for _ in range(3)], key=lambda api: api.tenant)
     for api in crowd:
-        await enqueue(api, delay_ms=1_000 if sweep == "promote" else 0)
-        if sweep == "reclaim":
-            await api.ok("POST", "/v1/work-items:claim", json={"worker_id": "w", "queues": ["q"], "lease_ms": 1_000})
+        await enqueue(api)
+        await api.ok("POST", "/v1/work-items:claim", json={"worker_id": "w", "queues": ["q"], "lease_ms": 1_000})
     own.clock.advance(1_000)
     async with held(fresh_url, crowd[1].tenant, "work_items"):
         for _ in range(2):  # who comes behind it in the line has its turn in the next round
             with pytest.raises(StateError, match="away or busy"):
-                await getattr(work, sweep)(own.services)
+                await work.reclaim(own.services)
         queues = [(await api.ok("GET", "/v1/queues"))["items"][0] for api in crowd]
-        waits = "delayed" if sweep == "promote" else "leased"
-        assert [queue[waits] for queue in queues] == [0, 1, 0]
-    await getattr(work, sweep)(own.services)
+        assert [queue["leased"] for queue in queues] == [0, 1, 0]
+    await work.reclaim(own.services)
     own.clock.advance(60_000)
     await work.promote(own.services)
     assert [(await api.ok("GET", "/v1/queues"))["items"][0]["ready"] for api in crowd] == [1, 1, 1]

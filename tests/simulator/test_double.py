@@ -42,9 +42,9 @@ def of_tables() -> Iterator[str]:
 
 CHOOSING = (
     "insert_events", "load_standings", "heads_of_shelves", "shelves_of_queues", "shelves_of_tenants", "expired_leases",
-    "expired_leases_of_tenant", "due_items", "due_items_of_tenant", "read_sweep", "take_sweep", "renew_sweep",
-    "release_sweep", "due_jobs", "dead_letters_to_redrive", "read_execution", "read_events", "read_usage",
-    "shelves_of_keys",
+    "expired_leases_of_tenant", "due_items", "due_items_of_all", "due_items_of_tenant", "read_sweep", "take_sweep",
+    "renew_sweep", "release_sweep", "due_jobs", "dead_letters_to_redrive", "read_execution", "read_events",
+    "read_usage", "shelves_of_keys",
 )  # fmt: skip
 NAMES = sorted(set(of_tables()))
 

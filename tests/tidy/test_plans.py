@@ -252,6 +252,7 @@ HOT = [
     Hot("expired_leases_of_tenant", A | LATER, ("work_leased_of_tenant(tenant_id, expires_at)",)),
     Hot("tenants_with_expired_leases", LINE, ("work_leased_of_tenant(tenant_id)",)),
     Hot("due_items", LATER, ("work_due(ready_at)",)),
+    Hot("due_items_of_all", LATER, ("work_due(ready_at)",)),
     Hot("due_items_of_tenant", A | LATER, ("work_due_of_tenant(tenant_id, ready_at)",)),
     Hot("tenants_with_due_redrives", LINE, ("jobs_of_tenant(tenant_id)",)),
     Hot("tenants_with_due_deletions_of_namespaces", LINE, ("jobs_of_tenant(tenant_id)",)),

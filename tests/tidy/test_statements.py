@@ -17,7 +17,7 @@ from tests.tidy.tenancy import parse
 
 UNUSED: dict[str, str] = {}
 """Statements that no code names, and why they are there."""
-WHOLE_ROWS = {"heads_of_shelves": WorkItem}
+WHOLE_ROWS = {"heads_of_shelves": WorkItem, "due_items_of_all": WorkItem, "due_items_of_tenant": WorkItem}
 """Statements outside `Table` whose rows the kernel takes as they come: those of choosers without `keys`."""
 SQLITE_TYPES = {"TEXT": "TEXT", "BIGINT": "INTEGER", "BYTEA": "BLOB"}
 

@@ -14,6 +14,7 @@ from tests.tidy.tenancy import TENANT, Reader, parse
 ACROSS = {
     "expired_leases": "a sweep: ids only; each row is then loaded, locked and judged under its own tenant_id",
     "due_items": "a sweep: ids only, as above",
+    "due_items_of_all": "a sweep: each row is judged, and written, under its own tenant_id",
     "due_jobs": "a sweep: ids only, as above",
     "due_alarms": "a sweep: names only, as above",
     "lost_workers": "a sweep: ids only, as above",

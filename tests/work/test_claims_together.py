@@ -14,8 +14,8 @@ from service.kernel.command import Replayed, Request
 from service.kernel.principal import Principal, internal
 from service.kernel.run import Kernel
 from service.work import claims
-from service.work.model import Claims, ClaimWork, DeadLetterWork, EnqueueWork, WorkError
-from tests.conftest import Api, Service, serving
+from service.work.model import Claims, ClaimWork, DeadLetterWork, EnqueueWork, PromoteDue, WorkError
+from tests.conftest import Api, Clock, Service, serving
 from tests.work.steps import enqueue
 
 TENANTS = 16
@@ -220,3 +220,17 @@ def test_a_pattern_is_held_against_a_queue_once_however_many_shelves_it_has(monk
     claims.find_shelves([ask], found)
     assert matched == ["a", "b"]
     assert ask.shelves == [("t", "a", ""), ("t", "a", "c1"), ("t", "a", "c1,c2")]
+
+
+@pytest.mark.parametrize("claim_first", [True, False])
+async def test_an_item_that_is_claimed_and_found_due_by_one_transaction_is_handed_out_whole(
+    api: Api, clock: Clock, claim_first: bool
+) -> None:
+    await enqueue(api, payload={"n": 1}, delay_ms=1_000)
+    clock.advance(1_000)
+    kernel, who = api.service.services.kernel, internal(api.tenant)
+    asked = [Request(who, one) for one in ((claim(), PromoteDue()) if claim_first else (PromoteDue(), claim()))]
+    outcomes, _ = await kernel.backend.write(lambda tx: kernel._decided(tx, asked))
+    promoted, claims_ = outcomes[claim_first], outcomes[not claim_first]
+    assert promoted == (0 if claim_first else 1)
+    assert [bytes(item.payload) for item in claims_.items] == [b'{"n":1}']
