@@ -64,9 +64,12 @@ class Ask:
     ) -> bool:
         """Add what the heads of its shelves offer, without what others took or what has a busy concurrency key; whether
         nothing that comes before it lies behind them. If something may, that must be looked at."""
+        found = [row for shelf in self.shelves for row in heads.get(shelf, ()) if key_of(row) not in taken]
+        if not self.sure and all(row[KEY] is None for row in found):  # a shelf shows as many as all its claims may take
+            self.best = sorted(found, key=order)[: self.want]
+            return True
         known = {row[ID] for row in self.sure}
-        found = [row for shelf in self.shelves for row in heads.get(shelf, ()) if row[KEY] not in busy]
-        free = (row for row in found if row[ID] not in known and key_of(row) not in taken)
+        free = (row for row in found if row[ID] not in known and row[KEY] not in busy)
         fresh = one_a_key(sorted(free, key=order))
         self.best = [*self.sure, *fresh][: self.want]  # what was sure comes before all that was found since
         end = min((end for shelf in self.shelves for end in ends(heads.get(shelf, ()), most[shelf])), default=None)
