@@ -187,7 +187,7 @@ WITH RECURSIVE found(tenant_id, concurrency_key, id, place) AS (
              LIMIT 1)), f.place + 1
     FROM found f
     JOIN work_items w ON w.tenant_id = f.tenant_id AND w.id = /*+*/f.id
-   WHERE f.place < 64)
+   WHERE f.place < 16)
 SELECT w.tenant_id, w.concurrency_key, w.queue, w.requires
   FROM found f
   JOIN work_items w ON w.tenant_id = f.tenant_id AND w.id = /*+*/f.id

@@ -12,8 +12,9 @@ import pytest
 from backends.protocol import Tenants
 from service.kernel.command import Request
 from service.kernel.principal import internal
+from service.kernel.working_set import HEIRS_MAX
 from service.work import sweeps
-from service.work.model import ClaimWork
+from service.work.model import ClaimWork, CompleteWork
 from tests.conftest import Api, Clock, serving
 from tests.work.steps import QUICK, enqueue, fail, settle, shown
 from tests.work.test_handover import commits
@@ -344,6 +345,18 @@ async def test_a_thousand_items_of_a_key_wake_one_who_waits_for_them(api: Api, c
             tasks.sort(key=lambda task: not task.done())
 
 
+async def test_of_very_many_shelves_that_wait_for_a_key_few_are_looked_at_and_told(api: Api) -> None:
+    await keyed(api, "k", "held")
+    for n in range(20):
+        await keyed(api, "k", f"i{n}", queue=f"q{n:02}", priority=n)
+    [held] = await api.claim("q")
+    kernel, who = api.service.services.kernel, internal(api.tenant)
+    settled = [Request(who, CompleteWork(held["epoch"], id=held["id"]))]
+    _, done = await kernel.backend.write(lambda tx: kernel._decided(tx, settled))
+    told = [f"work/{api.tenant}/q{n:02}/" for n in range(15, 15 - HEIRS_MAX, -1)]
+    assert done.heirs == {(api.tenant, "k"): [*told, f"work/{api.tenant}/q/"]}
+
+
 async def test_a_key_that_its_holder_takes_again_in_the_same_commit_wakes_nobody_elsewhere(
     api: Api, commits: list[Tenants]
 ) -> None:
@@ -414,3 +427,38 @@ async def test_names_may_be_as_long_as_they_may_be_together(api: Api) -> None:
     longest = {"queue": names[0] + "x", "required_capabilities": names[1:9], "concurrency_key": letters}
     item = await enqueue(api, **longest, id=names[9] + "x")
     assert (await shown(api, item))["concurrency_key"] == letters
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_none_of_those_who_wait_for_keys_on_all_shelves_is_forgotten(
+    engine: str, fresh_url: str, seed: int
+) -> None:
+    """Whoever claims, wherever, and however the keys become free; nobody looks by himself."""
+    chance, shelves = Random(seed), [(queue, capabilities) for queue in "pqr" for capabilities in ([], ["gpu"])]
+    async with contextlib.AsyncExitStack() as stack:
+        services = [await stack.enter_async_context(serving(fresh_url)) for _ in range(1 if engine == "sqlite" else 2)]
+        api = await services[0].tenant()
+        apis = [Api(service, api.tenant, await service.token(api.tenant, "owner")) for service in services]
+        left, done = {f"i{n}" for n in range(40)}, asyncio.Event()
+        for name in sorted(left):
+            queue, required = chance.choice(shelves)
+            body = {"priority": chance.randint(0, 2), "max_attempts": 99, "required_capabilities": required}
+            await keyed(api, chance.choice("kl"), name, queue=queue, **body)
+
+        async def work(worker: Api, queue: str, capabilities: list[str]) -> None:
+            while True:
+                for item in await worker.claim(queue, wait_ms=60_000, capabilities=capabilities):
+                    how = chance.choice(("complete", "complete", "fail", "release"))
+                    await settle(worker, item, how, **({"error": DEATH} if how == "fail" else {}))
+                    left.difference_update([item["id"]] if how == "complete" else [])
+                    if not left:
+                        done.set()
+
+        workers = [asyncio.create_task(work(worker, *shelf)) for worker in apis for shelf in shelves]
+        try:
+            async with asyncio.timeout(30):
+                await done.wait()
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
