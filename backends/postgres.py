@@ -159,6 +159,7 @@ class PostgresBackend:
         self._whole, self._sessions, self._pooled = fence, not pooled, pooled
         self._to_write = f" ISOLATION LEVEL READ COMMITTED{pooled}" if pooled else ""
         self._to_write += f"; SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL lock_timeout = {lock_ms}"
+        self._lock_ms = lock_ms
         self._fence: Fence | None = None
         others = max(1, pool.get_max_size() - lanes)
         self.scan_lanes, self._scan_turn = min(others, max(2, others // 2)), asyncio.Semaphore(others)
@@ -192,17 +193,20 @@ class PostgresBackend:
             with contextlib.suppress(StoreError, asyncpg.PostgresError, *LOST):
                 await self._read_clock()
 
-    async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
+    async def write(self, work: Work[T], *, tenants: Tenants = EVERY, lock_ms: int | None = None) -> T:
+        how = self._to_write
+        if lock_ms is not None and lock_ms < self._lock_ms:
+            how += f"; SET LOCAL lock_timeout = {lock_ms}"
         try:
-            return await self._through_races(work, tenants)
+            return await self._through_races(work, tenants, how)
         except Lost:
             await self._connections.forget()  # it may have been lost long before, and others with it
-            return await self._through_races(work, tenants)
+            return await self._through_races(work, tenants, how)
 
-    async def _through_races(self, work: Work[T], tenants: Tenants) -> T:
+    async def _through_races(self, work: Work[T], tenants: Tenants, how: str) -> T:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._transaction(work, tenants)
+                return await self._transaction(work, tenants, how)
             except RACES as error:
                 if attempt == ATTEMPTS:
                     raise Conflict("the transaction lost every race it entered") from error
@@ -213,11 +217,11 @@ class PostgresBackend:
         """Begin a transaction that acts for `tenants`, in one message."""
         await db.execute(f"BEGIN{how}; {self._fence.scope(tenants)}" if self._fence else f"BEGIN{how}")
 
-    async def _transaction(self, work: Work[T], tenants: Tenants) -> T:
+    async def _transaction(self, work: Work[T], tenants: Tenants, how: str) -> T:
         committing = False
         try:
             async with self._connections.one() as db:
-                await self._begin(db, tenants, self._to_write)
+                await self._begin(db, tenants, how)
                 tx = PostgresTx(db, self._statements, self.now())
                 result = await work(cast("Tx", tx))
                 committing = True

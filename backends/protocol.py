@@ -86,10 +86,11 @@ class StateBackend(Protocol):
     scan_lanes: int
     """How many scans are worth having in flight from one process."""
 
-    async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
+    async def write(self, work: Work[T], *, tenants: Tenants = EVERY, lock_ms: int | None = None) -> T:
         """Run `work` in one transaction, commit, return its result. `work` may be run again after a lost race, so
         it awaits nothing but its `Tx` and has no effect outside it. Rows of others than `tenants` are not there for
-        it."""
+        it. It waits for each lock no longer than `lock_ms`, where the store has locks of rows, or as long as any
+        write does."""
 
     async def read(self, work: Work[T], *, tenants: Tenants = EVERY, scan: bool = False) -> T:
         """Run a reader. By default each statement sees the latest commit and must be bounded (a point or a page);

@@ -184,7 +184,7 @@ class SqliteBackend:
     def now(self) -> int:
         return self._clock()
 
-    async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
+    async def write(self, work: Work[T], *, tenants: Tenants = EVERY, lock_ms: int | None = None) -> T:
         self._refuse_if_damaged()
         await self._turn.acquire()
         tx, done = SqliteTx(self._db, self._statements, self._clock()), asyncio.get_running_loop().create_future()

@@ -63,9 +63,9 @@ class CountedBackend:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    async def write(self, work: Work[Any], *, tenants: Tenants = EVERY) -> Any:
+    async def write(self, work: Work[Any], *, tenants: Tenants = EVERY, lock_ms: int | None = None) -> Any:
         """One transaction."""
-        found = await self._backend.write(lambda tx: work(CountedTx(tx, self._tally)), tenants=tenants)
+        found = await self._backend.write(lambda tx: work(CountedTx(tx, self._tally)), tenants=tenants, lock_ms=lock_ms)
         self._tally.commits += 1
         self._tally.round_trips += 2
         return found

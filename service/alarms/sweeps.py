@@ -1,9 +1,9 @@
 """The sweep that rings alarms: a page of what is due at a time, an owner's together and in the order of their times.
 
 The kernel gathers the owners' commands. Those of one owner never go side by side: its log says what was due first.
-Where somebody holds a row that one of them needs, a stranger or a process that was paused in a transaction, their batch
-is undone. They go apart from then on, each in a transaction of its own and behind all others, until they have rung: no
-caller's command is undone with them.
+Where somebody holds a row that one of them needs, a stranger or a process that was paused in a transaction, they go
+apart from then on, each in a transaction of its own and behind all others, until they have rung: no caller's command
+waits with them.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
 One batch is one transaction: standings and rows loaded, each command decided in the order of arrival over the same
 working set, everything written once. A refusal drops only its own overlay. If the store objects, the batch is
-undone and its halves are tried apart, so that one bad command cannot fail the others. At low load a batch is one
-command and nothing waits.
+undone and its halves are tried apart, so that one bad command cannot fail the others. If somebody holds a row for too
+long, tenants are tried apart (`apart.py`). At low load a batch is one command and nothing waits.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from backends.errors import (
 from backends.protocol import Read, Row, StateBackend, Tenants, Tx
 from service.errors import StateError
 from service.kernel import idempotency
+from service.kernel.apart import MOST, Apart, Haste, parts
 from service.kernel.command import Chooser, PutOff, Replayed, Request, Rule
 from service.kernel.events import Logged
 from service.kernel.handover import Along, told_of
@@ -90,6 +91,7 @@ class Kernel:
         self._batch_max, self._waiting_max, self._fits = batch_max, waiting_max, batch_max
         self._waiting: dict[str, deque[tuple[Request, asyncio.Future[Outcome]]]] = {}
         self._count = self._company = self._flying = self._begun = 0
+        self._apart, self._lately_apart, self._flying_apart = Apart(backend), False, 0
         self.meter: Meter = unmetered
         self.metrics = Metrics()
         self.objected = Seldom(OBJECTED_MS)
@@ -130,7 +132,7 @@ class Kernel:
 
         A batch of few costs the store nearly what a large one does, and those who wait soon find company.
         """
-        if not (self._lanes and self._count):
+        if not (self._lanes and self._count) or self._all_stay():
             return
         if self._count < self._flying and not hurry:
             if not self._patient:
@@ -149,15 +151,18 @@ class Kernel:
 
     async def _drain(self) -> None:
         try:
-            while self._count:
+            while self._count and not self._all_stay():
                 batch = self._next_batch()
-                self._flying, self._begun = self._flying + len(batch), self._begun + 1
+                apart, beside = (1, 0) if self._lately_apart else (0, len(batch))
+                self._flying, self._begun = self._flying + beside, self._begun + 1
+                self._flying_apart += apart
                 try:
                     outcomes = await self.execute([request for request, _ in batch], whole=False)
                 except Exception as error:  # whatever it was, nobody waits for ever
                     outcomes = [error] * len(batch)
                 finally:
-                    self._flying -= len(batch)
+                    self._flying -= beside
+                    self._flying_apart -= apart
                 self._pace(len(batch), self._put_back(batch, outcomes))
                 for (_, future), outcome in zip(batch, outcomes, strict=True):
                     if future.done() or isinstance(outcome, PutOff):  # the caller went away, or waits on
@@ -182,7 +187,11 @@ class Kernel:
         line they go, and by themselves.
         """
         batch: list[tuple[Request, asyncio.Future[Outcome]]] = []
-        first, system = next(iter(self._waiting)), self._waiting.pop(SYSTEM, None)
+        first, self._lately_apart = self._next_in_line(), False
+        if first in self._apart:
+            return self._batch_apart(first)
+        aside = {one: self._waiting.pop(one) for one in self._apart.among(self._waiting)}
+        system = self._waiting.pop(SYSTEM, None)
         line = {SYSTEM: system} if system is not None and first == SYSTEM else self._waiting
         self._company = COMPANY if len(line) > 1 else max(0, self._company - 1)
         most = max(1, self._fits // SHARE) if self._company else self._fits
@@ -205,8 +214,32 @@ class Kernel:
             self._waiting |= line
         elif system is not None:
             self._waiting = {SYSTEM: system, **self._waiting}
+        if aside:
+            self._waiting = aside | self._waiting
         self._count -= len(batch)
         return batch
+
+    def _next_in_line(self) -> str:
+        """Whose turn it is: the first in line, but never two of those that go apart one after the other or side by
+        side while anybody else waits."""
+        first = next(iter(self._waiting))
+        if (self._lately_apart or self._flying_apart) and first in self._apart:
+            return next((one for one in self._waiting if one not in self._apart), first)
+        return first
+
+    def _batch_apart(self, tenant_id: str) -> list[tuple[Request, asyncio.Future[Outcome]]]:
+        """Some requests of a tenant that goes apart; what is left of them goes to the back of the line."""
+        queue, self._lately_apart = self._waiting.pop(tenant_id), True
+        batch = [queue.popleft() for _ in range(min(len(queue), MOST))]
+        if queue:
+            self._waiting[tenant_id] = queue
+        self._count -= len(batch)
+        return batch
+
+    def _all_stay(self) -> bool:
+        """Whether nobody waits but tenants that go apart, while one of these is under way: the other lanes are not
+        theirs."""
+        return bool(self._flying_apart) and all(one in self._apart for one in self._waiting)
 
     def _put_back(self, batch: Sequence[tuple[Request, asyncio.Future[Outcome]]], outcomes: Sequence[Outcome]) -> int:
         """Let those that were put off wait again, before those of their tenants that came after them; how many of them
@@ -223,39 +256,49 @@ class Kernel:
         more = min(self._batch_max, self._fits + self._fits // PACE + 1)
         self._fits = max(tried - late, tried // 2, 1) if late else more
 
-    async def execute(self, batch: Sequence[Request], *, whole: bool = True) -> list[Outcome]:
+    async def execute(
+        self, batch: Sequence[Request], *, whole: bool = True, haste: Haste | None = None
+    ) -> list[Outcome]:
         """Run a batch: the `whole` of it, or what is decided in one transaction."""
-        outcomes = await self._tried(batch)
+        outcomes = await self._tried(batch, haste)
         while whole and (left := [place for place, outcome in enumerate(outcomes) if isinstance(outcome, PutOff)]):
-            later = await self._tried([outcomes[place].request for place in left])
+            later = await self._tried([outcomes[place].request for place in left], haste)
             for place, outcome in zip(left, later, strict=True):
                 outcomes[place] = outcome
         return outcomes
 
-    async def _tried(self, batch: Sequence[Request]) -> list[Outcome]:
-        """Run a batch in one transaction; halve it when the store objects."""
+    async def _tried(self, batch: Sequence[Request], haste: Haste | None) -> list[Outcome]:
+        """Run a batch in one transaction; halve it when the store objects, and go apart when somebody holds a row."""
         tenants = kept_at([request.who for request in batch])
+        if haste is None and self._apart and batch[0].who.tenant_id in self._apart:
+            haste = Haste()
         for attempt in range(CONFLICTS):
             try:
-                outcomes, done = await self._written(batch, tenants)
+                outcomes, done = await self._written(batch, tenants, haste)
             except Conflict as error:
                 self.metrics.objections[type(error).__name__] += 1
                 if len(batch) > 1:
-                    return await self._halves(batch)
+                    return await self._halves(batch, haste)
                 if attempt == CONFLICTS - 1:
                     log.warning("a command met a conflict each time it was tried", error=str(error), exc_info=True)
                     return [away(error)] * len(batch)
             except StoreError as error:
                 self.metrics.objections[type(error).__name__] += 1
                 if type(error) is StoreError and len(batch) > 1:  # it objects to a row; it is not away
-                    return await self._halves(batch)
+                    return await self._halves(batch, haste)
+                if isinstance(error, Locked):
+                    if haste is not None:
+                        haste.waited()
+                    if len(batch) > 1:
+                        return await self._in_parts(batch, haste or Haste())
+                    self._apart.met(batch[0].who.tenant_id)
                 self._warn_of(error)
                 return [away(error)] * len(batch)
             except Exception:
                 log.exception("a batch failed", commands=[type(request.command).__name__ for request in batch])
                 if len(batch) == 1:
                     return [StateError("server/error", "The server failed; nothing was changed.")]
-                return [(await self.execute([request]))[0] for request in batch]
+                return [(await self.execute([request], haste=haste))[0] for request in batch]
             else:
                 if not self.backend.serial:
                     self._doubt(batch, outcomes, done)
@@ -269,21 +312,26 @@ class Kernel:
             cause = repr(error.__cause__)
             log.warning("the store refused a batch", error=said, kind=kind, cause=cause, refused=refused)
 
-    async def _written(self, batch: Sequence[Request], tenants: Tenants) -> tuple[list[Outcome], WorkingSet]:
+    async def _written(
+        self, batch: Sequence[Request], tenants: Tenants, haste: Haste | None
+    ) -> tuple[list[Outcome], WorkingSet]:
         """Run a batch in one transaction; with those along whom a lone command wakes, and without if the store objects.
 
         Whom many commands wake looks with the next batch: in company a look costs less than it does behind each batch.
         """
-        run, write = self._transaction, self.backend.write
+        run, write = self._transaction, partial(self.backend.write, tenants=tenants)
+        writing = write if haste is None else partial(write, lock_ms=haste.lock_ms)
         lone, begun = sum(not request.behind for request in batch) == 1 and not self._count, perf_counter()
         with Along(self.wakes, tenants) as along:
             try:
-                outcomes, sets = await write(partial(run, batch=batch, along=along if lone else None), tenants=tenants)
+                outcomes, sets = await writing(partial(run, batch=batch, along=along if lone else None))
                 along.serve()
             except Exception as error:
                 if not along or (isinstance(error, StoreError) and type(error) not in (StoreError, Conflict, Locked)):
                     raise
-                outcomes, sets = await write(partial(run, batch=batch, along=None), tenants=tenants)
+                if isinstance(error, Locked):  # it has waited already
+                    writing = partial(write, lock_ms=(haste or Haste()).lock_ms)
+                outcomes, sets = await writing(partial(run, batch=batch, along=None))
         commands = [type(request.command) for request in batch]
         self.metrics.wrote(commands, perf_counter() - begun)
         for done in sets:
@@ -302,9 +350,19 @@ class Kernel:
             if any(done.lacks(wanted) for wanted in self._wanted([batch[i]], [standing])):
                 outcomes[i] = PutOff(replace(batch[i], again=True))
 
-    async def _halves(self, batch: Sequence[Request]) -> list[Outcome]:
+    async def _halves(self, batch: Sequence[Request], haste: Haste | None) -> list[Outcome]:
         middle = len(batch) // 2
-        return await self.execute(batch[:middle]) + await self.execute(batch[middle:])
+        halves = batch[:middle], batch[middle:]
+        return [outcome for half in halves for outcome in await self.execute(half, haste=haste)]
+
+    async def _in_parts(self, batch: Sequence[Request], haste: Haste) -> list[Outcome]:
+        """Run a batch again that met a row which somebody holds, each part by itself."""
+        outcomes: list[Outcome] = [None] * len(batch)
+        for part in parts(batch):
+            told = await self._tried([batch[index] for index in part], haste)
+            for index, outcome in zip(part, told, strict=True):
+                outcomes[index] = outcome
+        return outcomes
 
     async def _transaction(
         self, tx: Tx, batch: Sequence[Request], along: Along | None

@@ -123,6 +123,75 @@ async def test_an_enqueue_is_done_though_the_claim_that_it_would_serve_waits_too
     assert (await shown(api, item))["status"] == "ready"
 
 
+@contextlib.asynccontextmanager
+async def run_held(url: str, run: str) -> AsyncIterator[None]:
+    """Meanwhile a stranger holds one execution, on Postgres."""
+    db = await asyncpg.connect(url)
+    try:
+        async with db.transaction():
+            assert await db.fetch("SELECT 1 FROM executions WHERE id = $1 FOR UPDATE", run)
+            yield
+    finally:
+        await db.close()
+
+
+def event(api: Api, run: str) -> Any:
+    """An append, on its way."""
+    return api.http.post(f"/v1/executions/{run}/events", json={"events": [{"kind": "x"}]})
+
+
+async def test_of_a_batch_only_what_needs_the_held_row_is_refused(own: Service, fresh_url: str) -> None:
+    if own.services.backend.name == "sqlite":
+        return  # it has no locks but that of the whole file
+    api, beside = await own.tenant(), [await own.tenant() for _ in range(5)]
+    held_up, own_runs = await started(api), [await started(api) for _ in range(5)]
+    runs = [(one, await started(one)) for one in beside]
+    async with run_held(fresh_url, held_up):
+        first = asyncio.ensure_future(event(api, held_up))  # while it waits, the others gather
+        asked = [event(api, held_up), *(event(one, run) for one, run in runs), *(event(api, run) for run in own_runs)]
+        refused, *done = await asyncio.gather(*asked)
+        assert [answer.status_code for answer in done] == [201] * 10
+        assert [one.json()["code"] for one in (await first, refused)] == ["store/unavailable"] * 2
+    assert (await event(api, held_up)).status_code == 201
+    assert len(await api.events(held_up)) == 2
+
+
+async def test_who_meets_a_held_row_again_and_again_holds_nobody_up(
+    own: Service, fresh_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if own.services.backend.name == "sqlite":
+        return  # it has no locks but that of the whole file
+    api, beside = await own.tenant(), [await own.tenant() for _ in range(3)]
+    held_up, at_large = await started(api), await started(api)
+    runs = [(one, await started(one)) for one in beside]
+    kernel, together, side_by_side, over = own.services.kernel, list[set[str]](), list[int](), asyncio.Event()
+    try_one = kernel._tried
+
+    async def noted(batch: Any, haste: Any) -> Any:
+        together.append({one.who.tenant_id for one in batch})
+        side_by_side.append(kernel._flying_apart)
+        return await try_one(batch, haste)
+
+    async def again() -> set[int]:
+        answers = set()
+        while not over.is_set():
+            answers.add((await event(api, held_up)).status_code)
+        return answers
+
+    async with run_held(fresh_url, held_up):
+        assert (await event(api, held_up)).status_code == 503
+        monkeypatch.setattr(kernel, "_tried", noted)
+        callers = [asyncio.create_task(again()) for _ in range(20)]
+        for _ in range(10):
+            assert {(await event(one, run)).status_code for one, run in runs} == {201}
+        assert (await event(api, at_large)).status_code == 201
+        over.set()
+        assert await asyncio.gather(*callers) == [{503}] * 20
+    assert all(len(tenants) == 1 for tenants in together if api.tenant in tenants)
+    assert max(side_by_side) == 1, "the other lane is left to the others"
+    assert len(await api.events(held_up)) == 1
+
+
 async def test_a_sweep_that_waits_too_long_for_a_lock_is_put_off_and_others_have_their_turn(
     own: Service, fresh_url: str
 ) -> None:
@@ -163,15 +232,14 @@ async def test_timers_fire_beside_one_whose_run_is_locked(
     batches = list[list[int]]()
     try_one = own.services.kernel._tried
 
-    async def noted(batch: Any) -> Any:
+    async def noted(batch: Any, haste: Any) -> Any:
         batches.append([len(one.command.names) for one in batch if isinstance(one.command, RingAlarms)])
-        return await try_one(batch)
+        return await try_one(batch, haste)
 
     monkeypatch.setattr(own.services.kernel, "_tried", noted)
     async with held(fresh_url, api.tenant, "executions"):
-        await alarms.ring(own.services)  # it is the first of those that go apart, and none is tried behind it
-        assert batches == [[5, 1, 1, 1], [5]], "its timers are not tried one by one: each would wait as long"
         await alarms.ring(own.services)
+        assert batches == [[5, 1, 1, 1], [5], [1, 1, 1], [5]], "its timers are not tried one by one"
         assert [(await kinds(beside, one))[-1] for one in runs] == ["timer.fired"] * 3
         beside = await own.tenant()
         runs = [await waiting(beside, timer(1, duration_ms=20)) for _ in range(3)]

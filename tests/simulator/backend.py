@@ -98,7 +98,7 @@ class SimulatedBackend:
     def _begin(self) -> SimulatedTx:
         return SimulatedTx(self._database, self._owner, self.now(), self._loop)
 
-    async def write(self, work: Work[T], *, tenants: Tenants = EVERY) -> T:
+    async def write(self, work: Work[T], *, tenants: Tenants = EVERY, lock_ms: int | None = None) -> T:
         for _ in range(ATTEMPTS):
             tx = self._begin()
             try:
