@@ -41,6 +41,8 @@ class Lease:
         self._backend, self._lease_ms = backend, lease_ms
         self._alone = backend.name == "sqlite"
         self._epoch, self._until, self._began = 0, 0, 0
+        self._asked = 0
+        """The epoch that was asked for last: it may be ours though the answer never came."""
         self._asking = asyncio.Lock()
 
     @property
@@ -60,15 +62,15 @@ class Lease:
 
     async def release(self) -> None:
         """Let go at once, so that the next process need not wait."""
-        if self._alone or not self._epoch:
+        if self._alone or not self._asked:
             return
 
         async def let_go(tx: Tx) -> None:
-            await tx.many("release_sweep", [(SYSTEM, NAME, self.holder, self._epoch)])
-            tx.wake(CHANNEL)
+            if await tx.many("release_sweep", [(SYSTEM, NAME, self.holder, self._asked)]):
+                tx.wake(CHANNEL)
 
         await self._backend.write(let_go, tenants=[SYSTEM])
-        self._epoch, self._until = 0, 0
+        self._epoch, self._until, self._asked = 0, 0, 0
 
     async def _renew(self) -> None:
         now = self._backend.now()
@@ -80,13 +82,14 @@ class Lease:
             self._until = now + self._lease_ms
         else:
             log.warning("another process sweeps now", epoch=self._epoch)
-            self._epoch, self._until = 0, 0
+            self._epoch, self._until, self._asked = 0, 0, 0
 
     async def _take(self) -> None:
         now, found = self._backend.now(), await read(self._backend)
         if found is not None and found.holder != self.holder and (found.expires_at or 0) > now:
             return
         before = 0 if found is None else found.epoch
+        self._asked = before + 1
 
         async def take(tx: Tx) -> int:
             return await tx.run(

@@ -125,6 +125,29 @@ async def test_whoever_took_it_without_hearing_so_takes_it_again(
     assert await row(shared) == ("one", 2)
 
 
+async def test_whoever_is_stopped_before_it_hears_that_it_took_it_lets_go(
+    shared: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends just as its COMMIT is done: its successor need not wait."""
+    one, two = lease(shared, "one"), lease(shared, "two")
+    write = shared.services.backend.write
+
+    async def stopped(work: Any, **said: Any) -> Any:
+        await write(work, **said)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(shared.services.backend, "write", stopped)
+    with pytest.raises(asyncio.CancelledError):
+        await one.keep()
+    monkeypatch.undo()
+    assert await row(shared) == ("one", 1)
+    await one.release()
+    assert await two.keep()
+    assert await row(shared) == ("two", 2)
+    await one.release()
+    assert await row(shared) == ("two", 2)
+
+
 async def test_a_clock_that_is_set_back_leaves_the_lease_with_its_holder(shared: Service) -> None:
     one = lease(shared, "one")
     await one.keep()
