@@ -38,6 +38,10 @@ LOST = (
 )
 
 
+NO_MORE = (asyncpg.TooManyConnectionsError, asyncpg.ObjectNotInPrerequisiteStateError)
+"""Postgres, or the database, takes no new connection, and leaves us those that we have."""
+
+
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A connection that knows for whom its session acts."""
 
@@ -116,7 +120,7 @@ class Connections:
             if self._may_make():
                 try:
                     return await self._make()
-                except asyncpg.TooManyConnectionsError as error:
+                except NO_MORE as error:
                     self._refusal, self._again_at = error, time.monotonic() + AGAIN_SECONDS
                     if not self._ours:
                         self._pass_on(None)
@@ -143,7 +147,7 @@ class Connections:
         self._making += 1
         try:
             db = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
-        except asyncpg.TooManyConnectionsError:
+        except NO_MORE:
             raise
         except BaseException:
             self._pass_on(None)

@@ -58,6 +58,8 @@ def explained(error: Exception) -> str:
         return "Postgres has no such database; check its name, or make it"
     if isinstance(error, asyncpg.TooManyConnectionsError):
         return "Postgres has no connection left; raise its max_connections, or lower postgres_connections_max"
+    if isinstance(error, asyncpg.ObjectNotInPrerequisiteStateError):
+        return "the database takes no new connections; let it with ALTER DATABASE … ALLOW_CONNECTIONS true"
     if isinstance(error, asyncpg.CannotConnectNowError):
         return "Postgres is starting or stopping; try again when it is up"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):

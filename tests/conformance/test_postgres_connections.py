@@ -110,6 +110,21 @@ async def gone(server: str, pid: int) -> None:
     await db.close()
 
 
+async def test_those_that_we_have_must_do_while_the_database_takes_no_more(
+    own: Connections, limited: str, postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_connections, "ACQUIRE_SECONDS", 0.5)
+    held, admin = await own.take(), await asyncpg.connect(postgres_server)
+    await admin.execute(f'ALTER DATABASE "{limited.partition("?")[0].rpartition("/")[2]}" ALLOW_CONNECTIONS false')
+    await admin.close()
+    with pytest.raises(Unavailable, match="takes no new connections"):
+        await own.take()
+    monkeypatch.undo()
+    [waiting] = await standing(own, 1)
+    await own.give_back(held)
+    assert await waiting is held
+
+
 async def test_none_that_is_given_back_in_time_is_unavailable_and_says_why(
     own: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:

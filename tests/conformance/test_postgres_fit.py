@@ -152,6 +152,7 @@ def not_verified(why: str) -> ssl.SSLCertVerificationError:
         (asyncpg.InvalidPasswordError("password authentication failed for user x"), "does not let this user in;"),
         (asyncpg.InvalidCatalogNameError("database x does not exist"), "has no such database;"),
         (asyncpg.TooManyConnectionsError("sorry, too many clients"), "no connection left; raise its max_connections"),
+        (asyncpg.ObjectNotInPrerequisiteStateError("database x is not currently accepting"), "ALLOW_CONNECTIONS true"),
         (asyncpg.CannotConnectNowError("the database system is starting up"), "is starting or stopping; try again"),
         (asyncpg.UndefinedObjectError("unrecognized configuration parameter x"), "does not know an option of the URL;"),
         (ConnectionError("PostgreSQL server at x rejected SSL upgrade"), "does not speak TLS,"),
