@@ -7,6 +7,7 @@ long, tenants are tried apart (`apart.py`). At low load a batch is one command a
 """
 
 import asyncio
+import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -59,6 +60,7 @@ LONG = 0.02
 have their turn in between."""
 PACE = 4
 """A batch may be a quarter larger than the one before it, up to the most, once one was too large to decide in time."""
+CLOSE_SECONDS = 5.0
 Outcome = Any
 """A reply, the `StateError` that refused, or `PutOff`."""
 Group = tuple[Chooser, Any]
@@ -508,9 +510,11 @@ class Kernel:
         return reply
 
     async def close(self) -> None:
-        """Wait for what is in flight."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Wait for what is in flight, but no longer than is fit for a store that does not answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                while self._tasks:
+                    await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def look_again(batch: Sequence[Request], outcomes: list[Outcome], chosen: Mapping[int, Sequence[RowKey]]) -> None:

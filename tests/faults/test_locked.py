@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -20,7 +21,8 @@ from service.kernel.sweeps import Sweep, Sweeper
 from service.work import sweeps as work
 from service.work.model import PromoteDue
 from tests.conformance.jobs import adding, exists, job
-from tests.conftest import Api, Service, new_database, serving
+from tests.conftest import Api, Service, new_database, new_store, serving
+from tests.races.server import http, new_tenant, prepared, serving_process
 from tests.timers.test_behaviour import kinds, timer, waiting
 from tests.work.steps import QUICK, enqueue, shown
 from tests.work.test_waiting import parked, turns, until
@@ -311,6 +313,26 @@ async def test_a_lock_that_is_missed_at_the_commit_leaves_no_doubt(postgres_serv
     finally:
         await stranger.close()
         await store.close()
+
+
+async def test_a_server_that_ends_does_not_wait_for_a_lock(postgres_server: str, tmp_path: Path) -> None:
+    """Nor for a database that has stopped answering: for it that is the same."""
+    url = await new_store(postgres_server)
+    token, stranger = await prepared(url), await asyncpg.connect(url)
+    changes = {"postgres_lock_ms_max": 50_000, "drain_seconds": 0}
+    try:
+        async with serving_process(url, tmp_path / "log", **changes) as server, http(server.base, token) as admin:
+            await new_tenant(admin, "held")
+            async with stranger.transaction():
+                assert await stranger.fetch("SELECT 1 FROM tenants WHERE tenant_id = 'held' FOR UPDATE")
+                asked = asyncio.ensure_future(admin.patch("/v1/tenants/held", json={"status": "suspended"}))
+                async with asyncio.timeout(20):
+                    while not await stranger.fetch("SELECT 1 FROM pg_locks WHERE NOT granted"):
+                        await asyncio.sleep(0.01)
+                assert await server.terminate() == 0
+            assert (await asked).json()["code"] == "server/draining"
+    finally:
+        await stranger.close()
 
 
 async def test_no_write_waits_longer_than_its_setting_says(postgres_server: str) -> None:
