@@ -391,9 +391,7 @@ BROKEN: dict[str, Mutant] = {
     "an end leaves items open": Mutant(nothing, settling, "cancel_item", dropped),
     "who goes along is answered before the commit": Mutant(nothing, Along, "decided", served_at_once, HANDING),
     "ready items are not counted": Mutant(nothing, placing, "use", uncounted),
-    "the sweep forgets what it has just done": Mutant(
-        nothing, capabilities, "rules", reclaiming(stale_reclaim), LATE, first=30
-    ),
+    "the sweep forgets what it has just done": Mutant(nothing, capabilities, "rules", reclaiming(stale_reclaim), LATE),
     "the sweep does not look again": Mutant(nothing, capabilities, "rules", reclaiming(early_reclaim), LATE),
     "a wake is lost": Mutant(nothing, runs, "wake", first_wake_only, FLOWS),
     "an end leaves alarms set": Mutant(nothing, runs, "disarm_all", dropped, FLOWS),
