@@ -323,7 +323,7 @@ class Kernel:
         """
         run, write = self._transaction, partial(self.backend.write, tenants=tenants)
         writing = write if haste is None else partial(write, lock_ms=haste.lock_ms)
-        lone, begun = sum(not request.behind for request in batch) == 1 and not self._count, perf_counter()
+        lone, begun = not self._count and sum(not request.behind for request in batch) == 1, perf_counter()
         with Along(self.wakes, tenants) as along:
             try:
                 outcomes, sets = await writing(partial(run, batch=batch, along=along if lone else None))
@@ -370,19 +370,21 @@ class Kernel:
         self, tx: Tx, batch: Sequence[Request], along: Along | None
     ) -> tuple[list[Outcome], list[WorkingSet]]:
         behind = [request for request in batch if request.behind]
-        found, base = await self._decided(tx, [request for request in batch if not request.behind])
-        woken = base.wakes if behind else list(told_of([base]))  # what was given up is mostly taken by who comes behind
-        company = [] if along is None else along.called(woken)
-        outcomes, sets = {False: iter(found)}, [base]
+        front = [request for request in batch if not request.behind] if behind else batch
+        outcomes, base = await self._decided(tx, front)
+        company, sets = list[Request](), [base]
+        if along is not None:  # what was given up is mostly taken by who comes behind
+            company = along.called(base.wakes if behind else list(told_of(sets)))
         if behind or company:
-            found, beside = await self._decided(tx, [*behind, *company])
+            later, beside = await self._decided(tx, [*behind, *company])
             sets.append(beside)
-            outcomes[True] = iter(found[: len(behind)])
             if along is not None:
-                along.decided(found[len(behind) :])
+                along.decided(later[len(behind) :])
+            in_turn = {False: iter(outcomes), True: iter(later)}
+            outcomes = [next(in_turn[request.behind]) for request in batch]
         for channel in told_of(sets):
             tx.wake(channel)
-        return [next(outcomes[request.behind]) for request in batch], sets
+        return outcomes, sets
 
     async def _decided(self, tx: Tx, batch: Sequence[Request]) -> tuple[list[Outcome], WorkingSet]:
         """Load, decide, write; the outcomes, and what it was decided over."""
@@ -528,7 +530,7 @@ def look_again(batch: Sequence[Request], outcomes: list[Outcome], chosen: Mappin
 
 def empty_handed(outcome: Outcome) -> bool:
     """Whether a command took nothing of what was chosen for it."""
-    return nothing(outcome) or isinstance(outcome, StateError | Replayed)
+    return isinstance(outcome, StateError | Replayed) or nothing(outcome)
 
 
 def nothing(outcome: Outcome) -> bool:

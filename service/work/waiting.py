@@ -35,6 +35,8 @@ Show = Callable[[Claims, list[Any]], Awaitable[Any]]
 def settlements(settle: Sequence[msgspec.Struct]) -> list[Any]:
     """The commands that a claim settles by: each entry says one of its fields. In the place of one that names no item
     stands why it is refused."""
+    if not settle:
+        return []
     made = [[one for name in said.__struct_fields__ if (one := getattr(said, name)) is not None] for said in settle]
     if wrong := [at for at, one in enumerate(made) if len(one) != 1]:
         names = ", ".join(f"`{name}`" for name in settle[0].__struct_fields__)
