@@ -50,7 +50,7 @@ class Running:
         self._out, self._err = folder / "stdout", folder / "stderr"
         with self._out.open("w") as out, self._err.open("w") as err:
             command = [sys.executable, "-m", "service", *words, "--port", "0"]
-            self.process = begin(command, cwd=folder, env=environment(), stdout=out, stderr=err)
+            self.process = begin(command, cwd=folder, env=environment(TMPDIR=str(folder)), stdout=out, stderr=err)
 
     @property
     def said(self) -> str:

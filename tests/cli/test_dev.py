@@ -1,7 +1,6 @@
 """`holdfast dev`: everything to try things on, on this machine only, and nothing left of it."""
 
 import shlex
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,14 +8,14 @@ import pytest
 from tests.cli.conftest import Command, start
 
 
-def left_behind() -> set[Path]:
-    """Temporary stores that are there."""
-    return set(Path(tempfile.gettempdir()).glob("holdfast-dev-*"))
+def stores(folder: Path) -> list[Path]:
+    """Temporary stores that are there: of the server that was started in the folder, not of others beside it."""
+    return list(folder.glob("holdfast-dev-*"))
 
 
 def test_dev_shows_an_execution_to_whoever_pastes_its_command(tmp_path: Path) -> None:
-    before = left_behind()
     with start(tmp_path, "dev") as server:
+        assert len(stores(tmp_path)) == 1
         assert server.url.startswith("http://127.0.0.1:")
         assert "lost at exit" in server.said
         [token] = server.tokens
@@ -30,7 +29,6 @@ def test_dev_shows_an_execution_to_whoever_pastes_its_command(tmp_path: Path) ->
         [item] = server.ask(token, "POST", "/v1/work-items:claim", claim)[1]["items"]
         assert (item["execution_id"], item["node_id"]) == (shown["execution_id"], "draft")
         assert server.stop() == 0
-    assert left_behind() <= before
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("stdout", "stderr")] == []
 
 

@@ -17,7 +17,7 @@ from service.cli.ended import retire
 from service.cli.scheduler import scheduler
 from service.cli.serve import serve
 from tests.cli.conftest import SECONDS, Command, Running, start
-from tests.cli.test_dev import left_behind
+from tests.cli.test_dev import stores
 from tests.conftest import new_database
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -61,11 +61,11 @@ def test_a_server_drains_whichever_way_it_is_told(tmp_path: Path, told: signal.S
 
 @each
 def test_a_trial_is_gone_whichever_way_it_is_told_to_end(tmp_path: Path, told: signal.Signals) -> None:
-    before = left_behind()
     with start(tmp_path, "dev") as server:
+        assert len(stores(tmp_path)) == 1
         code, said, _ = ended(server, told)
         assert (code, said.splitlines()[-1]) == (0, "Stopped; everything is gone.")
-    assert left_behind() <= before
+    assert stores(tmp_path) == []
 
 
 @pytest.mark.parametrize("command", [serve, scheduler, dev])
